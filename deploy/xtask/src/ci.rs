@@ -1,0 +1,137 @@
+//! `cargo xtask ci`: format, lints, dependency rules and tests, as the build server runs them.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::Instant;
+
+use anyhow::{Context as _, Result};
+
+use crate::workspace::Workspace;
+use crate::{proc, test, ui};
+
+/// Builds with Rust 1.88 and later.
+const DENY_VERSION: &str = "0.20.2";
+
+/// What `cargo xtask ci` can be told.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// Also hold the dependencies against the published advisories, which come from the network.
+    #[arg(long)]
+    advisories: bool,
+}
+
+/// Runs every step; the first that fails ends it.
+pub fn run(args: &Args) -> Result<u8> {
+    let workspace = Workspace::find()?;
+    let begun = Instant::now();
+    components(&workspace)?;
+    step("fmt", workspace.cargo().args(["fmt", "--all", "--check"]))
+        .context("run `cargo fmt --all`")?;
+    step(
+        "clippy",
+        workspace.cargo().args([
+            "clippy",
+            "--workspace",
+            "--all-targets",
+            "--locked",
+            "--",
+            "-D",
+            "warnings",
+        ]),
+    )?;
+    deny(&workspace, args.advisories)?;
+    let code = test::run(&[])?;
+    if code == 0 {
+        ui::done("ci", "all passed", begun);
+    }
+    Ok(code)
+}
+
+fn step(name: &str, command: &mut Command) -> Result<()> {
+    let since = Instant::now();
+    ui::step(name, "");
+    proc::run_ok(command)?;
+    ui::done(name, "passed", since);
+    Ok(())
+}
+
+/// A toolchain of the minimal profile has neither formatter nor lints.
+fn components(workspace: &Workspace) -> Result<()> {
+    let missing: Vec<&str> = [("fmt", "rustfmt"), ("clippy", "clippy")]
+        .into_iter()
+        .filter(|(command, _)| !answers(workspace.cargo().args([command, "--version"])))
+        .map(|(_, component)| component)
+        .collect();
+    if missing.is_empty() {
+        return Ok(());
+    }
+    step(
+        "rustup",
+        Command::new("rustup")
+            .args(["component", "add"])
+            .args(&missing),
+    )
+    .with_context(|| format!("the toolchain lacks {}", missing.join(" and ")))
+}
+
+fn deny(workspace: &Workspace, advisories: bool) -> Result<()> {
+    let program = deny_program(workspace)?;
+    // The rules look at the packages of every platform, also at those that no build here needed.
+    step(
+        "fetch",
+        workspace.cargo().args(["fetch", "--locked", "--quiet"]),
+    )?;
+    let mut rules = Command::new(&program);
+    rules
+        .current_dir(&workspace.root)
+        .args(["--offline", "--locked", "check"]);
+    step("deny", rules.args(["bans", "licenses", "sources"]))?;
+    if advisories {
+        let mut check = Command::new(&program);
+        step(
+            "advisories",
+            check
+                .current_dir(&workspace.root)
+                .args(["--locked", "check", "advisories"]),
+        )
+    } else {
+        ui::note("advisories not checked: they need the network (cargo xtask ci --advisories)");
+        Ok(())
+    }
+}
+
+/// The checker of this machine, or one that is built once and kept with the build results.
+fn deny_program(workspace: &Workspace) -> Result<PathBuf> {
+    let tools = workspace.target.join("tools");
+    let kept = tools.join("bin/cargo-deny");
+    for candidate in [kept.as_path(), Path::new("cargo-deny")] {
+        if answers(Command::new(candidate).arg("--version")) {
+            return Ok(candidate.to_owned());
+        }
+    }
+    step(
+        "tools",
+        workspace
+            .cargo()
+            .args([
+                "install",
+                "--locked",
+                "--quiet",
+                "cargo-deny",
+                "--version",
+                DENY_VERSION,
+            ])
+            .arg("--root")
+            .arg(&tools),
+    )?;
+    Ok(kept)
+}
+
+fn answers(command: &mut Command) -> bool {
+    command
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .status()
+        .is_ok_and(|status| status.success())
+}

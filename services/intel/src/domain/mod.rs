@@ -1,0 +1,3 @@
+//! What the publishers' documents mean: pure readers, no network and no database.
+
+pub mod stix;

@@ -1,0 +1,69 @@
+//! Documents that are files on this machine.
+
+use std::io::{self, ErrorKind};
+use std::path::Path;
+
+use super::{Content, Document, FetchError, FetchErrorKind, FetchLimits, unpack};
+
+pub(super) async fn fetch(
+    path: &Path,
+    label: &str,
+    limits: &FetchLimits,
+    progress: &(dyn Fn(u64, Option<u64>) + Send + Sync),
+) -> Result<Document, FetchError> {
+    let (path, label, max) = (path.to_owned(), label.to_owned(), limits.max_download_bytes);
+    let document = tokio::task::spawn_blocking(move || look(&path, label, max))
+        .await
+        .map_err(|error| FetchError::new(FetchErrorKind::Local, "the file could not be read").because(error))??;
+    progress(document.size, Some(document.size));
+    Ok(document)
+}
+
+fn look(path: &Path, label: String, max: u64) -> Result<Document, FetchError> {
+    let metadata = std::fs::metadata(path).map_err(|error| read_error(&label, error))?;
+    if !metadata.is_file() {
+        let message = format!("{label} is no file but a folder or a device: check the data source's url");
+        return Err(FetchError::new(FetchErrorKind::InvalidUrl, message));
+    }
+    check_size(metadata.len(), max, &label)?;
+    let mut document = Document {
+        content: Content::Original(path.to_owned()),
+        label,
+        format: unpack::Format::Plain,
+        etag: None,
+        size: metadata.len(),
+    };
+    let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+    document.format = unpack::detect(&document, &name)?;
+    Ok(document)
+}
+
+/// A document has at least one byte and at most `max`.
+pub(super) fn check_size(size: u64, max: u64, label: &str) -> Result<(), FetchError> {
+    if size == 0 {
+        let message = format!("{label} is empty: check the data source's url");
+        return Err(FetchError::new(FetchErrorKind::BadArchive, message));
+    }
+    if size > max {
+        return Err(too_large(label, max));
+    }
+    Ok(())
+}
+
+pub(super) fn too_large(label: &str, max: u64) -> FetchError {
+    let message = format!("{label} is larger than the {max} bytes that are allowed");
+    FetchError::new(FetchErrorKind::TooLarge, message)
+}
+
+pub(super) fn read_error(label: &str, error: io::Error) -> FetchError {
+    let (kind, message) = match error.kind() {
+        ErrorKind::NotFound | ErrorKind::NotADirectory => {
+            (FetchErrorKind::NotFound, format!("{label} does not exist: check the data source's url"))
+        }
+        ErrorKind::PermissionDenied => {
+            (FetchErrorKind::Forbidden, format!("{label} may not be read: check the permissions of the file and its folders"))
+        }
+        _ => (FetchErrorKind::Local, format!("{label} cannot be read: check the file")),
+    };
+    FetchError::new(kind, message).because(error)
+}

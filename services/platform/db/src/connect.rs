@@ -1,0 +1,103 @@
+//! Opens a service's database from its URL.
+
+use std::{path::Path, str::FromStr, sync::Arc, time::Duration};
+
+use sqlx::{
+    postgres::{PgConnectOptions, PgPoolOptions},
+    sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous},
+};
+
+use crate::{Db, Error, Result, SqliteDb, durable::GroupSync};
+
+/// How a database is opened.
+#[derive(Clone, Debug)]
+pub struct DbOptions {
+    /// Most connections of a PostgreSQL pool, or most readers of a SQLite file.
+    pub max_connections: u32,
+    /// How long a request waits for a connection.
+    pub acquire_timeout: Duration,
+}
+
+impl Default for DbOptions {
+    fn default() -> Self {
+        DbOptions { max_connections: 8, acquire_timeout: Duration::from_secs(5) }
+    }
+}
+
+impl Db {
+    /// Opens the SQLite file at `path`, which is made if it is not there.
+    pub async fn sqlite(path: &Path, options: &DbOptions) -> Result<Db> {
+        let base = SqliteConnectOptions::new()
+            .filename(path)
+            .create_if_missing(true)
+            .journal_mode(SqliteJournalMode::Wal)
+            // The flush at commit is ours: see `durable`.
+            .synchronous(SqliteSynchronous::Normal)
+            .foreign_keys(true)
+            .busy_timeout(Duration::from_secs(5))
+            .pragma("cache_size", "-4096")
+            .pragma("temp_store", "MEMORY")
+            .pragma("journal_size_limit", "67108864")
+            .statement_cache_capacity(256);
+        let write = SqlitePoolOptions::new()
+            .max_connections(1)
+            .min_connections(1)
+            .acquire_timeout(options.acquire_timeout.max(Duration::from_secs(10)))
+            .idle_timeout(None)
+            .max_lifetime(None)
+            .connect_with(base.clone())
+            .await?;
+        // The log appears with the first write.
+        sqlx::raw_sql("CREATE TABLE IF NOT EXISTS opened (at INTEGER); DROP TABLE opened;").execute(&write).await?;
+        let read = SqlitePoolOptions::new()
+            .max_connections(options.max_connections)
+            .min_connections(1)
+            .acquire_timeout(options.acquire_timeout)
+            .idle_timeout(Duration::from_secs(60))
+            .max_lifetime(None)
+            .connect_with(base.pragma("query_only", "ON"))
+            .await?;
+        let mut log = path.as_os_str().to_owned();
+        log.push("-wal");
+        let sync = GroupSync::open(Path::new(&log))?;
+        Ok(Db::Sqlite(SqliteDb { read, write, sync: Arc::new(sync) }))
+    }
+
+    /// A SQLite database in memory, for tests. Readers share the writer's connection.
+    pub async fn memory() -> Result<Db> {
+        let options = SqliteConnectOptions::from_str("sqlite::memory:")?.foreign_keys(true);
+        let pool = SqlitePoolOptions::new()
+            .max_connections(1)
+            .idle_timeout(None)
+            .max_lifetime(None)
+            .connect_with(options)
+            .await?;
+        Ok(Db::Sqlite(SqliteDb { read: pool.clone(), write: pool, sync: Arc::new(GroupSync::none()) }))
+    }
+
+    /// Opens a schema of a PostgreSQL database. The schema is made if it is not there and the role may.
+    ///
+    /// Connections are opened when they are needed: a database that is down is an error of the query, not of this.
+    pub async fn postgres(url: &str, schema: &str, options: &DbOptions) -> Result<Db> {
+        if !schema.chars().all(|c| c.is_ascii_lowercase() || c == '_') {
+            return Err(Error::Config(format!("'{schema}' is no name of a schema")));
+        }
+        let connect = PgConnectOptions::from_str(url)
+            .map_err(|e| Error::Config(format!("the database URL cannot be read: {e}")))?
+            .application_name(&format!("aegis-{schema}"))
+            .options([("search_path", schema)]);
+        let pool = PgPoolOptions::new()
+            .max_connections(options.max_connections)
+            .acquire_timeout(options.acquire_timeout)
+            .test_before_acquire(false)
+            .connect_lazy_with(connect);
+        let exists: Option<i32> =
+            sqlx::query_scalar("SELECT 1 FROM pg_namespace WHERE nspname = $1").bind(schema).fetch_optional(&pool).await?;
+        if exists.is_none() {
+            // Only letters and underscores, checked above.
+            let sql = format!("CREATE SCHEMA IF NOT EXISTS {schema}");
+            sqlx::query(sqlx::AssertSqlSafe(sql)).execute(&pool).await?;
+        }
+        Ok(Db::Postgres(pool))
+    }
+}

@@ -1,0 +1,75 @@
+//! What can go wrong in a store, and what of it a caller is told.
+
+use aegis_error::{Code, Failure};
+use sqlx::migrate::MigrateError;
+
+/// A query, a transaction or a migration that failed.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// A query or a connection.
+    #[error(transparent)]
+    Sqlx(#[from] sqlx::Error),
+    /// A migration.
+    #[error("cannot bring the database's tables up to date: {0}")]
+    Migrate(#[from] MigrateError),
+    /// The disk refused to keep what was written.
+    #[error("cannot write to the disk: {0}")]
+    Disk(#[from] std::io::Error),
+    /// A setting.
+    #[error("{0}")]
+    Config(String),
+}
+
+impl Error {
+    /// A unique index refused the row.
+    pub fn is_unique_violation(&self) -> bool {
+        matches!(self, Error::Sqlx(sqlx::Error::Database(e)) if e.is_unique_violation())
+    }
+
+    /// The database is away, busy or starting; the same may work later.
+    pub fn is_unavailable(&self) -> bool {
+        match self {
+            Error::Sqlx(e) => match e {
+                sqlx::Error::PoolTimedOut
+                | sqlx::Error::PoolClosed
+                | sqlx::Error::WorkerCrashed
+                | sqlx::Error::Io(_)
+                | sqlx::Error::Tls(_) => true,
+                // SQLITE_BUSY, SQLITE_LOCKED; PostgreSQL: connection lost, shutting down, too many connections,
+                // serialisation failure, deadlock.
+                sqlx::Error::Database(e) => e.code().is_some_and(|code| {
+                    matches!(code.as_ref(), "5" | "6" | "261" | "517" | "40001" | "40P01" | "53300")
+                        || code.starts_with("08")
+                        || code.starts_with("57P")
+                }),
+                _ => false,
+            },
+            _ => false,
+        }
+    }
+
+    /// The disk is full.
+    pub fn is_full(&self) -> bool {
+        match self {
+            Error::Disk(e) => e.kind() == std::io::ErrorKind::StorageFull,
+            Error::Sqlx(sqlx::Error::Database(e)) => {
+                e.code().is_some_and(|code| matches!(code.as_ref(), "13" | "53100"))
+            }
+            _ => false,
+        }
+    }
+}
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Failure {
+        if error.is_full() {
+            Failure::new(Code::StorageFull, "the disk is full; nothing was changed").with_source(error)
+        } else if error.is_unavailable() {
+            Failure::unavailable("the database").with_source(error)
+        } else if error.is_unique_violation() {
+            Failure::new(Code::Duplicate, "it exists already").with_source(error)
+        } else {
+            Failure::internal(error)
+        }
+    }
+}

@@ -1,0 +1,18 @@
+//! Events between services: the envelope, the outbox that a change writes into, the bus, the inbox that makes twice once.
+
+mod bus;
+mod consumer;
+mod envelope;
+mod outbox;
+
+use aegis_db::Migrations;
+
+pub use bus::{Bus, Delivery, Subscription};
+pub use consumer::{Consumer, Handler};
+pub use envelope::{Event, decode, system_actor};
+pub use outbox::{Audit, Outbox};
+
+/// The tables of outbox and inbox, to be migrated together with a service's own (versions 1 to 99 are ours).
+pub fn migrations() -> Migrations {
+    aegis_db::migrations!()
+}

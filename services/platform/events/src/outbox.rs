@@ -1,0 +1,276 @@
+//! The outbox: events written in the transaction of the change, and the relay that brings them to the bus.
+
+use std::{sync::Arc, time::Duration};
+
+use aegis_auth::OpCtx;
+use aegis_db::{Db, Tx, now, on};
+use aegis_error::{Code, Failure};
+use aegis_proto::events::v1::{Actor, AuditRecorded, Envelope};
+use chrono::{DateTime, TimeDelta, Utc};
+use prost::Message;
+use sqlx::QueryBuilder;
+use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+
+use crate::{Bus, Event, envelope};
+
+/// Events that the relay takes at once.
+const BATCH: i64 = 200;
+/// The relay looks by itself this often, for rows of a process that ended before it could.
+const POLL: Duration = Duration::from_secs(1);
+/// What is remembered of events taken in; a redelivery later than this would be taken in twice.
+const INBOX_KEEP: TimeDelta = TimeDelta::days(30);
+
+/// A service's outbox. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Outbox {
+    source: &'static str,
+    wake: Arc<Notify>,
+}
+
+/// One line of the audit trail.
+#[derive(Clone, Debug)]
+pub struct Audit<'a> {
+    /// Verb and noun, such as `create_technique`.
+    pub action: &'a str,
+    /// Such as `technique`.
+    pub entity_type: &'a str,
+    /// Id of the entity; may be empty.
+    pub entity_id: String,
+    /// JSON object: what happened, with `before` and `after` of the changed fields. Never secrets.
+    pub details: serde_json::Value,
+}
+
+#[derive(sqlx::FromRow)]
+struct Row {
+    id: String,
+    body: Vec<u8>,
+}
+
+impl Outbox {
+    /// The outbox of the service `source`.
+    pub fn new(source: &'static str) -> Self {
+        Outbox { source, wake: Arc::new(Notify::new()) }
+    }
+
+    /// Writes an event that `ctx` caused into the transaction.
+    pub async fn publish<E: Event>(
+        &self,
+        tx: &mut Tx,
+        ctx: &OpCtx,
+        subject: &str,
+        event: &E,
+    ) -> aegis_db::Result<()> {
+        self.publish_as(tx, envelope::actor(ctx), subject, event).await
+    }
+
+    /// Writes an event that `actor` caused into the transaction.
+    pub async fn publish_as<E: Event>(
+        &self,
+        tx: &mut Tx,
+        actor: Actor,
+        subject: &str,
+        event: &E,
+    ) -> aegis_db::Result<()> {
+        let at = now();
+        let id = Uuid::now_v7().to_string();
+        let body = Envelope {
+            id: id.clone(),
+            r#type: E::KIND.to_owned(),
+            source: self.source.to_owned(),
+            subject: subject.to_owned(),
+            actor: Some(actor),
+            time: Some(prost_types::Timestamp {
+                seconds: at.timestamp(),
+                nanos: i32::try_from(at.timestamp_subsec_nanos()).unwrap_or(0),
+            }),
+            traceparent: aegis_telemetry::current_traceparent(),
+            data: event.encode_to_vec(),
+        }
+        .encode_to_vec();
+        on!(tx, |c| sqlx::query("INSERT INTO outbox (id, kind, body, at) VALUES ($1, $2, $3, $4)")
+            .bind(id)
+            .bind(E::KIND)
+            .bind(body)
+            .bind(at)
+            .execute(c)
+            .await
+            .map(|_| ()))?;
+        let wake = Arc::clone(&self.wake);
+        tx.on_commit(move || wake.notify_one());
+        Ok(())
+    }
+
+    /// Writes a line of the audit trail into the transaction of the change.
+    pub async fn audit(&self, tx: &mut Tx, ctx: &OpCtx, audit: Audit<'_>) -> aegis_db::Result<()> {
+        self.audit_as(tx, envelope::actor(ctx), audit, true).await
+    }
+
+    /// Writes a line of the audit trail for an actor who is not the caller, or for something that was refused.
+    pub async fn audit_as(
+        &self,
+        tx: &mut Tx,
+        actor: Actor,
+        audit: Audit<'_>,
+        success: bool,
+    ) -> aegis_db::Result<()> {
+        let entity_id = audit.entity_id;
+        let event = AuditRecorded {
+            action: audit.action.to_owned(),
+            entity_type: audit.entity_type.to_owned(),
+            entity_id: entity_id.clone(),
+            details_json: audit.details.to_string(),
+            success,
+        };
+        self.publish_as(tx, actor, &entity_id, &event).await
+    }
+
+    /// Passes a result on, and puts a refusal (403) into the audit trail on the way. Every method of a service
+    /// answers through this.
+    pub async fn audited<T, E: Into<Failure>>(
+        &self,
+        db: &Db,
+        ctx: &OpCtx,
+        method: &str,
+        result: Result<T, E>,
+    ) -> Result<T, tonic::Status> {
+        let failure = match result {
+            Ok(value) => return Ok(value),
+            Err(error) => error.into(),
+        };
+        if matches!(failure.code(), Code::Forbidden | Code::PasswordChangeRequired)
+            && let Err(error) = self.record_refusal(db, ctx, method, &failure).await
+        {
+            tracing::error!(%error, method, "a refusal could not be put into the audit trail");
+        }
+        Err(failure.into())
+    }
+
+    async fn record_refusal(
+        &self,
+        db: &Db,
+        ctx: &OpCtx,
+        method: &str,
+        failure: &Failure,
+    ) -> aegis_db::Result<()> {
+        let mut tx = db.begin().await?;
+        let audit = Audit {
+            action: "access_denied",
+            entity_type: "method",
+            entity_id: method.to_owned(),
+            details: serde_json::json!({ "reason": failure.message(), "code": failure.code().name() }),
+        };
+        self.audit_as(&mut tx, envelope::actor(ctx), audit, false).await?;
+        tx.commit().await
+    }
+
+    /// Brings committed events to the bus, in order, until `stop`. A row goes only when the bus has taken it over.
+    pub async fn relay(self, db: Db, bus: Bus, stop: CancellationToken) {
+        let mut pause = Duration::from_millis(50);
+        let mut purge_at = now();
+        loop {
+            match self.relay_batch(&db, &bus, &stop).await {
+                Ok(true) => {
+                    pause = Duration::from_millis(50);
+                    if !stop.is_cancelled() {
+                        continue;
+                    }
+                }
+                Ok(false) => {
+                    pause = Duration::from_millis(50);
+                    if stop.is_cancelled() {
+                        return;
+                    }
+                    if now() >= purge_at {
+                        purge_at = now() + TimeDelta::hours(1);
+                        if let Err(error) = purge_inbox(&db, now() - INBOX_KEEP).await {
+                            tracing::warn!(%error, service = self.source, "old inbox rows stay for now");
+                        }
+                    }
+                    tokio::select! {
+                        () = self.wake.notified() => {}
+                        () = tokio::time::sleep(POLL) => {}
+                        () = stop.cancelled() => {}
+                    }
+                    continue;
+                }
+                Err(failure) => {
+                    tracing::warn!(%failure, service = self.source, "events wait in the outbox");
+                    pause = (pause * 2).min(Duration::from_secs(5));
+                }
+            }
+            tokio::select! {
+                () = tokio::time::sleep(pause) => {}
+                () = stop.cancelled() => return,
+            }
+        }
+    }
+
+    /// Passes one batch on. True when there may be more.
+    async fn relay_batch(&self, db: &Db, bus: &Bus, stop: &CancellationToken) -> Result<bool, Failure> {
+        match db {
+            Db::Sqlite(_) => {
+                let rows: Vec<Row> = aegis_db::read!(db, |pool| sqlx::query_as(SELECT).bind(BATCH).fetch_all(pool).await)
+                    .map_err(aegis_db::Error::from)?;
+                if rows.is_empty() {
+                    return Ok(false);
+                }
+                pass_on(bus, &rows, stop).await?;
+                let mut tx = db.begin().await?;
+                delete(&mut tx, &rows).await?;
+                // A row that comes back after a power cut is passed on again: the inboxes know it.
+                tx.commit_relaxed().await?;
+            }
+            Db::Postgres(_) => {
+                let mut tx = db.begin().await?;
+                // One relay at a time across replicas keeps the order.
+                let mine: bool = on!(tx, |c| sqlx::query_scalar(LOCK).fetch_one(c).await)
+                    .map_err(aegis_db::Error::from)?;
+                if !mine {
+                    return Ok(false);
+                }
+                let rows: Vec<Row> = on!(tx, |c| sqlx::query_as(SELECT).bind(BATCH).fetch_all(c).await)
+                    .map_err(aegis_db::Error::from)?;
+                if rows.is_empty() {
+                    return Ok(false);
+                }
+                pass_on(bus, &rows, stop).await?;
+                delete(&mut tx, &rows).await?;
+                tx.commit().await?;
+            }
+        }
+        Ok(true)
+    }
+}
+
+const SELECT: &str = "SELECT id, body FROM outbox ORDER BY seq LIMIT $1";
+// The number is arbitrary and ours; the schema tells the services of one database apart.
+const LOCK: &str = "SELECT pg_try_advisory_xact_lock(7242, hashtext(current_schema()))";
+
+async fn pass_on(bus: &Bus, rows: &[Row], stop: &CancellationToken) -> Result<(), Failure> {
+    let events = rows
+        .iter()
+        .map(|row| Envelope::decode(row.body.as_slice()).map_err(Failure::internal))
+        .collect::<Result<Vec<_>, _>>()?;
+    bus.publish(&events, stop).await
+}
+
+async fn delete(tx: &mut Tx, rows: &[Row]) -> aegis_db::Result<()> {
+    on!(tx, |c| {
+        let mut query = QueryBuilder::new("DELETE FROM outbox WHERE id IN (");
+        let mut ids = query.separated(", ");
+        for row in rows {
+            ids.push_bind(row.id.clone());
+        }
+        query.push(")");
+        query.build().execute(c).await.map(|_| ())
+    })?;
+    Ok(())
+}
+
+async fn purge_inbox(db: &Db, before: DateTime<Utc>) -> aegis_db::Result<()> {
+    let mut tx = db.begin().await?;
+    on!(tx, |c| sqlx::query("DELETE FROM inbox WHERE at < $1").bind(before).execute(c).await.map(|_| ()))?;
+    tx.commit_relaxed().await
+}
