@@ -1,1 +1,42 @@
-//! Placeholder.
+//! The REST interface: every route under `/api/v1`, its OpenAPI document and the pages that show it, over the gRPC
+//! services.
+//!
+//! A handler reads the request, makes at most two calls and shapes the answer. Who may do what is decided by the
+//! services; the gateway only makes sure that nobody gets further than a public route without a token that holds:
+//! all other routes stand behind [`middleware::authenticate`], and their handlers take the `Caller` it leaves.
+
+mod answer;
+mod error;
+mod extract;
+mod hot;
+mod middleware;
+mod openapi;
+mod pages;
+mod refusal;
+mod routes;
+mod state;
+mod values;
+
+pub use openapi::{Route, openapi, routes};
+pub use state::{Config, Deps};
+
+use axum::{Router, middleware as layer};
+
+/// All routes of the gateway. The server must give the peer's address (`into_make_service_with_connect_info`), or
+/// the audit trail has none.
+pub fn router(deps: Deps) -> Router {
+    let gateway = state::Gateway::new(deps);
+    let (public, _) = routes::public().split_for_parts();
+    let (protected, _) = routes::protected().split_for_parts();
+    // Per route, so that an unknown path or method is 404 or 405 also without a token.
+    let protected = protected.route_layer(layer::from_fn_with_state(gateway.clone(), middleware::authenticate));
+    let edge = layer::from_fn_with_state(gateway.clone(), middleware::edge);
+    Router::new()
+        .merge(public)
+        .merge(protected)
+        .merge(pages::router())
+        .fallback(error::unknown_route)
+        .layer(edge)
+        .layer(aegis_telemetry::CallMetricsLayer::new("rest").with_route(middleware::route_label))
+        .with_state(gateway)
+}

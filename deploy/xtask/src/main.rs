@@ -1,5 +1,6 @@
 //! The developer's commands: `cargo xtask up`, `test`, `stores` and `ci`.
 
+mod bench;
 mod ci;
 mod guard;
 mod ports;
@@ -29,6 +30,7 @@ Examples:
   cargo xtask test               all tests, over real stores
   cargo xtask stores -- bash     a shell with the stores up and AEGIS_TEST_* set
   cargo xtask ci                 what the build server runs
+  cargo xtask bench              the figures of a release build
 
 Where the stores come from, each on its own:
   1. named by environment: AEGIS_UP_POSTGRES_URL (a superuser), AEGIS_UP_REDIS_URL,
@@ -90,6 +92,20 @@ Examples:
   cargo xtask ci
   cargo xtask ci --advisories    also the published advisories (needs the network)")]
     Ci(ci::Args),
+
+    /// Measure a release build: start, memory, sync, requests a second against a bare route, moves.
+    #[command(after_help = "\
+Examples:
+  cargo xtask bench
+  cargo xtask bench --seconds 20 --json")]
+    Bench(bench::Args),
+
+    /// The bare route that `bench` measures against.
+    #[command(hide = true)]
+    Floor {
+        /// The file that it answers.
+        body: std::path::PathBuf,
+    },
 }
 
 fn main() -> ExitCode {
@@ -101,6 +117,8 @@ fn main() -> ExitCode {
             Command::Test { args } => test::run(&args),
             Command::Stores { command } => test::stores(&command),
             Command::Ci(args) => ci::run(&args),
+            Command::Bench(args) => bench::run(&args),
+            Command::Floor { body } => bench::floor(body),
         });
     guard::end();
     match result {

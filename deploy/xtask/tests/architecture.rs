@@ -12,7 +12,17 @@ const PLATFORM: &[(&str, &[&str])] = &[
     ("aegis-error", &[]),
     ("aegis-rpc", &["aegis-error", "aegis-telemetry"]),
     ("aegis-db", &["aegis-error"]),
-    ("aegis-events", &["aegis-db", "aegis-proto"]),
+    // An event names who caused it and which trace it belongs to, so that no service has to write that again.
+    (
+        "aegis-events",
+        &[
+            "aegis-auth",
+            "aegis-db",
+            "aegis-error",
+            "aegis-proto",
+            "aegis-telemetry",
+        ],
+    ),
     ("aegis-blob", &["aegis-error"]),
     ("aegis-cache", &["aegis-error"]),
     ("aegis-auth", &["aegis-error"]),

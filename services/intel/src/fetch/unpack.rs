@@ -38,9 +38,13 @@ pub enum Format {
 /// Tells the format by the first bytes, and by the name where old tar archives have no mark.
 pub(super) fn detect(document: &Document, name: &str) -> Result<Format, FetchError> {
     let mut file = document.file()?;
-    let outer = head(&mut file).map_err(|error| super::local::read_error(&document.label, error))?;
+    let outer =
+        head(&mut file).map_err(|error| super::local::read_error(&document.label, error))?;
     let unsupported = |what: &str| {
-        let message = format!("{} is packed with {what}, which is not supported: use zst, gz, tar or zip", document.label);
+        let message = format!(
+            "{} is packed with {what}, which is not supported: use zst, gz, tar or zip",
+            document.label
+        );
         Err(FetchError::new(FetchErrorKind::BadArchive, message))
     };
     let format = match outer.as_slice() {
@@ -52,19 +56,24 @@ pub(super) fn detect(document: &Document, name: &str) -> Result<Format, FetchErr
         [b'7', b'z', 0xBC, 0xAF, ..] => return unsupported("7z"),
         [b'R', b'a', b'r', b'!', ..] => return unsupported("RAR"),
         head if is_tar(head) => return Ok(Format::Tar),
-        // JSON, YAML and TOML never begin with what a name in a tar header begins with and go on as one.
-        head if name.to_ascii_lowercase().ends_with(".tar") && head.contains(&0) => return Ok(Format::Tar),
+        // A header is padded with NUL, which no text document holds.
+        head if name.to_ascii_lowercase().ends_with(".tar") && head.contains(&0) => {
+            return Ok(Format::Tar);
+        }
         _ => return Ok(Format::Plain),
     };
-    file.rewind().map_err(|error| super::local::read_error(&document.label, error))?;
+    file.rewind()
+        .map_err(|error| super::local::read_error(&document.label, error))?;
     let name = name.to_ascii_lowercase();
-    let named_tar = [".tar.gz", ".tgz", ".tar.zst", ".tzst"].iter().any(|end| name.ends_with(end));
-    let inner = match decoder(file, format).and_then(|mut decoder| head(&mut decoder)) {
-        Ok(inner) => inner,
-        // Damage is told by whoever reads it.
-        Err(_) => Vec::new(),
-    };
-    Ok(match (format, is_tar(&inner) || (named_tar && inner.contains(&0))) {
+    let named_tar = [".tar.gz", ".tgz", ".tar.zst", ".tzst"]
+        .iter()
+        .any(|end| name.ends_with(end));
+    // Damage is told by whoever reads it.
+    let inner = decoder(file, format)
+        .and_then(|mut decoder| head(&mut decoder))
+        .unwrap_or_default();
+    let tar = is_tar(&inner) || (named_tar && inner.contains(&0));
+    Ok(match (format, tar) {
         (Format::Zstd, true) => Format::TarZstd,
         (Format::Gzip, true) => Format::TarGzip,
         (format, _) => format,
@@ -88,15 +97,24 @@ fn decoder(file: File, format: Format) -> io::Result<Box<dyn Read + Send>> {
             decoder.window_log_max(ZSTD_WINDOW_LOG)?;
             Box::new(decoder)
         }
-        Format::Gzip | Format::TarGzip => Box::new(MultiGzDecoder::new(BufReader::with_capacity(64 * 1024, file))),
-        Format::Plain | Format::Tar | Format::Zip => Box::new(BufReader::with_capacity(64 * 1024, file)),
+        Format::Gzip | Format::TarGzip => Box::new(MultiGzDecoder::new(BufReader::with_capacity(
+            64 * 1024,
+            file,
+        ))),
+        Format::Plain | Format::Tar | Format::Zip => {
+            Box::new(BufReader::with_capacity(64 * 1024, file))
+        }
     })
 }
 
 /// Opens the unpacked bytes of a single document, or of the first entry of an archive whose name is `wanted`. Blocking.
 ///
 /// Past `max_unpacked_bytes` reading fails. An archive with an entry that leads out of it is refused; links are ignored.
-pub fn open(document: &Document, wanted: &dyn Fn(&str) -> bool, limits: &FetchLimits) -> Result<Box<dyn Read + Send>, FetchError> {
+pub fn open(
+    document: &Document,
+    wanted: &dyn Fn(&str) -> bool,
+    limits: &FetchLimits,
+) -> Result<Box<dyn Read + Send>, FetchError> {
     let label = document.label.as_str();
     let file = document.file()?;
     if document.format == Format::Zip {
@@ -116,7 +134,8 @@ fn damaged(label: &str, error: impl Into<Box<dyn std::error::Error + Send + Sync
     if too_large {
         return FetchError::new(FetchErrorKind::TooLarge, format!("{label}: {error}"));
     }
-    let message = format!("{label} cannot be unpacked ({error}): it is damaged or was cut; fetch it again");
+    let message =
+        format!("{label} cannot be unpacked ({error}): it is damaged or was cut; fetch it again");
     FetchError::new(FetchErrorKind::BadArchive, message).because(error)
 }
 
@@ -134,9 +153,17 @@ impl Names {
             let message = format!("{label} has more than {MAX_ENTRIES} entries");
             return Err(FetchError::new(FetchErrorKind::TooLarge, message));
         }
-        let shown = || name.chars().filter(|c| !c.is_control()).take(80).collect::<String>();
+        let shown = || {
+            name.chars()
+                .filter(|c| !c.is_control())
+                .take(80)
+                .collect::<String>()
+        };
         if leads_out(name) {
-            let message = format!("{label} has the entry `{}`, which leads out of the archive: it is not opened", shown());
+            let message = format!(
+                "{label} has the entry `{}`, which leads out of the archive: it is not opened",
+                shown()
+            );
             return Err(FetchError::new(FetchErrorKind::BadArchive, message));
         }
         if self.first.len() < 3 {
@@ -150,7 +177,9 @@ impl Names {
             true => "nothing".to_owned(),
             false => format!("{} entries such as {}", self.count, self.first.join(", ")),
         };
-        let message = format!("{label} does not hold the document: it holds {held}. Check the data source's url");
+        let message = format!(
+            "{label} does not hold the document: it holds {held}. Check the data source's url"
+        );
         FetchError::new(FetchErrorKind::NotFound, message)
     }
 }
@@ -158,17 +187,41 @@ impl Names {
 /// Nothing is written under an entry's name, but an archive with such names was made to do harm.
 fn leads_out(name: &str) -> bool {
     let drive = name.as_bytes().get(1) == Some(&b':') && name.as_bytes()[0].is_ascii_alphabetic();
-    name.starts_with(['/', '\\']) || drive || name.contains('\0') || name.split(['/', '\\']).any(|part| part == "..")
+    name.starts_with(['/', '\\'])
+        || drive
+        || name.contains('\0')
+        || name.split(['/', '\\']).any(|part| part == "..")
 }
 
-fn tar_entry(mut reader: Bounded, label: &str, wanted: &dyn Fn(&str) -> bool) -> Result<Box<dyn Read + Send>, FetchError> {
-    // The archive reads headers block by block and nothing beyond, so that after the wanted entry's header the reader stands
-    // at its first byte and outlives the archive. The allowance bounds the names that the archive reads into memory.
+fn tar_entry(
+    mut reader: Bounded,
+    label: &str,
+    wanted: &dyn Fn(&str) -> bool,
+) -> Result<Box<dyn Read + Send>, FetchError> {
+    // The archive reads headers block by block and nothing beyond, so that after the wanted entry's
+    // header the reader stands at its first byte and outlives the archive.
+    let size = seek_tar_entry(&mut reader, label, wanted)?;
+    Ok(Box::new(Exact {
+        inner: reader,
+        left: size,
+    }))
+}
+
+/// Leaves the reader at the wanted entry's first byte and tells the entry's length.
+fn seek_tar_entry(
+    reader: &mut Bounded,
+    label: &str,
+    wanted: &dyn Fn(&str) -> bool,
+) -> Result<u64, FetchError> {
+    // Bounds the names that the archive reads into memory.
     let allowance = Cell::new(0);
     let mut names = Names::default();
-    let mut archive = tar::Archive::new(Metered { inner: &mut reader, allowance: &allowance });
+    let mut archive = tar::Archive::new(Metered {
+        inner: reader,
+        allowance: &allowance,
+    });
     let mut entries = archive.entries().map_err(|error| damaged(label, error))?;
-    let size = loop {
+    loop {
         allowance.set(MAX_TAR_HEADER_BYTES);
         let mut entry = match entries.next() {
             None => return Err(names.none_wanted(label)),
@@ -180,29 +233,38 @@ fn tar_entry(mut reader: Bounded, label: &str, wanted: &dyn Fn(&str) -> bool) ->
             continue;
         }
         names.see(&name, label)?;
-        if (kind.is_file() || kind.is_contiguous()) && wanted(name.strip_prefix("./").unwrap_or(&name)) {
-            break entry.size();
+        if (kind.is_file() || kind.is_contiguous())
+            && wanted(name.strip_prefix("./").unwrap_or(&name))
+        {
+            return Ok(entry.size());
         }
         allowance.set(u64::MAX);
         io::copy(&mut entry, &mut io::sink()).map_err(|error| damaged(label, error))?;
-    };
-    drop(entries);
-    drop(archive);
-    Ok(Box::new(Exact { inner: reader, left: size }))
+    }
 }
 
-fn zip_entry(mut file: File, label: &str, wanted: &dyn Fn(&str) -> bool, limits: &FetchLimits) -> Result<Box<dyn Read + Send>, FetchError> {
+fn zip_entry(
+    mut file: File,
+    label: &str,
+    wanted: &dyn Fn(&str) -> bool,
+    limits: &FetchLimits,
+) -> Result<Box<dyn Read + Send>, FetchError> {
     check_zip_directory(&mut file, label)?;
-    let mut archive = ZipArchive::new(BufReader::new(file)).map_err(|error| damaged(label, error))?;
+    let mut archive =
+        ZipArchive::new(BufReader::new(file)).map_err(|error| damaged(label, error))?;
     let mut names = Names::default();
     let mut found = None;
     for index in 0..archive.len() {
-        let entry = archive.by_index_raw(index).map_err(|error| damaged(label, error))?;
+        let entry = archive
+            .by_index_raw(index)
+            .map_err(|error| damaged(label, error))?;
         let name = String::from_utf8_lossy(entry.name_raw()).into_owned();
         names.see(&name, label)?;
         if found.is_none() && entry.is_file() && !entry.is_symlink() && wanted(&name) {
             if entry.encrypted() {
-                let message = format!("{label} is protected with a password: point the data source at one that is not");
+                let message = format!(
+                    "{label} is protected with a password: point the data source at one that is not"
+                );
                 return Err(FetchError::new(FetchErrorKind::BadArchive, message));
             }
             found = Some(index);
@@ -213,7 +275,8 @@ fn zip_entry(mut file: File, label: &str, wanted: &dyn Fn(&str) -> bool, limits:
     };
     // An entry's reader borrows the archive; a file of our own does not, and its checksum is verified by then.
     let spool_error = |error: io::Error| {
-        let message = "the document cannot be unpacked: check the space in the folder for temporary files";
+        let message =
+            "the document cannot be unpacked: check the space in the folder for temporary files";
         FetchError::new(FetchErrorKind::Local, message).because(error)
     };
     let mut spool = match &limits.spool_dir {
@@ -221,8 +284,14 @@ fn zip_entry(mut file: File, label: &str, wanted: &dyn Fn(&str) -> bool, limits:
         None => tempfile::tempfile(),
     }
     .map_err(spool_error)?;
-    let entry = archive.by_index(index).map_err(|error| damaged(label, error))?;
-    let mut entry = BoundedRef { inner: entry, left: limits.max_unpacked_bytes, limit: limits.max_unpacked_bytes };
+    let entry = archive
+        .by_index(index)
+        .map_err(|error| damaged(label, error))?;
+    let mut entry = BoundedRef {
+        inner: entry,
+        left: limits.max_unpacked_bytes,
+        limit: limits.max_unpacked_bytes,
+    };
     io::copy(&mut entry, &mut spool).map_err(|error| match error.kind() {
         io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => spool_error(error),
         _ => damaged(label, error),
@@ -241,7 +310,10 @@ fn check_zip_directory(file: &mut File, label: &str) -> Result<(), FetchError> {
         file.rewind()
     };
     read(file, &mut tail).map_err(|error| super::local::read_error(label, error))?;
-    let end = tail.windows(4).rposition(|window| window == b"PK\x05\x06").and_then(|at| tail.get(at..at + 22));
+    let end = tail
+        .windows(4)
+        .rposition(|window| window == b"PK\x05\x06")
+        .and_then(|at| tail.get(at..at + 22));
     let Some(end) = end else {
         return Err(damaged(label, "the archive has no end".to_owned()));
     };
@@ -263,7 +335,11 @@ struct BoundedRef<R> {
 
 impl Bounded {
     fn new(inner: Box<dyn Read + Send>, limit: u64) -> Self {
-        Self { inner, left: limit, limit }
+        Self {
+            inner,
+            left: limit,
+            limit,
+        }
     }
 }
 
@@ -272,10 +348,15 @@ impl<R: Read> Read for BoundedRef<R> {
         if self.left == 0 && !buffer.is_empty() {
             return match self.inner.read(&mut [0])? {
                 0 => Ok(0),
-                _ => Err(io::Error::new(io::ErrorKind::FileTooLarge, TooLarge(self.limit))),
+                _ => Err(io::Error::new(
+                    io::ErrorKind::FileTooLarge,
+                    TooLarge(self.limit),
+                )),
             };
         }
-        let most = usize::try_from(self.left).unwrap_or(usize::MAX).min(buffer.len());
+        let most = usize::try_from(self.left)
+            .unwrap_or(usize::MAX)
+            .min(buffer.len());
         let read = self.inner.read(&mut buffer[..most])?;
         self.left -= read as u64;
         Ok(read)
@@ -298,10 +379,15 @@ struct Exact {
 
 impl Read for Exact {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let most = usize::try_from(self.left).unwrap_or(usize::MAX).min(buffer.len());
+        let most = usize::try_from(self.left)
+            .unwrap_or(usize::MAX)
+            .min(buffer.len());
         let read = self.inner.read(&mut buffer[..most])?;
         if read == 0 && most > 0 {
-            return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "the archive ends inside the document"));
+            return Err(io::Error::new(
+                io::ErrorKind::UnexpectedEof,
+                "the archive ends inside the document",
+            ));
         }
         self.left -= read as u64;
         Ok(read)

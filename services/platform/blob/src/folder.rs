@@ -65,9 +65,8 @@ fn sweep_blocking(root: &Path, older_than: Duration) -> io::Result<u64> {
 
 /// Staging files are named `<name>#<number>`; a key cannot have a `#`.
 fn is_staging(name: &str) -> bool {
-    name.rsplit_once('#').is_some_and(|(_, number)| {
-        !number.is_empty() && number.bytes().all(|b| b.is_ascii_digit())
-    })
+    name.rsplit_once('#')
+        .is_some_and(|(_, number)| !number.is_empty() && number.bytes().all(|b| b.is_ascii_digit()))
 }
 
 fn failed(e: io::Error) -> BlobError {

@@ -69,8 +69,27 @@ mod tests {
         }
         let long = ["s".repeat(100).as_str(); 6].join("/");
         for key in [
-            "", "/", "/a", "a/", "a//b", "..", "a/..", "../a", "a/../b", "a..b", ".", "a/./b",
-            "a b", "a\\b", "a%2e", "ä", "a\0", "a#1", "a:b", &"k".repeat(201), &long,
+            "",
+            "/",
+            "/a",
+            "a/",
+            "a//b",
+            "..",
+            "a/..",
+            "../a",
+            "a/../b",
+            "a..b",
+            ".",
+            "a/./b",
+            "a b",
+            "a\\b",
+            "a%2e",
+            "ä",
+            "a\0",
+            "a#1",
+            "a:b",
+            &"k".repeat(201),
+            &long,
         ] {
             assert!(check(key).is_err(), "{key}");
         }

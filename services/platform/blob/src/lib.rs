@@ -105,7 +105,12 @@ impl Blobs {
 
     /// Removes a blob; a missing one is no error.
     pub async fn delete(&self, key: &str) -> Result<(), BlobError> {
-        match self.store.delete(&self.path(key)?).await.map_err(read::failed) {
+        match self
+            .store
+            .delete(&self.path(key)?)
+            .await
+            .map_err(read::failed)
+        {
             Err(BlobError::NotFound) => Ok(()),
             other => other,
         }
@@ -113,7 +118,12 @@ impl Blobs {
 
     /// The size of a blob, if it exists.
     pub async fn size(&self, key: &str) -> Result<Option<u64>, BlobError> {
-        match self.store.head(&self.path(key)?).await.map_err(read::failed) {
+        match self
+            .store
+            .head(&self.path(key)?)
+            .await
+            .map_err(read::failed)
+        {
             Ok(meta) => Ok(Some(meta.size)),
             Err(BlobError::NotFound) => Ok(None),
             Err(e) => Err(e),

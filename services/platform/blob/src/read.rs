@@ -81,7 +81,9 @@ pub(crate) fn failed(error: object_store::Error) -> BlobError {
     while let Some(e) = source {
         if let Some(e) = e.downcast_ref::<io::Error>() {
             match e.kind() {
-                io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => return BlobError::Full,
+                io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
+                    return BlobError::Full;
+                }
                 // `a/b` where `a` is a blob: in a bucket there is simply no such key.
                 io::ErrorKind::NotADirectory => return BlobError::NotFound,
                 _ => {}
@@ -90,4 +92,29 @@ pub(crate) fn failed(error: object_store::Error) -> BlobError {
         source = e.source();
     }
     BlobError::Unavailable(Box::new(error))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+
+    use super::*;
+
+    #[test]
+    fn a_full_disk_is_told_apart() {
+        let Ok(mut full) = std::fs::File::options().write(true).open("/dev/full") else {
+            eprintln!("skipped: no /dev/full here");
+            return;
+        };
+        let error = object_store::Error::Generic {
+            store: "test",
+            source: Box::new(full.write_all(b"x").unwrap_err()),
+        };
+        assert!(matches!(failed(error), BlobError::Full));
+        let error = object_store::Error::Generic {
+            store: "test",
+            source: Box::new(io::Error::other("broken")),
+        };
+        assert!(matches!(failed(error), BlobError::Unavailable(_)));
+    }
 }

@@ -32,9 +32,9 @@ pub struct S3Options {
 }
 
 pub(crate) fn open(url: &str, options: &S3Options) -> Result<(AmazonS3, String), BlobError> {
-    let rest = url
-        .strip_prefix("s3://")
-        .ok_or(BlobError::Invalid("blob address: s3://bucket/prefix expected"))?;
+    let rest = url.strip_prefix("s3://").ok_or(BlobError::Invalid(
+        "blob address: s3://bucket/prefix expected",
+    ))?;
     let (bucket, prefix) = rest.split_once('/').unwrap_or((rest, ""));
     let prefix = prefix.trim_end_matches('/');
     let in_bucket = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_');

@@ -5,6 +5,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use aegis_cache::{Cache, CacheError, MAX_KEY, MAX_VALUE};
 use futures::future::join_all;
+use tokio::net::{TcpListener, TcpStream};
 
 const LONG: Duration = Duration::from_secs(60);
 
@@ -176,6 +177,86 @@ async fn redis_keeps_the_contract() {
     suite(Cache::connect(&url).await.unwrap()).await;
 }
 
+/// Passes connections on to Redis until it is dropped.
+struct Proxy {
+    port: u16,
+    task: tokio::task::JoinHandle<()>,
+}
+
+impl Proxy {
+    async fn start(port: u16, redis: String) -> Self {
+        let listener = TcpListener::bind(("127.0.0.1", port)).await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let task = tokio::spawn(async move {
+            let mut connections = tokio::task::JoinSet::new();
+            loop {
+                let (mut from, _) = listener.accept().await.unwrap();
+                let redis = redis.clone();
+                connections.spawn(async move {
+                    let mut to = TcpStream::connect(redis).await.unwrap();
+                    let _ = tokio::io::copy_bidirectional(&mut from, &mut to).await;
+                });
+            }
+        });
+        Self { port, task }
+    }
+
+    async fn stop(self) -> u16 {
+        self.task.abort();
+        let _ = self.task.await;
+        self.port
+    }
+}
+
+#[tokio::test]
+async fn a_restart_of_redis_is_survived() {
+    let Ok(url) = std::env::var("AEGIS_TEST_REDIS_URL") else {
+        eprintln!("skipped: AEGIS_TEST_REDIS_URL is not set");
+        return;
+    };
+    let Some(address) = url
+        .strip_prefix("redis://")
+        .map(|a| a.trim_end_matches('/'))
+    else {
+        eprintln!("skipped: AEGIS_TEST_REDIS_URL is not plain redis://");
+        return;
+    };
+    if address.contains(['@', '/']) {
+        eprintln!("skipped: AEGIS_TEST_REDIS_URL is not host:port alone");
+        return;
+    }
+    let (keys, address) = (Keys::new(), address.to_owned());
+    let key = &keys.key("kept");
+    let proxy = Proxy::start(0, address.clone()).await;
+    let cache = Cache::connect(&format!("redis://127.0.0.1:{}", proxy.port))
+        .await
+        .unwrap();
+    cache.set(key, b"v", LONG).await.unwrap();
+
+    // Down and up again between two calls: the caller sees nothing of it.
+    let port = proxy.stop().await;
+    let proxy = Proxy::start(port, address.clone()).await;
+    assert_eq!(cache.get(key).await.unwrap().as_deref(), Some(&b"v"[..]));
+
+    // Down: an error, each time.
+    let port = proxy.stop().await;
+    for _ in 0..3 {
+        let error = cache.get(key).await.unwrap_err();
+        assert!(matches!(error, CacheError::Unavailable(_)), "{error:?}");
+        assert!(cache.incr(key, LONG).await.is_err());
+    }
+
+    // Up again: it recovers without help.
+    let _proxy = Proxy::start(port, address).await;
+    for _ in 0..500 {
+        if cache.ping().await.is_ok() {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    assert_eq!(cache.get(key).await.unwrap().as_deref(), Some(&b"v"[..]));
+}
+
 #[tokio::test]
 async fn memory_is_bounded_and_takes_new_entries_when_full() {
     let cache = Cache::memory();
@@ -213,7 +294,7 @@ async fn a_bad_or_dead_address_is_an_error() {
 #[tokio::test]
 async fn a_silent_server_is_given_up_on() {
     // Accepts and never answers.
-    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let port = listener.local_addr().unwrap().port();
     let error = Cache::connect(&format!("redis://127.0.0.1:{port}"))
         .await

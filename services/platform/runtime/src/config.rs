@@ -149,9 +149,10 @@ impl<'a> Layers<'a> {
                 // The error's own text quotes the line, which may hold a secret.
                 let before = e.span().and_then(|span| text.get(..span.start));
                 let line = before.map_or(1, |before| before.matches('\n').count() + 1);
-                return self
-                    .problems
-                    .push(format!("settings file {shown}, line {line}: {}", e.message()));
+                return self.problems.push(format!(
+                    "settings file {shown}, line {line}: {}",
+                    e.message()
+                ));
             }
         };
         for (key, value) in table {
@@ -237,9 +238,9 @@ impl<'a> Layers<'a> {
                 for (key, value) in dict {
                     match value {
                         Value::Empty(..) => {}
-                        _ if !self.known.contains(&key) => self.problems.push(format!(
-                            "{key}: unknown setting (from the command line)"
-                        )),
+                        _ if !self.known.contains(&key) => self
+                            .problems
+                            .push(format!("{key}: unknown setting (from the command line)")),
                         value => self.put(key, value, "the command line".to_owned()),
                     }
                 }
@@ -265,8 +266,10 @@ impl<'a> Layers<'a> {
             };
             let removed = self.values.remove(&key);
             let Some(origin) = self.origins.remove(&key) else {
-                self.problems
-                    .push(format!("{key}: {} (from the defaults)", describe(&error.kind)));
+                self.problems.push(format!(
+                    "{key}: {} (from the defaults)",
+                    describe(&error.kind)
+                ));
                 if removed.is_none() {
                     break;
                 }

@@ -80,7 +80,9 @@ impl Shutdown {
     pub async fn drain(&self, timeout: Duration) -> bool {
         self.cancel();
         self.tasks.close();
-        let ended = tokio::time::timeout(timeout, self.tasks.wait()).await.is_ok();
+        let ended = tokio::time::timeout(timeout, self.tasks.wait())
+            .await
+            .is_ok();
         if !ended {
             tracing::warn!(running = self.tasks.len(), "tasks did not end in time");
         }

@@ -234,7 +234,10 @@ fn all_problems_are_told_with_their_origin_and_without_values() {
         let line = line.unwrap_or_else(|| panic!("{setting} is missing in\n{text}"));
         assert!(line.contains(origin), "{line}");
     }
-    assert!(!text.contains("87654321") && !text.contains("hunter"), "{text}");
+    assert!(
+        !text.contains("87654321") && !text.contains("hunter"),
+        "{text}"
+    );
 }
 
 #[test]
@@ -245,7 +248,10 @@ fn a_file_that_is_missing_broken_or_huge_is_an_error() {
     assert!(load().to_string().contains("aegis.toml"));
     std::fs::write(&file, "name = \"x\"\npassword = \"hunter2\n").unwrap();
     let text = load().to_string();
-    assert!(text.contains("line 2") && !text.contains("hunter2"), "{text}");
+    assert!(
+        text.contains("line 2") && !text.contains("hunter2"),
+        "{text}"
+    );
     std::fs::write(&file, vec![b'#'; 2 << 20]).unwrap();
     assert!(load().to_string().contains("1 MiB"));
     std::fs::write(&file, [0xff, 0xfe]).unwrap();

@@ -28,7 +28,14 @@ pub use propagation::{current_traceparent, inject, set_parent, set_parent_from};
 const EXPORT_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// What the transports of the exporter do must not be exported again, without end.
-const NOT_EXPORTED: [&str; 6] = ["h2", "hyper", "hyper_util", "opentelemetry", "tonic", "tower"];
+const NOT_EXPORTED: [&str; 6] = [
+    "h2",
+    "hyper",
+    "hyper_util",
+    "opentelemetry",
+    "tonic",
+    "tower",
+];
 
 /// What to log and where to send traces.
 #[derive(Clone, Debug)]
@@ -107,6 +114,9 @@ pub fn init(config: &TelemetryConfig) -> Result<Telemetry, TelemetryError> {
 
     opentelemetry::global::set_text_map_propagator(TraceContextPropagator::new());
     opentelemetry::global::set_meter_provider(meter.clone());
+    if let Some(provider) = &tracer {
+        opentelemetry::global::set_tracer_provider(provider.clone());
+    }
     let export = tracer.as_ref().map(|provider| {
         let exported = FilterFn::new(|meta| {
             let root = meta.target().split("::").next().unwrap_or_default();
@@ -122,9 +132,6 @@ pub fn init(config: &TelemetryConfig) -> Result<Telemetry, TelemetryError> {
         .with(log_layer(config.json))
         .with(filter)
         .try_init();
-    if let Some(provider) = &tracer {
-        opentelemetry::global::set_tracer_provider(provider.clone());
-    }
     *done = true;
     Ok(Telemetry {
         tracer,

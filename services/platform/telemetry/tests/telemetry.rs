@@ -121,7 +121,10 @@ fn assert_call(kind: &str, path: &str, status: &str, count: u64) {
     let labels = format!("{{kind=\"{kind}\",path=\"{path}\",status=\"{status}\"}} {count}\n");
     let text = metrics_text();
     for name in ["aegis_calls_total", "aegis_call_duration_seconds_count"] {
-        assert!(text.contains(&format!("{name}{labels}")), "{labels} in\n{text}");
+        assert!(
+            text.contains(&format!("{name}{labels}")),
+            "{labels} in\n{text}"
+        );
     }
 }
 
@@ -173,7 +176,10 @@ async fn calls_are_counted_by_route_and_outcome() {
 #[tokio::test]
 async fn the_process_itself_is_measured() {
     let text = metrics_text();
-    for name in ["process_start_time_seconds", "process_resident_memory_bytes"] {
+    for name in [
+        "process_start_time_seconds",
+        "process_resident_memory_bytes",
+    ] {
         let start = format!("{name} ");
         let line = text.lines().find_map(|line| line.strip_prefix(&start));
         assert!(line.unwrap().parse::<f64>().unwrap() > 1_000_000.0);

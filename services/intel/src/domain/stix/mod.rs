@@ -6,6 +6,8 @@ mod object;
 mod window;
 
 #[cfg(test)]
+mod document_tests;
+#[cfg(test)]
 mod real_data_tests;
 #[cfg(test)]
 mod tests;
@@ -73,9 +75,10 @@ impl Domain {
     /// The domain a collection such as `ICS ATT&CK` is about.
     fn from_collection_name(name: &str) -> Option<Domain> {
         let name = name.to_ascii_lowercase();
-        Domain::ALL
-            .into_iter()
-            .find(|domain| name.split(|c: char| !c.is_ascii_alphanumeric()).any(|word| word == domain.as_str()))
+        Domain::ALL.into_iter().find(|domain| {
+            name.split(|c: char| !c.is_ascii_alphanumeric())
+                .any(|word| word == domain.as_str())
+        })
     }
 }
 
@@ -182,10 +185,14 @@ pub enum ParseError {
     #[error("the document is empty: check that the source's url points at the STIX bundle")]
     Empty,
     /// A web page came in its place.
-    #[error("the document is a web page (it begins with `<`), not JSON: point the source's url at the raw STIX bundle")]
+    #[error(
+        "the document is a web page (it begins with `<`), not JSON: point the source's url at the raw STIX bundle"
+    )]
     WebPage,
     /// The JSON is wrong at a place.
-    #[error("the document is not JSON at byte {byte}{place}: {detail}. Fetch it again, or check the source's url")]
+    #[error(
+        "the document is not JSON at byte {byte}{place}: {detail}. Fetch it again, or check the source's url"
+    )]
     NotJson {
         /// Offset of the first wrong byte, from 0, after unpacking.
         byte: u64,
@@ -195,7 +202,9 @@ pub enum ParseError {
         detail: String,
     },
     /// Bytes that are no UTF-8.
-    #[error("the document is not UTF-8 at byte {byte}{place}: the file is damaged or has another encoding; fetch it again")]
+    #[error(
+        "the document is not UTF-8 at byte {byte}{place}: the file is damaged or has another encoding; fetch it again"
+    )]
     NotUtf8 {
         /// Offset of the first wrong byte, from 0, after unpacking.
         byte: u64,
@@ -203,7 +212,9 @@ pub enum ParseError {
         place: String,
     },
     /// The bytes end too early.
-    #[error("the document ends too early, after {bytes} bytes{place}: the download was cut; fetch it again")]
+    #[error(
+        "the document ends too early, after {bytes} bytes{place}: the download was cut; fetch it again"
+    )]
     Truncated {
         /// How many bytes there were.
         bytes: u64,
@@ -211,16 +222,22 @@ pub enum ParseError {
         place: String,
     },
     /// JSON of another kind.
-    #[error("the document is no STIX bundle: {0}. Point the source's url at an ATT&CK bundle such as enterprise-attack.json")]
+    #[error(
+        "the document is no STIX bundle: {0}. Point the source's url at an ATT&CK bundle such as enterprise-attack.json"
+    )]
     NotABundle(String),
     /// Past a bound.
     #[error("the document is too large: {0}")]
     TooLarge(String),
     /// A STIX bundle without techniques that can be read.
-    #[error("the bundle holds no technique that can be read: {0}. Point the source's url at an ATT&CK bundle such as enterprise-attack.json")]
+    #[error(
+        "the bundle holds no technique that can be read: {0}. Point the source's url at an ATT&CK bundle such as enterprise-attack.json"
+    )]
     NoTechniques(String),
     /// A bundle that could be of any knowledge base.
-    #[error("the bundle does not say whether it is ATT&CK for Enterprise, Mobile or ICS: no collection, domain or kill chain names one")]
+    #[error(
+        "the bundle does not say whether it is ATT&CK for Enterprise, Mobile or ICS: no collection, domain or kill chain names one"
+    )]
     UnknownDomain,
 }
 
@@ -228,14 +245,21 @@ pub enum ParseError {
 ///
 /// Nothing but the records and one object at a time is in memory. A record that cannot be read is skipped and told in the
 /// answer; a document that cannot be read is an error.
-pub fn parse_attack(mut reader: impl Read, progress: &mut dyn FnMut(u64)) -> Result<AttackDocument, ParseError> {
+pub fn parse_attack(
+    mut reader: impl Read,
+    progress: &mut dyn FnMut(u64),
+) -> Result<AttackDocument, ParseError> {
     let mut window = Window::new(&mut reader, progress);
     window.skip_byte_order_mark()?;
     match window.peek()? {
         None => return Err(ParseError::Empty),
         Some(b'<') => return Err(ParseError::WebPage),
         Some(b'{') => window.bump(),
-        Some(b'[') => return Err(ParseError::NotABundle("it is a JSON list, not an object".to_owned())),
+        Some(b'[') => {
+            return Err(ParseError::NotABundle(
+                "it is a JSON list, not an object".to_owned(),
+            ));
+        }
         Some(_) => return Err(window.unexpected("expected `{`")),
     }
     let mut collector = Collector::default();
@@ -277,7 +301,9 @@ pub fn parse_attack(mut reader: impl Read, progress: &mut dyn FnMut(u64)) -> Res
         None => return Err(ParseError::NotABundle("it has no `type`".to_owned())),
         Some(other) => {
             let shown: String = other.chars().take(60).collect();
-            return Err(ParseError::NotABundle(format!("its `type` is {shown}, not \"bundle\"")));
+            return Err(ParseError::NotABundle(format!(
+                "its `type` is {shown}, not \"bundle\""
+            )));
         }
     }
     if !has_objects {
@@ -287,8 +313,14 @@ pub fn parse_attack(mut reader: impl Read, progress: &mut dyn FnMut(u64)) -> Res
 }
 
 fn read_objects(window: &mut Window<'_>, collector: &mut Collector) -> Result<(), ParseError> {
-    if window.peek()? != Some(b'[') {
-        return Err(ParseError::NotABundle("its `objects` is not a list".to_owned()));
+    match window.peek()? {
+        Some(b'[') => {}
+        None => return Err(window.unexpected("expected a list")),
+        Some(_) => {
+            return Err(ParseError::NotABundle(
+                "its `objects` is not a list".to_owned(),
+            ));
+        }
     }
     window.bump();
     if window.peek()? == Some(b']') {
@@ -299,7 +331,9 @@ fn read_objects(window: &mut Window<'_>, collector: &mut Collector) -> Result<()
     loop {
         number += 1;
         if number > MAX_OBJECTS {
-            return Err(ParseError::TooLarge(format!("it has more than {MAX_OBJECTS} objects")));
+            return Err(ParseError::TooLarge(format!(
+                "it has more than {MAX_OBJECTS} objects"
+            )));
         }
         window.set_object(Some(number));
         collector.object(number, window.value()?)?;

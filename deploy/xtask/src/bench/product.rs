@@ -1,0 +1,130 @@
+//! The product and the floor as processes of their own.
+
+use std::{
+    path::{Path, PathBuf},
+    process::Stdio,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context, Result, bail};
+use axum::{Router, http::header, routing::get};
+use serde_json::json;
+use tokio::{
+    io::{AsyncBufReadExt, BufReader},
+    process::{Child, Command},
+};
+
+use super::client::Client;
+
+/// Of `admin`, in a data folder that lives as long as the run.
+pub const PASSWORD: &str = "bench-9-Walrus-rides";
+/// A process that is not ready by then never is.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// A running product.
+pub struct Product {
+    child: Child,
+    /// Where it listens.
+    pub address: String,
+}
+
+impl Product {
+    /// Starts it; says how long it took to be ready.
+    pub async fn start(bin: &Path, data: &Path) -> Result<(Product, Duration)> {
+        let mut command = Command::new(bin);
+        command
+            .env("AEGIS_LISTEN", "127.0.0.1:0")
+            .env("AEGIS_DATA_DIR", data)
+            .env("AEGIS_ADMIN_PASSWORD", PASSWORD)
+            .env("AEGIS_LOG", "error");
+        let began = Instant::now();
+        let (child, address) = start(command).await?;
+        Ok((Product { child, address }, began.elapsed()))
+    }
+
+    /// A connection with a fresh token.
+    pub async fn login(&self, username: &str, password: &str) -> Result<Client> {
+        let mut client = Client::connect(&self.address, None).await?;
+        let body = json!({ "username": username, "password": password });
+        let answer = client.send("POST", "/api/v1/auth/login", Some(&body), 200).await?;
+        let token = answer["access_token"].as_str().context("login gave no token")?;
+        Client::connect(&self.address, Some(token.to_owned())).await
+    }
+
+    /// A line of `/proc/<pid>/status`, in megabytes of a million bytes.
+    pub fn memory_mb(&self, line: &str) -> Result<f64> {
+        let pid = self.child.id().context("the product has ended")?;
+        let status = std::fs::read_to_string(format!("/proc/{pid}/status"))?;
+        let kib: f64 = status
+            .lines()
+            .find_map(|row| row.strip_prefix(line)?.strip_prefix(':')?.trim().strip_suffix(" kB"))
+            .context("the system does not tell the memory of a process")?
+            .parse()?;
+        Ok(kib * 1024.0 / 1e6)
+    }
+
+    /// Ends it in good order.
+    pub async fn stop(mut self) -> Result<()> {
+        terminate(&mut self.child).await
+    }
+}
+
+/// A bare axum route that answers the same bytes from memory.
+pub struct Floor {
+    child: Child,
+    /// Where it listens.
+    pub address: String,
+    _body: tempfile::NamedTempFile,
+}
+
+impl Floor {
+    /// Starts it.
+    pub async fn start(body: &[u8]) -> Result<Floor> {
+        let file = tempfile::NamedTempFile::new()?;
+        std::fs::write(file.path(), body)?;
+        let mut command = Command::new(std::env::current_exe()?);
+        command.arg("floor").arg(file.path());
+        let (child, address) = start(command).await?;
+        Ok(Floor { child, address, _body: file })
+    }
+
+    /// Ends it.
+    pub async fn stop(mut self) -> Result<()> {
+        terminate(&mut self.child).await
+    }
+}
+
+/// Serves the file's bytes until the process ends.
+pub async fn serve_floor(body: PathBuf) -> Result<()> {
+    let body = axum::body::Bytes::from(tokio::fs::read(body).await?);
+    let answer = move || std::future::ready(([(header::CONTENT_TYPE, "application/json")], body.clone()));
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await?;
+    println!("listening on http://{}", listener.local_addr()?);
+    axum::serve(listener, Router::new().route("/", get(answer))).await?;
+    Ok(())
+}
+
+async fn start(mut command: Command) -> Result<(Child, String)> {
+    let mut child = command.stdout(Stdio::piped()).kill_on_drop(true).spawn().context("cannot start the process")?;
+    let stdout = child.stdout.take().context("the process has no output")?;
+    let mut lines = BufReader::new(stdout).lines();
+    let ready = async {
+        while let Some(line) = lines.next_line().await? {
+            if let Some(address) = line.strip_prefix("listening on http://") {
+                return anyhow::Ok(address.to_owned());
+            }
+        }
+        bail!("the process ended before it listened")
+    };
+    let address = tokio::time::timeout(PATIENCE, ready).await.context("the process was not ready in time")??;
+    tokio::spawn(async move { while let Ok(Some(_)) = lines.next_line().await {} });
+    Ok((child, address))
+}
+
+async fn terminate(child: &mut Child) -> Result<()> {
+    if let Some(pid) = child.id().and_then(|pid| i32::try_from(pid).ok()).and_then(rustix::process::Pid::from_raw) {
+        rustix::process::kill_process(pid, rustix::process::Signal::TERM)?;
+    }
+    tokio::time::timeout(PATIENCE, child.wait()).await.context("the process did not end")??;
+    Ok(())
+}

@@ -1,0 +1,165 @@
+//! What every request passes: one layer around all routes (request id, limits, panics, security headers) and one
+//! around the routes that need a token.
+
+use std::{
+    net::SocketAddr,
+    panic::AssertUnwindSafe,
+    time::{Duration, Instant},
+};
+
+use aegis_auth::REQUEST_ID_HEADER;
+use aegis_error::{Code, Failure};
+use axum::{
+    extract::{ConnectInfo, MatchedPath, Request, State},
+    middleware::Next,
+    response::{IntoResponse, Response},
+};
+use futures::FutureExt;
+use http::{
+    Extensions, HeaderMap, HeaderName, HeaderValue, Method, Uri,
+    header::{AUTHORIZATION, CACHE_CONTROL, CONTENT_SECURITY_POLICY, REFERRER_POLICY, USER_AGENT, X_CONTENT_TYPE_OPTIONS},
+};
+use tracing::Instrument;
+use uuid::Uuid;
+
+use crate::{
+    error::{Problem, Told, reworded},
+    extract::{Caller, Visitor},
+    routes,
+    state::Gateway,
+};
+
+const REQUEST_ID: HeaderName = HeaderName::from_static(REQUEST_ID_HEADER);
+/// Headers that the processes of the product use among themselves.
+const INTERNAL_PREFIX: &str = "x-aegis-";
+const FORWARDED_FOR: &str = "x-forwarded-for";
+const UNMATCHED: &str = "unmatched";
+/// How long an upload may take.
+const UPLOAD_TIMEOUT: Duration = Duration::from_secs(60 * 60);
+/// How long a sync may take that is waited for.
+const SYNC_TIMEOUT: Duration = Duration::from_secs(10 * 60);
+/// An answer of JSON is no page: nothing in it may run, and no page may frame it.
+const NO_PAGE: HeaderValue = HeaderValue::from_static("default-src 'none'; frame-ancestors 'none'");
+
+/// The layer around all routes.
+pub async fn edge(State(gateway): State<Gateway>, mut request: Request, next: Next) -> Response {
+    let request_id = request_id(request.headers());
+    strip_internal(request.headers_mut());
+    let route = request.extensions().get::<MatchedPath>().cloned();
+    let route = route.as_ref().map_or(UNMATCHED, MatchedPath::as_str);
+    let limit = time_limit(&gateway, request.method(), route);
+    let visitor = visitor(&gateway, &request, request_id.clone(), Instant::now() + limit);
+    request.extensions_mut().insert(visitor);
+
+    let change = (!request.method().is_safe()).then(|| gateway.hot.change());
+    let id = request_id.to_str().unwrap_or_default();
+    let span = tracing::info_span!("request", method = request.method().as_str(), route, request_id = id);
+    aegis_telemetry::set_parent_from(&span, request.headers());
+    let run = AssertUnwindSafe(next.run(request)).catch_unwind().instrument(span);
+    let mut response = match tokio::time::timeout(limit, run).await {
+        Ok(Ok(response)) => response,
+        Ok(Err(panic)) => panicked(panic.as_ref(), id),
+        Err(_) => {
+            let failure = Failure::new(Code::Timeout, "the request took longer than it may");
+            Problem(failure).into_response()
+        }
+    };
+    drop(change);
+
+    let status = response.status();
+    if (status.is_client_error() || status.is_server_error()) && response.extensions().get::<Told>().is_none() {
+        response = reworded(response);
+    }
+    let headers = response.headers_mut();
+    headers.insert(REQUEST_ID, request_id);
+    headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    headers.insert(REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
+    headers.entry(CONTENT_SECURITY_POLICY).or_insert(NO_PAGE);
+    // Answers are for who asked, and true now.
+    headers.entry(CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
+    response
+}
+
+/// The layer around the routes that need a token: verifies the bearer and leaves the [`Caller`] for the handler.
+/// Runs before anything of the request is read.
+pub async fn authenticate(State(gateway): State<Gateway>, mut request: Request, next: Next) -> Response {
+    let Some(bearer) = request.headers().get(AUTHORIZATION).cloned() else {
+        return refused("a bearer token is needed: sign in at POST /api/v1/auth/login");
+    };
+    let Some(token) = token(&bearer) else {
+        return refused("the Authorization header must be: Bearer <token>");
+    };
+    match gateway.deps.verifier.verify(token).await {
+        Ok(principal) => {
+            let Some(visitor) = request.extensions_mut().remove::<Visitor>() else {
+                return Problem::internal("a request came past the edge").into_response();
+            };
+            let caller = Caller { principal, token: token.to_owned(), visitor };
+            request.extensions_mut().insert(caller);
+            next.run(request).await
+        }
+        Err(failure) => Problem(failure).into_response(),
+    }
+}
+
+/// The label of a request in the metrics.
+pub fn route_label(_: &Uri, extensions: &Extensions) -> String {
+    extensions.get::<MatchedPath>().map_or(UNMATCHED, MatchedPath::as_str).to_owned()
+}
+
+fn refused(message: &'static str) -> Response {
+    Problem(Failure::new(Code::Unauthenticated, message)).into_response()
+}
+
+fn token(bearer: &HeaderValue) -> Option<&str> {
+    let (scheme, token) = bearer.to_str().ok()?.split_once(' ')?;
+    let token = token.trim();
+    (scheme.eq_ignore_ascii_case("bearer") && !token.is_empty()).then_some(token)
+}
+
+/// The client's own id where it is harmless in logs and headers, else a new one.
+fn request_id(headers: &HeaderMap) -> HeaderValue {
+    let harmless = |id: &&HeaderValue| {
+        (1..=64).contains(&id.len())
+            && id.as_bytes().iter().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-'))
+    };
+    headers.get(REQUEST_ID).filter(harmless).cloned().unwrap_or_else(|| {
+        let mut buffer = Uuid::encode_buffer();
+        let id = Uuid::now_v7().simple().encode_lower(&mut buffer);
+        HeaderValue::from_str(id).unwrap_or(HeaderValue::from_static("unknown"))
+    })
+}
+
+fn strip_internal(headers: &mut HeaderMap) {
+    let internal = |name: &&HeaderName| name.as_str().starts_with(INTERNAL_PREFIX);
+    while let Some(name) = headers.keys().find(internal).cloned() {
+        headers.remove(name);
+    }
+}
+
+fn time_limit(gateway: &Gateway, method: &Method, route: &str) -> Duration {
+    match route {
+        routes::UPLOAD if *method == Method::POST => UPLOAD_TIMEOUT,
+        routes::SYNC | routes::SYNC_MITRE => SYNC_TIMEOUT,
+        _ => gateway.deps.config.request_timeout,
+    }
+}
+
+fn visitor(gateway: &Gateway, request: &Request, request_id: HeaderValue, deadline: Instant) -> Visitor {
+    let headers = request.headers();
+    let forwarded = gateway.deps.config.trust_proxy.then(|| headers.get_all(FORWARDED_FOR).iter().next_back());
+    Visitor {
+        peer: request.extensions().get::<ConnectInfo<SocketAddr>>().map(|ConnectInfo(peer)| peer.ip()),
+        forwarded: forwarded.flatten().cloned(),
+        user_agent: headers.get(USER_AGENT).cloned(),
+        request_id,
+        deadline,
+    }
+}
+
+fn panicked(panic: &(dyn std::any::Any + Send), request_id: &str) -> Response {
+    let what = panic.downcast_ref::<&str>().copied().or_else(|| panic.downcast_ref::<String>().map(String::as_str));
+    tracing::error!(request_id, what = what.unwrap_or_default(), "a handler panicked");
+    Problem(Failure::new(Code::Internal, "something went wrong on our side; the log has the cause under this request id"))
+        .into_response()
+}

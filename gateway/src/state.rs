@@ -1,0 +1,116 @@
+//! What the handlers share.
+
+use std::{ops::Deref, sync::Arc, time::Duration};
+
+use aegis_auth::Verifier;
+use aegis_proto::{
+    analytics::v1::analytics_service_client::AnalyticsServiceClient,
+    catalog::v1::{catalog_service_client::CatalogServiceClient, template_service_client::TemplateServiceClient},
+    evidence::v1::evidence_service_client::EvidenceServiceClient,
+    identity::v1::{
+        audit_service_client::AuditServiceClient, identity_service_client::IdentityServiceClient,
+        notification_service_client::NotificationServiceClient,
+    },
+    intel::v1::intel_service_client::IntelServiceClient,
+    testing::v1::testing_service_client::TestingServiceClient,
+};
+use aegis_rpc::{MAX_MESSAGE, RpcService};
+use aegis_runtime::Readiness;
+
+use crate::hot::Hot;
+
+/// What the gateway stands on.
+pub struct Deps {
+    /// Users and tokens.
+    pub identity: IdentityServiceClient<RpcService>,
+    /// Notifications.
+    pub notifications: NotificationServiceClient<RpcService>,
+    /// The audit trail.
+    pub audit: AuditServiceClient<RpcService>,
+    /// Techniques and tactics.
+    pub catalog: CatalogServiceClient<RpcService>,
+    /// Test templates.
+    pub templates: TemplateServiceClient<RpcService>,
+    /// Tests.
+    pub testing: TestingServiceClient<RpcService>,
+    /// Evidence files.
+    pub evidence: EvidenceServiceClient<RpcService>,
+    /// Data sources and their syncs.
+    pub intel: IntelServiceClient<RpcService>,
+    /// Coverage figures.
+    pub analytics: AnalyticsServiceClient<RpcService>,
+    /// Verifies bearers.
+    pub verifier: Verifier,
+    /// Answers `/health`.
+    pub readiness: Readiness,
+    /// Limits.
+    pub config: Config,
+}
+
+/// Limits of the gateway.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Largest JSON or form body, bytes.
+    pub max_json_bytes: usize,
+    /// Largest multipart body of an upload, bytes; a little more than the largest file.
+    pub max_upload_bytes: u64,
+    /// How long a request may take that is neither an upload nor a sync.
+    pub request_timeout: Duration,
+    /// Behind one reverse proxy of ours: `X-Forwarded-For` and `X-Forwarded-Proto` are honoured.
+    pub trust_proxy: bool,
+    /// Where clients reach the gateway, for absolute links; the request's own host without.
+    pub public_url: Option<String>,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Config {
+            max_json_bytes: 1024 * 1024,
+            max_upload_bytes: 1024 * 1024 * 1024 + 1024 * 1024,
+            request_timeout: Duration::from_secs(30),
+            trust_proxy: false,
+            public_url: None,
+        }
+    }
+}
+
+/// The state of every handler. Cheap to clone.
+#[derive(Clone)]
+pub(crate) struct Gateway(Arc<Shared>);
+
+/// See [`Gateway`].
+pub(crate) struct Shared {
+    pub deps: Deps,
+    pub hot: Hot,
+}
+
+impl Gateway {
+    pub fn new(mut deps: Deps) -> Self {
+        deps.identity = deps.identity.max_decoding_message_size(MAX_MESSAGE);
+        deps.notifications = deps.notifications.max_decoding_message_size(MAX_MESSAGE);
+        deps.audit = deps.audit.max_decoding_message_size(MAX_MESSAGE);
+        deps.catalog = deps.catalog.max_decoding_message_size(MAX_MESSAGE);
+        deps.templates = deps.templates.max_decoding_message_size(MAX_MESSAGE);
+        deps.testing = deps.testing.max_decoding_message_size(MAX_MESSAGE);
+        deps.evidence = deps.evidence.max_decoding_message_size(MAX_MESSAGE);
+        deps.intel = deps.intel.max_decoding_message_size(MAX_MESSAGE);
+        deps.analytics = deps.analytics.max_decoding_message_size(MAX_MESSAGE);
+        Gateway(Arc::new(Shared { deps, hot: Hot::default() }))
+    }
+
+    /// Takes over what was revoked just now, so that it holds at this gateway when the request is answered. The
+    /// others ask twice a second.
+    pub async fn refresh_revocations(&self) {
+        if let Err(failure) = self.deps.verifier.refresh().await {
+            tracing::warn!(%failure, "identity does not say what was revoked; the next round will");
+        }
+    }
+}
+
+impl Deref for Gateway {
+    type Target = Shared;
+
+    fn deref(&self) -> &Shared {
+        &self.0
+    }
+}

@@ -1,0 +1,262 @@
+//! Values of the interface: names of states, roles and the like, times, fields that a PATCH may clear.
+
+use chrono::{DateTime, NaiveDate, NaiveDateTime, NaiveTime, TimeDelta, Utc};
+use prost_types::Timestamp;
+use serde::{Deserialize, Deserializer, de};
+
+/// An enumeration whose names are spelled once: for reading, for the services and for the document.
+macro_rules! names {
+    ($($(#[$doc:meta])* $name:ident { $($variant:ident = $text:literal),* $(,)? })*) => {$(
+        $(#[$doc])*
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, utoipa::ToSchema)]
+        pub enum $name {
+            $(#[doc = $text] #[schema(rename = $text)] $variant,)*
+        }
+
+        impl $name {
+            /// The name on every interface.
+            pub fn as_str(self) -> &'static str {
+                match self { $(Self::$variant => $text,)* }
+            }
+        }
+
+        impl From<$name> for String {
+            fn from(name: $name) -> String {
+                name.as_str().to_owned()
+            }
+        }
+
+        impl<'de> Deserialize<'de> for $name {
+            fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+                match String::deserialize(deserializer)?.as_str() {
+                    $($text => Ok(Self::$variant),)*
+                    _ => Err(de::Error::custom(concat!("must be one of " $(, $text, " ")*).trim_end())),
+                }
+            }
+        }
+    )*};
+}
+
+names! {
+    /// Status of a technique.
+    TechniqueStatus {
+        NotEvaluated = "not_evaluated",
+        InProgress = "in_progress",
+        Validated = "validated",
+        Partial = "partial",
+        NotCovered = "not_covered",
+    }
+    /// Part of ATT&CK.
+    Domain { Enterprise = "enterprise", Mobile = "mobile", Ics = "ics" }
+    /// State of a test.
+    TestState {
+        Draft = "draft",
+        RedExecuting = "red_executing",
+        BlueEvaluating = "blue_evaluating",
+        InReview = "in_review",
+        Validated = "validated",
+        Rejected = "rejected",
+    }
+    /// One of the two teams.
+    Team { Red = "red", Blue = "blue" }
+    /// What the blue side saw of an attack.
+    DetectionResult {
+        Detected = "detected",
+        NotDetected = "not_detected",
+        PartiallyDetected = "partially_detected",
+    }
+    /// What a lead decides.
+    Decision { Approved = "approved", Rejected = "rejected" }
+    /// What a lead has decided so far.
+    Vote { Pending = "pending", Approved = "approved", Rejected = "rejected" }
+    /// How far a remediation is.
+    RemediationStatus {
+        Pending = "pending",
+        InProgress = "in_progress",
+        Completed = "completed",
+        NotApplicable = "not_applicable",
+    }
+    /// How bad a success of the attack is.
+    Severity {
+        Informational = "informational",
+        Low = "low",
+        Medium = "medium",
+        High = "high",
+        Critical = "critical",
+    }
+    /// What a user may do.
+    Role {
+        Admin = "admin",
+        RedTech = "red_tech",
+        BlueTech = "blue_tech",
+        RedLead = "red_lead",
+        BlueLead = "blue_lead",
+        Viewer = "viewer",
+    }
+    /// How a job is going.
+    JobStatus { Running = "running", Succeeded = "succeeded", Failed = "failed" }
+}
+
+/// A field of a PATCH: absent, `null` or a value.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Change<T> {
+    /// Absent: left alone.
+    #[default]
+    Keep,
+    /// `null`: cleared.
+    Clear,
+    /// The new value.
+    Set(T),
+}
+
+impl<T> Change<T> {
+    /// The new value; notes `field` in `clear` where it is to be cleared.
+    pub fn or_clear(self, field: &str, clear: &mut Vec<String>) -> Option<T> {
+        match self {
+            Change::Keep => None,
+            Change::Clear => {
+                clear.push(field.to_owned());
+                None
+            }
+            Change::Set(value) => Some(value),
+        }
+    }
+
+    /// The new value, and whether the field is to be cleared.
+    pub fn parts(self) -> (Option<T>, bool) {
+        match self {
+            Change::Keep => (None, false),
+            Change::Clear => (None, true),
+            Change::Set(value) => (Some(value), false),
+        }
+    }
+}
+
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for Change<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        Ok(Option::<T>::deserialize(deserializer)?.map_or(Change::Clear, Change::Set))
+    }
+}
+
+/// A field of a PATCH that cannot be cleared: `null` is refused.
+pub fn set<'de, D: Deserializer<'de>, T: Deserialize<'de>>(deserializer: D) -> Result<Option<T>, D::Error> {
+    T::deserialize(deserializer).map(Some)
+}
+
+/// A moment in a body: RFC 3339.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Moment(pub DateTime<Utc>);
+
+impl<'de> Deserialize<'de> for Moment {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        match DateTime::parse_from_rfc3339(&text) {
+            Ok(moment) => Ok(Moment(moment.to_utc())),
+            Err(_) => Err(de::Error::custom("must be an RFC 3339 time such as 2024-01-31T12:00:00Z")),
+        }
+    }
+}
+
+impl From<Moment> for Timestamp {
+    fn from(moment: Moment) -> Timestamp {
+        Timestamp { seconds: moment.0.timestamp(), nanos: moment.0.timestamp_subsec_nanos() as i32 }
+    }
+}
+
+/// A moment in a query where a range begins: RFC 3339, a time without a zone (UTC) or a day (its first moment).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Since(pub Moment);
+
+/// The same where a range ends: a day is meant to its last moment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Until(pub Moment);
+
+impl<'de> Deserialize<'de> for Since {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        iso(&String::deserialize(deserializer)?, false).map(Since).map_err(de::Error::custom)
+    }
+}
+
+impl<'de> Deserialize<'de> for Until {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        iso(&String::deserialize(deserializer)?, true).map(Until).map_err(de::Error::custom)
+    }
+}
+
+fn iso(text: &str, last: bool) -> Result<Moment, &'static str> {
+    // A `+` that was not escaped arrives as a space.
+    let text = text.replacen(' ', "+", usize::from(text.contains('T')));
+    if let Ok(moment) = DateTime::parse_from_rfc3339(&text) {
+        return Ok(Moment(moment.to_utc()));
+    }
+    if let Ok(moment) = NaiveDateTime::parse_from_str(&text, "%Y-%m-%dT%H:%M:%S%.f") {
+        return Ok(Moment(moment.and_utc()));
+    }
+    match NaiveDate::parse_from_str(&text, "%Y-%m-%d") {
+        Ok(day) => {
+            let first = day.and_time(NaiveTime::MIN).and_utc();
+            let end = first.checked_add_signed(TimeDelta::days(1) - TimeDelta::microseconds(1));
+            Ok(Moment(if last { end.unwrap_or(first) } else { first }))
+        }
+        Err(_) => Err("must be a day (2024-01-31) or a time (2024-01-31T12:00:00Z)"),
+    }
+}
+
+/// A moment from a service, to the microsecond.
+pub fn time(moment: Option<Timestamp>) -> Option<DateTime<Utc>> {
+    let moment = moment?;
+    let nanos = u32::try_from(moment.nanos).unwrap_or(0);
+    DateTime::from_timestamp(moment.seconds, nanos / 1000 * 1000)
+}
+
+/// A moment that every entity has.
+pub fn time_always(moment: Option<Timestamp>) -> DateTime<Utc> {
+    time(moment).unwrap_or_default()
+}
+
+/// A text that is empty where there is nothing.
+pub fn filled(text: String) -> Option<String> {
+    if text.is_empty() { None } else { Some(text) }
+}
+
+/// A JSON document of a service; what cannot be read is null.
+pub fn json(text: &str) -> serde_json::Value {
+    serde_json::from_str(text).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(Debug, Deserialize)]
+    struct Patch {
+        #[serde(default)]
+        email: Change<String>,
+        #[serde(default, deserialize_with = "set")]
+        role: Option<Role>,
+    }
+
+    #[test]
+    fn absent_null_and_a_value_are_three_things() {
+        let patch = |text| serde_json::from_str::<Patch>(text);
+        assert_eq!(patch("{}").unwrap().email, Change::Keep);
+        assert_eq!(patch(r#"{"email": null}"#).unwrap().email, Change::Clear);
+        assert_eq!(patch(r#"{"email": "a@b.c"}"#).unwrap().email, Change::Set("a@b.c".into()));
+        assert!(patch(r#"{"role": null}"#).is_err());
+        assert_eq!(patch(r#"{"role": "viewer"}"#).unwrap().role, Some(Role::Viewer));
+        let wrong = patch(r#"{"role": "king"}"#).unwrap_err().to_string();
+        assert!(wrong.starts_with("must be one of admin red_tech"), "{wrong}");
+        assert!(!wrong.contains("king"));
+    }
+
+    #[test]
+    fn the_ends_of_a_range_are_read_as_people_write_them() {
+        let from = |text: &str| iso(text, false).map(|m| m.0.to_rfc3339());
+        let until = |text: &str| iso(text, true).map(|m| m.0.to_rfc3339());
+        assert_eq!(from("2024-01-31").unwrap(), "2024-01-31T00:00:00+00:00");
+        assert_eq!(until("2024-01-31").unwrap(), "2024-01-31T23:59:59.999999+00:00");
+        assert_eq!(from("2024-01-31T12:00:00").unwrap(), "2024-01-31T12:00:00+00:00");
+        assert_eq!(from("2024-01-31T12:00:00 02:00").unwrap(), "2024-01-31T10:00:00+00:00");
+        assert!(from("yesterday").is_err());
+    }
+}

@@ -1,0 +1,156 @@
+//! The command line.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::roles::Role;
+
+/// Shows a security team what it can really detect.
+///
+/// Without a command, everything runs in this process on an embedded database: open the address that it prints.
+#[derive(Debug, Parser)]
+#[command(
+    name = "aegis",
+    version,
+    after_help = "Examples:
+  aegis                                     run everything here, on 127.0.0.1:8000
+  AEGIS_LISTEN=0.0.0.0:80 aegis             the same, for the network
+  aegis serve identity catalog              run two roles as one process of many
+  aegis sync mitre_attack_enterprise        bring in ATT&CK
+  aegis user add ana --role red_tech        add a user, with a generated password
+
+Exit codes: 0 done; 1 failed; 2 wrong settings or arguments; 3 not reachable or not healthy."
+)]
+pub struct Cli {
+    /// TOML file with settings.
+    #[arg(long, env = "AEGIS_CONFIG", global = true)]
+    pub config: Option<PathBuf>,
+    /// Address and port, over AEGIS_LISTEN.
+    #[arg(long, global = true)]
+    pub listen: Option<String>,
+    /// Data folder, over AEGIS_DATA_DIR.
+    #[arg(long, global = true)]
+    pub data_dir: Option<PathBuf>,
+    /// Answer in JSON, for machines.
+    #[arg(long, global = true)]
+    pub json: bool,
+    /// What to do; everything runs if this is not given.
+    #[command(subcommand)]
+    pub command: Option<Command>,
+}
+
+/// The commands.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Run some roles as one process of many.
+    #[command(after_help = "Example:
+  AEGIS_DATABASE_URL=postgres://aegis_{service}:…@db/aegis AEGIS_BROKER_URL=amqp://… AEGIS_CACHE_URL=redis://… \\
+  AEGIS_SERVICE_SECRET_FILE=/run/secrets/aegis AEGIS_IDENTITY_URL=http://identity:8000 \\
+  AEGIS_CATALOG_URL=http://catalog:8000 aegis serve testing --listen 0.0.0.0:8000")]
+    Serve {
+        /// The roles.
+        #[arg(required = true, value_enum)]
+        roles: Vec<Role>,
+    },
+    /// Bring the databases up to date and stop.
+    Migrate {
+        /// Of these roles; of all if none is named.
+        #[arg(value_enum)]
+        roles: Vec<Role>,
+    },
+    /// Print the settings in effect, secrets left out.
+    Config,
+    /// Print the OpenAPI document.
+    Openapi,
+    /// Ask a running product whether it is well.
+    Health,
+    /// Users.
+    #[command(subcommand)]
+    User(UserCommand),
+    /// Bring a data source in.
+    #[command(after_help = "Examples:
+  aegis sync mitre_attack_enterprise
+  aegis sync mitre_attack_enterprise --from enterprise-attack-18.1.json.zst
+  aegis sync mitre_attack_enterprise --json | jq .counts")]
+    Sync(SyncArgs),
+    /// The audit trail.
+    #[command(subcommand)]
+    Audit(AuditCommand),
+    /// Compute a projection anew from its owners.
+    #[command(after_help = "Examples:
+  aegis rebuild analytics
+  aegis rebuild statuses")]
+    Rebuild {
+        /// Which one.
+        #[arg(value_enum)]
+        projection: Projection,
+    },
+}
+
+/// What can be rebuilt.
+#[derive(Clone, Copy, Debug, clap::ValueEnum)]
+pub enum Projection {
+    /// Coverage, from the catalogue.
+    Analytics,
+    /// Technique statuses, from the tests.
+    Statuses,
+}
+
+/// `aegis user …`
+#[derive(Debug, Subcommand)]
+pub enum UserCommand {
+    /// List users.
+    List,
+    /// Add a user.
+    #[command(after_help = "Example:
+  aegis user add ana --role red_lead --email ana@example.org < password.txt")]
+    Add {
+        /// Username.
+        username: String,
+        /// admin, red_tech, blue_tech, red_lead, blue_lead or viewer.
+        #[arg(long)]
+        role: String,
+        /// Email address.
+        #[arg(long)]
+        email: Option<String>,
+        /// Read the password from standard input; otherwise one is generated and has to be changed.
+        #[arg(long)]
+        password_stdin: bool,
+    },
+    /// Give a user a new password, generated unless it comes on standard input.
+    ResetPassword {
+        /// Username.
+        username: String,
+        /// Read the password from standard input.
+        #[arg(long)]
+        password_stdin: bool,
+    },
+    /// Disable a user; its tokens end.
+    Disable {
+        /// Username.
+        username: String,
+    },
+    /// Enable a user again.
+    Enable {
+        /// Username.
+        username: String,
+    },
+}
+
+/// `aegis sync …`
+#[derive(Debug, Args)]
+pub struct SyncArgs {
+    /// Name of the data source, such as mitre_attack_enterprise.
+    pub source: String,
+    /// This file instead of the source's URL.
+    #[arg(long)]
+    pub from: Option<PathBuf>,
+}
+
+/// `aegis audit …`
+#[derive(Debug, Subcommand)]
+pub enum AuditCommand {
+    /// Walk the hash chain and name the first break.
+    Verify,
+}

@@ -1,0 +1,10 @@
+//! One module a command.
+
+pub mod access;
+pub mod audit;
+pub mod health;
+pub mod migrate;
+pub mod rebuild;
+pub mod serve;
+pub mod sync;
+pub mod user;

@@ -1,0 +1,88 @@
+//! `aegis rebuild …`: computes a projection anew from the export of its owner.
+
+use std::process::ExitCode;
+
+use aegis_error::Failure;
+use aegis_proto::{
+    analytics::v1::{ProjectedTechnique, RebuildProjectionRequest},
+    catalog::v1::{ExportTechniquesRequest, RebuildStatusesRequest, TestFact},
+    testing::v1::ExportTestsRequest,
+};
+use anyhow::Result;
+use futures::StreamExt;
+
+use crate::{
+    cli::Projection, commands::access::Access, output::Output, settings::Settings,
+};
+
+/// A rebuild takes no longer.
+const PATIENCE: std::time::Duration = std::time::Duration::from_secs(3600);
+
+/// Rebuilds it.
+pub async fn run(settings: &Settings, projection: Projection, output: Output) -> Result<ExitCode> {
+    let access = Access::open(settings).await?;
+    let result = match projection {
+        Projection::Analytics => analytics(&access).await,
+        Projection::Statuses => statuses(&access).await,
+    };
+    access.close().await;
+    let message = result?;
+    if output.json {
+        println!("{}", serde_json::json!({ "rebuilt": message }));
+    }
+    output.done(&message);
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn analytics(access: &Access) -> Result<String> {
+    let ctx = access.ctx().await?;
+    let mut export = ctx.outgoing(ExportTechniquesRequest {});
+    export.set_timeout(PATIENCE);
+    let pages = access.clients.catalog()?.export_techniques(export).await.map_err(Failure::from)?.into_inner();
+    let requests = pages.map_while(|page| page.ok()).map(|page| RebuildProjectionRequest {
+        techniques: page
+            .techniques
+            .into_iter()
+            .map(|technique| ProjectedTechnique {
+                id: technique.id,
+                mitre_id: technique.mitre_id,
+                name: technique.name,
+                tactics: technique.tactics,
+                platforms: technique.platforms,
+                status: technique.status_global,
+                active: !technique.revoked && !technique.deprecated,
+                version: technique.version,
+            })
+            .collect(),
+    });
+    let mut rebuild = ctx.outgoing(requests);
+    rebuild.set_timeout(PATIENCE);
+    let answer = access.clients.analytics()?.rebuild_projection(rebuild).await.map_err(Failure::from)?.into_inner();
+    Ok(format!("{} techniques projected", answer.techniques))
+}
+
+async fn statuses(access: &Access) -> Result<String> {
+    let ctx = access.ctx().await?;
+    let mut export = ctx.outgoing(ExportTestsRequest {});
+    export.set_timeout(PATIENCE);
+    let pages = access.clients.testing()?.export_tests(export).await.map_err(Failure::from)?.into_inner();
+    let requests = pages.map_while(|page| page.ok()).map(|page| RebuildStatusesRequest {
+        tests: page
+            .tests
+            .into_iter()
+            .map(|test| TestFact {
+                test_id: test.id,
+                version: test.version,
+                technique_id: test.technique_id,
+                state: test.state,
+                detection_result: test.detection_result.unwrap_or_default(),
+                chain_id: test.chain_id,
+                validated_at: test.validated_at,
+            })
+            .collect(),
+    });
+    let mut rebuild = ctx.outgoing(requests);
+    rebuild.set_timeout(PATIENCE);
+    let answer = access.clients.catalog()?.rebuild_statuses(rebuild).await.map_err(Failure::from)?.into_inner();
+    Ok(format!("{} technique statuses changed", answer.techniques_changed))
+}

@@ -1,0 +1,385 @@
+//! Puts the roles of this process together: databases, bus, services, clients, and the one address they answer on.
+
+use std::{collections::HashMap, future::Future, net::SocketAddr, time::Duration};
+
+use aegis_auth::{AuthLayer, Background, Verifier};
+use aegis_blob::Blobs;
+use aegis_cache::Cache;
+use aegis_db::Db;
+use aegis_error::Failure;
+use aegis_events::Bus;
+use aegis_proto::{
+    analytics::v1::analytics_service_client::AnalyticsServiceClient,
+    catalog::v1::{
+        catalog_service_client::CatalogServiceClient, template_service_client::TemplateServiceClient,
+    },
+    evidence::v1::evidence_service_client::EvidenceServiceClient,
+    identity::v1::{
+        audit_service_client::AuditServiceClient, identity_service_client::IdentityServiceClient,
+        notification_service_client::NotificationServiceClient,
+    },
+    intel::v1::intel_service_client::IntelServiceClient,
+    testing::v1::testing_service_client::TestingServiceClient,
+};
+use aegis_rpc::{MAX_MESSAGE, RpcService};
+use aegis_runtime::{Check, Readiness, Service, Shutdown, Task};
+use aegis_telemetry::CallMetricsLayer;
+use anyhow::{Context, Result};
+use axum::Router;
+use secrecy::{ExposeSecret, SecretString};
+use tonic::service::Routes;
+use tower::Layer;
+
+use crate::{edge, keys::Identity, roles::Role, settings::Settings, stores};
+
+/// How often a process asks identity what no longer holds.
+const REVOCATION_POLL: Duration = Duration::from_millis(500);
+
+/// The roles of this process, running but not listening.
+pub struct Product {
+    /// REST, pages, gRPC, probes and metrics.
+    pub router: Router,
+    /// Ends all background work.
+    pub shutdown: Shutdown,
+    /// The generated password of `admin`, at the very first start.
+    pub initial_password: Option<SecretString>,
+    /// The clients, for commands that run in this process.
+    pub clients: Clients,
+    /// Contexts for work on behalf of the command line.
+    pub background: Background,
+    databases: Vec<Db>,
+}
+
+/// How each service is reached from this process.
+#[derive(Clone, Default)]
+pub struct Clients(HashMap<&'static str, RpcService>);
+
+impl Clients {
+    /// Clients for services of other processes.
+    pub fn remote(urls: &[(Role, &str)]) -> Result<Clients> {
+        let mut clients = Clients::default();
+        for (role, url) in urls {
+            let service =
+                aegis_rpc::remote(url).with_context(|| format!("the address of {role} cannot be read: {url}"))?;
+            clients.0.insert(role.as_str(), service);
+        }
+        Ok(clients)
+    }
+
+    fn service(&self, role: Role) -> Result<RpcService> {
+        self.0.get(role.as_str()).cloned().with_context(|| format!("{role} was not built before it was needed"))
+    }
+
+    /// Users and tokens.
+    pub fn identity(&self) -> Result<IdentityServiceClient<RpcService>> {
+        Ok(IdentityServiceClient::new(self.service(Role::Identity)?))
+    }
+
+    /// The audit trail.
+    pub fn audit(&self) -> Result<AuditServiceClient<RpcService>> {
+        Ok(AuditServiceClient::new(self.service(Role::Identity)?))
+    }
+
+    /// Techniques.
+    pub fn catalog(&self) -> Result<CatalogServiceClient<RpcService>> {
+        Ok(CatalogServiceClient::new(self.service(Role::Catalog)?).max_decoding_message_size(MAX_MESSAGE))
+    }
+
+    /// Tests.
+    pub fn testing(&self) -> Result<TestingServiceClient<RpcService>> {
+        Ok(TestingServiceClient::new(self.service(Role::Testing)?).max_decoding_message_size(MAX_MESSAGE))
+    }
+
+    /// Data sources and syncs.
+    pub fn intel(&self) -> Result<IntelServiceClient<RpcService>> {
+        Ok(IntelServiceClient::new(self.service(Role::Intel)?))
+    }
+
+    /// Coverage.
+    pub fn analytics(&self) -> Result<AnalyticsServiceClient<RpcService>> {
+        Ok(AnalyticsServiceClient::new(self.service(Role::Analytics)?))
+    }
+}
+
+/// What is being put together.
+struct Builder<'a> {
+    settings: &'a Settings,
+    secret: SecretString,
+    bus: Bus,
+    identity: Identity,
+    verifier: Verifier,
+    shutdown: Shutdown,
+    clients: Clients,
+    grpc: Vec<(&'static str, RpcService)>,
+    tasks: Vec<Task>,
+    checks: Vec<Check>,
+    databases: Vec<Db>,
+}
+
+impl Product {
+    /// Builds and starts the roles. Databases are brought up to date first.
+    pub async fn start(settings: &Settings, roles: &[Role]) -> Result<Product> {
+        settings.check_roles(roles)?;
+        let secret = stores::service_secret(settings)?;
+        let identity = Identity::default();
+        let mut builder = Builder {
+            settings,
+            secret: secret.clone(),
+            bus: stores::bus(settings),
+            verifier: Verifier::new(std::sync::Arc::new(identity.clone())),
+            identity: identity.clone(),
+            shutdown: Shutdown::new(),
+            clients: Clients::default(),
+            grpc: Vec::new(),
+            tasks: Vec::new(),
+            checks: Vec::new(),
+            databases: Vec::new(),
+        };
+        for role in Role::SERVICES {
+            if let Some(url) = settings.peer(role).filter(|_| !roles.contains(&role)) {
+                let service =
+                    aegis_rpc::remote(url).with_context(|| format!("the address of {role} cannot be read: {url}"))?;
+                builder.clients.0.insert(role.as_str(), service);
+            }
+        }
+        let initial_password = builder.services(roles).await?;
+        identity.set(builder.clients.identity()?);
+        if settings.broker_url.is_some() {
+            let bus = builder.bus.clone();
+            builder.checks.push(check("broker", move || {
+                let bus = bus.clone();
+                async move { bus.ping().await }
+            }));
+        }
+        builder.finish(roles, initial_password)
+    }
+
+    /// Ends all background work, in good order.
+    pub async fn stop(self, patience: Duration) -> bool {
+        let ended = self.shutdown.drain(patience).await;
+        for db in &self.databases {
+            db.close().await;
+        }
+        ended && !self.shutdown.failed()
+    }
+}
+
+impl Builder<'_> {
+    async fn services(&mut self, roles: &[Role]) -> Result<Option<SecretString>> {
+        let settings = self.settings;
+        let mut initial_password = None;
+        // In the order of who calls whom.
+        if roles.contains(&Role::Identity) {
+            let db = self.database(Role::Identity).await?;
+            let built = aegis_identity::build(aegis_identity::Deps {
+                db,
+                bus: self.bus.clone(),
+                cache: self.cache().await?,
+                config: aegis_identity::Config {
+                    admin_password: settings.admin_password.clone(),
+                    service_secret: self.secret.clone(),
+                    token_lifetime: Duration::from_secs(u64::from(settings.token_hours) * 3600),
+                    password_min_length: settings.password_min_length as usize,
+                    ..aegis_identity::Config::default()
+                },
+            })
+            .await
+            .map_err(|failure| started(Role::Identity, failure))?;
+            initial_password = built.initial_password;
+            self.add(Role::Identity, built.service, aegis_identity::PUBLIC_METHODS);
+        }
+        if roles.contains(&Role::Catalog) {
+            let db = self.database(Role::Catalog).await?;
+            let service = aegis_catalog::build(aegis_catalog::Deps { db, bus: self.bus.clone() })
+                .await
+                .map_err(|failure| started(Role::Catalog, failure))?;
+            self.add(Role::Catalog, service, aegis_catalog::PUBLIC_METHODS);
+        }
+        if roles.contains(&Role::Analytics) {
+            let db = self.database(Role::Analytics).await?;
+            let service = aegis_analytics::build(aegis_analytics::Deps { db, bus: self.bus.clone() })
+                .await
+                .map_err(|failure| started(Role::Analytics, failure))?;
+            self.add(Role::Analytics, service, aegis_analytics::PUBLIC_METHODS);
+        }
+        if roles.contains(&Role::Testing) {
+            let db = self.database(Role::Testing).await?;
+            let service = aegis_testing::build(aegis_testing::Deps {
+                db,
+                bus: self.bus.clone(),
+                catalog: self.clients.catalog()?,
+                templates: TemplateServiceClient::new(self.clients.service(Role::Catalog)?),
+                config: aegis_testing::Config { require_results: settings.workflow_require_results },
+            })
+            .await
+            .map_err(|failure| started(Role::Testing, failure))?;
+            self.add(Role::Testing, service, aegis_testing::PUBLIC_METHODS);
+        }
+        if roles.contains(&Role::Evidence) {
+            let db = self.database(Role::Evidence).await?;
+            let blobs = stores::blobs(settings)?;
+            self.checks.push(blob_check(&blobs));
+            let service = aegis_evidence::build(aegis_evidence::Deps {
+                db,
+                bus: self.bus.clone(),
+                blobs,
+                testing: self.clients.testing()?,
+                config: aegis_evidence::Config {
+                    max_bytes: settings.max_evidence_bytes,
+                    link_lifetime: Duration::from_secs(u64::from(settings.evidence_link_minutes) * 60),
+                    // A key of its own: what signs links opens nothing else.
+                    link_secret: format!("evidence-link:{}", self.secret.expose_secret()).into(),
+                    ..aegis_evidence::Config::default()
+                },
+            })
+            .await
+            .map_err(|failure| started(Role::Evidence, failure))?;
+            self.add(Role::Evidence, service, aegis_evidence::PUBLIC_METHODS);
+        }
+        if roles.contains(&Role::Intel) {
+            let db = self.database(Role::Intel).await?;
+            let service = aegis_intel::build(aegis_intel::Deps {
+                db,
+                bus: self.bus.clone(),
+                catalog: self.clients.catalog()?,
+                background: self.identity.background("intel", self.secret.clone()),
+            })
+            .await
+            .map_err(|failure| started(Role::Intel, failure))?;
+            self.add(Role::Intel, service, aegis_intel::PUBLIC_METHODS);
+        }
+        Ok(initial_password)
+    }
+
+    async fn database(&mut self, role: Role) -> Result<Db> {
+        let db = stores::database(self.settings, role).await?;
+        db.migrate(&stores::migrations(role))
+            .await
+            .with_context(|| format!("cannot bring the tables of {role} up to date"))?;
+        self.databases.push(db.clone());
+        Ok(db)
+    }
+
+    async fn cache(&mut self) -> Result<Cache> {
+        let cache = stores::cache(self.settings).await?;
+        let probe = cache.clone();
+        self.checks.push(check("cache", move || {
+            let cache = probe.clone();
+            async move { cache.ping().await.map_err(Failure::internal) }
+        }));
+        Ok(cache)
+    }
+
+    fn add(&mut self, role: Role, service: Service, public: &[&'static str]) {
+        let wrapped = self.wrap(service.routes, public);
+        self.clients.0.insert(role.as_str(), wrapped.clone());
+        self.grpc.push((role.as_str(), wrapped));
+        self.tasks.extend(service.tasks);
+        self.checks.extend(service.readiness);
+    }
+
+    /// What stands around every service, in the order that a call meets it: deadline and panics, metrics,
+    /// authentication.
+    fn wrap(&self, routes: Routes, public: &[&'static str]) -> RpcService {
+        let authenticated = AuthLayer::new(self.verifier.clone(), public).layer(routes.prepare());
+        aegis_rpc::local(CallMetricsLayer::new("grpc").layer(authenticated))
+    }
+
+    fn finish(mut self, roles: &[Role], initial_password: Option<SecretString>) -> Result<Product> {
+        let readiness = Readiness::new(self.shutdown.clone(), std::mem::take(&mut self.checks));
+        let (health, reflection) = edge::introspection(&self.shutdown, readiness.clone(), roles)?;
+        let health = self.wrap(Routes::new(health), edge::HEALTH_METHODS);
+        let reflection = self.wrap(reflection, &[]);
+        self.grpc.push(("health", health));
+        self.grpc.push(("reflection", reflection));
+        let rest = if roles.contains(&Role::Gateway) { Some(self.gateway(readiness.clone())?) } else { None };
+        let router = edge::router(rest, std::mem::take(&mut self.grpc), readiness);
+
+        let verifier = self.verifier.clone();
+        self.shutdown.spawn("revocations", {
+            let shutdown = self.shutdown.clone();
+            async move {
+                loop {
+                    if let Err(failure) = verifier.refresh().await {
+                        tracing::warn!(%failure, "identity does not say what was revoked; trying again");
+                    }
+                    tokio::select! {
+                        () = tokio::time::sleep(REVOCATION_POLL) => {}
+                        () = shutdown.cancelled() => return,
+                    }
+                }
+            }
+        });
+        for task in self.tasks {
+            task.spawn(&self.shutdown);
+        }
+        Ok(Product {
+            router,
+            shutdown: self.shutdown,
+            initial_password,
+            background: self.identity.background("cli", self.secret.clone()),
+            clients: self.clients,
+            databases: self.databases,
+        })
+    }
+
+    fn gateway(&self, readiness: Readiness) -> Result<Router> {
+        let identity = self.clients.service(Role::Identity)?;
+        Ok(aegis_gateway::router(aegis_gateway::Deps {
+            identity: IdentityServiceClient::new(identity.clone()),
+            notifications: NotificationServiceClient::new(identity.clone()),
+            audit: AuditServiceClient::new(identity),
+            catalog: self.clients.catalog()?,
+            templates: TemplateServiceClient::new(self.clients.service(Role::Catalog)?)
+                .max_decoding_message_size(MAX_MESSAGE),
+            testing: self.clients.testing()?,
+            evidence: EvidenceServiceClient::new(self.clients.service(Role::Evidence)?),
+            intel: self.clients.intel()?,
+            analytics: self.clients.analytics()?,
+            verifier: self.verifier.clone(),
+            readiness,
+            config: aegis_gateway::Config {
+                max_upload_bytes: self.settings.max_evidence_bytes.saturating_add(1024 * 1024),
+                trust_proxy: self.settings.trust_proxy,
+                public_url: self.settings.public_url.clone(),
+                ..aegis_gateway::Config::default()
+            },
+        }))
+    }
+}
+
+/// Listens until the process is to stop; requests that run are finished.
+pub async fn listen(listener: tokio::net::TcpListener, router: Router, shutdown: Shutdown) -> std::io::Result<()> {
+    axum::serve(listener, router.into_make_service_with_connect_info::<SocketAddr>())
+        .with_graceful_shutdown(async move { shutdown.cancelled().await })
+        .await
+}
+
+fn started(role: Role, failure: Failure) -> anyhow::Error {
+    anyhow::Error::new(failure).context(format!("{role} cannot start"))
+}
+
+fn check<F, Fut>(name: &'static str, ping: F) -> Check
+where
+    F: Fn() -> Fut + Send + Sync + 'static,
+    Fut: Future<Output = Result<(), Failure>> + Send + 'static,
+{
+    Check::new(name, move || {
+        let answer = ping();
+        async move {
+            answer.await.map_err(|failure| {
+                tracing::warn!(%failure, name, "a dependency does not answer");
+                // The page is public: it names the part, not the cause.
+                "does not answer".to_owned()
+            })
+        }
+    })
+}
+
+fn blob_check(blobs: &Blobs) -> Check {
+    let blobs = blobs.clone();
+    check("files", move || {
+        let blobs = blobs.clone();
+        async move { blobs.ping().await.map_err(Failure::internal) }
+    })
+}

@@ -1,0 +1,270 @@
+//! The settings of the product: flat, compiled-in defaults, checked at start with all errors at once.
+
+use std::{net::SocketAddr, path::PathBuf};
+
+use aegis_runtime::config::{self, ConfigError};
+use secrecy::{ExposeSecret, SecretString};
+use serde::{Deserialize, Serialize};
+
+use crate::roles::Role;
+
+/// Variables that begin with `AEGIS_` and are not settings.
+const NOT_SETTINGS: &[&str] = &["AEGIS_CONFIG", "AEGIS_TEST_*", "AEGIS_UP_*", "AEGIS_BENCH_*"];
+
+/// All settings. Each is a key of the TOML file, a variable `AEGIS_<NAME>`, and for secrets `AEGIS_<NAME>_FILE`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Settings {
+    /// Address and port of REST, pages and gRPC.
+    pub listen: String,
+    /// Where the embedded product keeps its databases, files and secrets.
+    pub data_dir: PathBuf,
+    /// Password of `admin` at the first start; a random one is printed if it is not set.
+    #[serde(serialize_with = "config::redact")]
+    pub admin_password: Option<SecretString>,
+    /// PostgreSQL; `{service}` stands for the service's name. Not set: SQLite files in the data folder.
+    #[serde(serialize_with = "config::redact")]
+    pub database_url: Option<SecretString>,
+    /// Most database connections a service.
+    pub database_connections: u32,
+    /// RabbitMQ. Not set: events stay in the process.
+    #[serde(serialize_with = "config::redact")]
+    pub broker_url: Option<SecretString>,
+    /// Redis. Not set: memory.
+    #[serde(serialize_with = "config::redact")]
+    pub cache_url: Option<SecretString>,
+    /// `s3://bucket/prefix`. Not set: a folder in the data folder.
+    pub blob_url: Option<String>,
+    /// S3 endpoint, for stores other than Amazon's.
+    pub s3_endpoint: Option<String>,
+    /// S3 region.
+    pub s3_region: Option<String>,
+    /// S3 access key.
+    #[serde(serialize_with = "config::redact")]
+    pub s3_access_key_id: Option<SecretString>,
+    /// S3 secret key.
+    #[serde(serialize_with = "config::redact")]
+    pub s3_secret_access_key: Option<SecretString>,
+    /// What the processes of one product share, at least 32 characters. Embedded: made at the first start.
+    #[serde(serialize_with = "config::redact")]
+    pub service_secret: Option<SecretString>,
+    /// Where identity is, if not in this process.
+    pub identity_url: Option<String>,
+    /// Where catalog is, if not in this process.
+    pub catalog_url: Option<String>,
+    /// Where testing is, if not in this process.
+    pub testing_url: Option<String>,
+    /// Where evidence is, if not in this process.
+    pub evidence_url: Option<String>,
+    /// Where intel is, if not in this process.
+    pub intel_url: Option<String>,
+    /// Where analytics is, if not in this process.
+    pub analytics_url: Option<String>,
+    /// The product's address as its users see it, for links.
+    pub public_url: Option<String>,
+    /// Believe `X-Forwarded-For` (only behind a proxy that sets it).
+    pub trust_proxy: bool,
+    /// Hours that an access token holds.
+    pub token_hours: u32,
+    /// Fewest characters of a new password, 8 to 128.
+    pub password_min_length: u32,
+    /// Largest evidence file, bytes.
+    pub max_evidence_bytes: u64,
+    /// Minutes that a download link holds.
+    pub evidence_link_minutes: u32,
+    /// Whether submitting a side needs its results.
+    pub workflow_require_results: bool,
+    /// What is logged, as in `info,aegis_testing=debug`.
+    pub log: String,
+    /// `text` or `json`.
+    pub log_format: String,
+    /// OTLP collector (gRPC) for traces. Not set: none.
+    pub otlp_endpoint: Option<String>,
+    /// Seconds to finish what runs after SIGTERM.
+    pub shutdown_seconds: u64,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Settings {
+            listen: "127.0.0.1:8000".into(),
+            data_dir: "aegis-data".into(),
+            admin_password: None,
+            database_url: None,
+            database_connections: 8,
+            broker_url: None,
+            cache_url: None,
+            blob_url: None,
+            s3_endpoint: None,
+            s3_region: None,
+            s3_access_key_id: None,
+            s3_secret_access_key: None,
+            service_secret: None,
+            identity_url: None,
+            catalog_url: None,
+            testing_url: None,
+            evidence_url: None,
+            intel_url: None,
+            analytics_url: None,
+            public_url: None,
+            trust_proxy: false,
+            token_hours: 12,
+            password_min_length: 8,
+            max_evidence_bytes: 1024 * 1024 * 1024,
+            evidence_link_minutes: 15,
+            workflow_require_results: false,
+            log: "warn,aegis=info".into(),
+            log_format: "text".into(),
+            otlp_endpoint: None,
+            shutdown_seconds: 20,
+        }
+    }
+}
+
+/// What the command line can set, over everything else.
+#[derive(Debug, Default, Serialize)]
+pub struct Overrides {
+    /// `--listen`
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub listen: Option<String>,
+    /// `--data-dir`
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub data_dir: Option<PathBuf>,
+}
+
+impl Settings {
+    /// Reads and checks them.
+    pub fn load(file: Option<&std::path::Path>, overrides: &Overrides) -> Result<Settings, ConfigError> {
+        let settings: Settings = config::load(file, overrides, NOT_SETTINGS)?;
+        settings.check()?;
+        Ok(settings)
+    }
+
+    fn check(&self) -> Result<(), ConfigError> {
+        let mut problems = Vec::new();
+        let mut check = |good: bool, problem: &str| {
+            if !good {
+                problems.push(problem.to_owned());
+            }
+        };
+        check(
+            self.listen.parse::<SocketAddr>().is_ok() || self.listen.starts_with("localhost:"),
+            "listen (AEGIS_LISTEN) must be an address and a port, such as 127.0.0.1:8000 or [::]:8000",
+        );
+        check(
+            matches!(self.log_format.as_str(), "text" | "json"),
+            "log_format (AEGIS_LOG_FORMAT) must be text or json",
+        );
+        check((1..=24 * 365).contains(&self.token_hours), "token_hours (AEGIS_TOKEN_HOURS) must be 1 to 8760");
+        check(
+            (8..=128).contains(&self.password_min_length),
+            "password_min_length (AEGIS_PASSWORD_MIN_LENGTH) must be 8 to 128",
+        );
+        check(
+            (1..=200).contains(&self.database_connections),
+            "database_connections (AEGIS_DATABASE_CONNECTIONS) must be 1 to 200",
+        );
+        check(
+            (1..=7 * 24 * 60).contains(&self.evidence_link_minutes),
+            "evidence_link_minutes (AEGIS_EVIDENCE_LINK_MINUTES) must be 1 to 10080",
+        );
+        check(self.max_evidence_bytes >= 1, "max_evidence_bytes (AEGIS_MAX_EVIDENCE_BYTES) must be 1 or more");
+        for (secret, name, schemes) in [
+            (&self.database_url, "database_url (AEGIS_DATABASE_URL)", &["postgres://", "postgresql://"][..]),
+            (&self.broker_url, "broker_url (AEGIS_BROKER_URL)", &["amqp://", "amqps://"]),
+            (&self.cache_url, "cache_url (AEGIS_CACHE_URL)", &["redis://", "rediss://"]),
+        ] {
+            if let Some(url) = secret {
+                let good = schemes.iter().any(|scheme| url.expose_secret().starts_with(scheme));
+                check(good, &format!("{name} must begin with {}", schemes.join(" or ")));
+            }
+        }
+        if let Some(url) = &self.blob_url {
+            check(url.starts_with("s3://"), "blob_url (AEGIS_BLOB_URL) must be s3://bucket/prefix");
+        }
+        if let Some(secret) = &self.service_secret {
+            check(
+                secret.expose_secret().len() >= 32,
+                "service_secret (AEGIS_SERVICE_SECRET) must have at least 32 characters",
+            );
+        }
+        for role in Role::SERVICES {
+            if let Some(url) = self.peer(role) {
+                check(
+                    url.starts_with("http://") || url.starts_with("https://"),
+                    &format!("{role}_url (AEGIS_{}_URL) must begin with http:// or https://", role.as_str().to_uppercase()),
+                );
+            }
+        }
+        if problems.is_empty() { Ok(()) } else { Err(ConfigError::new(problems)) }
+    }
+
+    /// What these roles need and these settings lack.
+    pub fn check_roles(&self, roles: &[Role]) -> Result<(), ConfigError> {
+        let mut problems = Vec::new();
+        let everything = Role::ALL.iter().all(|role| roles.contains(role));
+        if !everything {
+            if self.broker_url.is_none() {
+                problems.push("broker_url (AEGIS_BROKER_URL) is needed: the services of several processes talk over RabbitMQ".into());
+            }
+            if self.service_secret.is_none() {
+                problems.push("service_secret (AEGIS_SERVICE_SECRET) is needed: all processes share it".into());
+            }
+            if self.cache_url.is_none() && roles.contains(&Role::Identity) {
+                problems.push("cache_url (AEGIS_CACHE_URL) is needed: replicas count failed logins together, in Redis".into());
+            }
+        }
+        for role in Role::SERVICES {
+            let needed = role == Role::Identity || roles.iter().any(|other| other.calls().contains(&role));
+            if needed && !roles.contains(&role) && self.peer(role).is_none() {
+                problems.push(format!(
+                    "{role}_url (AEGIS_{}_URL) is needed: {role} does not run in this process",
+                    role.as_str().to_uppercase()
+                ));
+            }
+        }
+        if problems.is_empty() { Ok(()) } else { Err(ConfigError::new(problems)) }
+    }
+
+    /// Where a service of another process is.
+    pub fn peer(&self, role: Role) -> Option<&str> {
+        match role {
+            Role::Identity => self.identity_url.as_deref(),
+            Role::Catalog => self.catalog_url.as_deref(),
+            Role::Testing => self.testing_url.as_deref(),
+            Role::Evidence => self.evidence_url.as_deref(),
+            Role::Intel => self.intel_url.as_deref(),
+            Role::Analytics => self.analytics_url.as_deref(),
+            Role::Gateway => None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn all_problems_are_told_at_once() {
+        let settings =
+            Settings { listen: "nowhere".into(), token_hours: 0, log_format: "xml".into(), ..Settings::default() };
+        assert_eq!(settings.check().unwrap_err().problems().len(), 3);
+    }
+
+    #[test]
+    fn one_role_alone_needs_what_the_others_share() {
+        let problems = Settings::default().check_roles(&[Role::Testing]).unwrap_err();
+        let text = problems.to_string();
+        for name in ["AEGIS_BROKER_URL", "AEGIS_SERVICE_SECRET", "AEGIS_IDENTITY_URL", "AEGIS_CATALOG_URL"] {
+            assert!(text.contains(name), "{text}");
+        }
+        assert!(Settings::default().check_roles(&Role::ALL).is_ok());
+    }
+
+    #[test]
+    fn secrets_are_not_shown() {
+        let settings = Settings { service_secret: Some("s3cret-s3cret-s3cret-s3cret-s3cret".into()), ..Settings::default() };
+        assert!(!format!("{settings:?}").contains("s3cret-"));
+        assert!(!toml::to_string(&settings).unwrap().contains("s3cret-"));
+    }
+}

@@ -1,0 +1,7 @@
+//! The rules of the catalogue, free of databases, transports and clocks.
+
+pub mod import;
+pub mod starter;
+pub mod status;
+pub mod technique;
+pub mod template;

@@ -1,0 +1,98 @@
+//! Settings of the service. The composition root fills them from the product's configuration.
+
+use std::time::Duration;
+
+use aegis_error::{Failure, Fields};
+use rand::{RngExt, distr::Alphanumeric};
+use secrecy::{ExposeSecret, SecretString};
+
+/// A token never lives longer, whatever is configured. Revocations of a user are kept this long, so that they
+/// outlive tokens that were issued under another setting.
+pub const MAX_TOKEN_LIFETIME: Duration = Duration::from_secs(7 * 24 * 60 * 60);
+/// The shortest secret that processes of the product may share.
+const MIN_SECRET: usize = 16;
+
+/// Settings of identity.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Password of the `admin` made at the first start; random where there is none. Means nothing later.
+    pub admin_password: Option<SecretString>,
+    /// What a process of the product shows to get a token for background work; at least 16 characters.
+    pub service_secret: SecretString,
+    /// How long an access token holds; one minute to seven days.
+    pub token_lifetime: Duration,
+    /// Fewest characters of a new password; 8 to 64.
+    pub password_min_length: usize,
+    /// How many failed logins are too many.
+    pub login_limits: LoginLimits,
+    /// Passwords that are hashed at the same time; each takes 19 MiB.
+    pub hashing_workers: usize,
+}
+
+/// After how many failures within the window the next login is refused unread.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LoginLimits {
+    /// How long a failure counts.
+    pub window: Duration,
+    /// For one username from one address.
+    pub per_username_and_address: u64,
+    /// For one address.
+    pub per_address: u64,
+    /// For one username.
+    pub per_username: u64,
+}
+
+impl Default for LoginLimits {
+    fn default() -> Self {
+        LoginLimits {
+            window: Duration::from_secs(5 * 60),
+            per_username_and_address: 10,
+            per_address: 100,
+            per_username: 100,
+        }
+    }
+}
+
+impl Default for Config {
+    /// The service secret is random: nobody knows it until one is set.
+    fn default() -> Self {
+        let secret: String = rand::rng().sample_iter(Alphanumeric).take(43).map(char::from).collect();
+        Config {
+            admin_password: None,
+            service_secret: secret.into(),
+            token_lifetime: Duration::from_secs(12 * 60 * 60),
+            password_min_length: 8,
+            login_limits: LoginLimits::default(),
+            hashing_workers: 2,
+        }
+    }
+}
+
+impl Config {
+    /// Names everything that is wrong with the settings.
+    pub fn check(&self) -> Result<(), Failure> {
+        let mut fields = Fields::default();
+        fields.check(
+            self.service_secret.expose_secret().len() >= MIN_SECRET,
+            "service_secret",
+            "must have at least 16 characters",
+        );
+        fields.check(
+            (Duration::from_secs(60)..=MAX_TOKEN_LIFETIME).contains(&self.token_lifetime),
+            "token_lifetime",
+            "must be one minute to seven days",
+        );
+        fields.check((8..=64).contains(&self.password_min_length), "password_min_length", "must be 8 to 64");
+        fields.check((1..=64).contains(&self.hashing_workers), "hashing_workers", "must be 1 to 64");
+        let limits = &self.login_limits;
+        fields.check(!limits.window.is_zero(), "login_limits.window", "must be more than nothing");
+        for (field, limit) in [
+            ("login_limits.per_username_and_address", limits.per_username_and_address),
+            ("login_limits.per_address", limits.per_address),
+            ("login_limits.per_username", limits.per_username),
+        ] {
+            fields.check(limit > 0, field, "must be 1 or more");
+        }
+        fields.finish()
+    }
+}

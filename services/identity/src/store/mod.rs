@@ -1,0 +1,8 @@
+//! All the SQL of the service.
+
+pub(crate) mod audit;
+pub(crate) mod dialect;
+pub(crate) mod keys;
+pub(crate) mod notifications;
+pub(crate) mod revocations;
+pub(crate) mod users;

@@ -1,0 +1,74 @@
+CREATE TABLE test (
+    id                       UUID PRIMARY KEY,
+    -- The technique as it was called when the test was made.
+    technique_id             UUID NOT NULL,
+    mitre_id                 TEXT NOT NULL,
+    technique_name           TEXT NOT NULL,
+    name                     TEXT NOT NULL,
+    description              TEXT,
+    platform                 TEXT,
+    procedure_text           TEXT,
+    tool_used                TEXT,
+    template_id              UUID,
+    state                    TEXT NOT NULL
+        CHECK (state IN ('draft', 'red_executing', 'blue_evaluating', 'in_review', 'validated', 'rejected')),
+    created_by               UUID NOT NULL,
+    created_by_username      TEXT NOT NULL,
+    created_at               TIMESTAMPTZ NOT NULL,
+    updated_at               TIMESTAMPTZ NOT NULL,
+    execution_date           TIMESTAMPTZ,
+    executed_by              UUID,
+    attack_success           BOOLEAN,
+    red_summary              TEXT,
+    -- Each `*_source`: typed, imported or stamped.
+    executed_at              TIMESTAMPTZ,
+    executed_at_source       TEXT,
+    detection_result         TEXT
+        CHECK (detection_result IN ('detected', 'partially_detected', 'not_detected')),
+    blue_summary             TEXT,
+    detected_at              TIMESTAMPTZ,
+    detected_at_source       TEXT,
+    responded_at             TIMESTAMPTZ,
+    responded_at_source      TEXT,
+    contained_at             TIMESTAMPTZ,
+    contained_at_source      TEXT,
+    red_validation_status    TEXT NOT NULL CHECK (red_validation_status IN ('pending', 'approved', 'rejected')),
+    red_validation_notes     TEXT,
+    red_validated_by         UUID,
+    red_validated_at         TIMESTAMPTZ,
+    blue_validation_status   TEXT NOT NULL CHECK (blue_validation_status IN ('pending', 'approved', 'rejected')),
+    blue_validation_notes    TEXT,
+    blue_validated_by        UUID,
+    blue_validated_at        TIMESTAMPTZ,
+    validated_at             TIMESTAMPTZ,
+    remediation_steps        TEXT,
+    remediation_status       TEXT
+        CHECK (remediation_status IN ('pending', 'in_progress', 'completed', 'not_applicable')),
+    remediation_assignee     UUID,
+    remediation_completed_at TIMESTAMPTZ,
+    retest_of                UUID REFERENCES test (id),
+    chain_id                 UUID NOT NULL,
+    version                  BIGINT NOT NULL
+);
+CREATE INDEX test_created ON test (created_at DESC, id DESC);
+CREATE INDEX test_state ON test (state, created_at DESC, id DESC);
+CREATE INDEX test_technique ON test (technique_id, created_at DESC, id DESC);
+CREATE INDEX test_platform ON test (platform, created_at DESC, id DESC);
+CREATE INDEX test_created_by ON test (created_by, created_at DESC, id DESC);
+CREATE INDEX test_red_pending ON test (created_at DESC, id DESC)
+    WHERE state = 'in_review' AND red_validation_status = 'pending';
+CREATE INDEX test_blue_pending ON test (created_at DESC, id DESC)
+    WHERE state = 'in_review' AND blue_validation_status = 'pending';
+
+-- What happened to a test, one row a transition, edit, vote, evidence or comment.
+CREATE TABLE timeline (
+    id       UUID PRIMARY KEY,
+    test_id  UUID NOT NULL REFERENCES test (id) ON DELETE CASCADE,
+    at       TIMESTAMPTZ NOT NULL,
+    kind     TEXT NOT NULL,
+    -- Null for background work.
+    actor_id UUID,
+    actor    TEXT NOT NULL,
+    details  JSONB NOT NULL
+);
+CREATE INDEX timeline_test ON timeline (test_id, at, id);

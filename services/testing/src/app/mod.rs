@@ -1,0 +1,100 @@
+//! The use cases: who may, what is asked of the fields, which transaction, which event.
+
+mod create;
+mod edit;
+mod hot;
+mod input;
+mod moves;
+mod read;
+mod record;
+mod vote;
+
+use aegis_auth::{OpCtx, Principal};
+use aegis_db::{Db, Tx};
+use aegis_error::Failure;
+use aegis_events::Outbox;
+use aegis_proto::catalog::v1::{
+    catalog_service_client::CatalogServiceClient, template_service_client::TemplateServiceClient,
+};
+use aegis_rpc::RpcService;
+use uuid::Uuid;
+
+pub use input::{Ballot, BlueEdit, ListQuery, NewTest, RedEdit, RemediationEdit, TestEdit};
+
+use crate::{
+    config::Config,
+    domain::permissions::{Operation, Relation, Verdict},
+    error::Error,
+    store::test::{self, Test},
+};
+
+/// The service's state.
+pub struct App {
+    db: Db,
+    outbox: Outbox,
+    catalog: CatalogServiceClient<RpcService>,
+    templates: TemplateServiceClient<RpcService>,
+    config: Config,
+    hot: hot::TechniqueTests,
+}
+
+impl App {
+    /// The use cases over these parts.
+    pub fn new(
+        db: Db,
+        outbox: Outbox,
+        catalog: CatalogServiceClient<RpcService>,
+        templates: TemplateServiceClient<RpcService>,
+        config: Config,
+    ) -> Self {
+        let catalog = catalog.max_decoding_message_size(aegis_rpc::MAX_MESSAGE);
+        let templates = templates.max_decoding_message_size(aegis_rpc::MAX_MESSAGE);
+        App { db, outbox, catalog, templates, config, hot: hot::TechniqueTests::new() }
+    }
+
+    /// Where events and the audit trail are written.
+    pub fn outbox(&self) -> &Outbox {
+        &self.outbox
+    }
+
+    /// The service's database.
+    pub fn db(&self) -> &Db {
+        &self.db
+    }
+
+    /// The test, held until the transaction ends, if the one who asks may do `operation` to it. Also answers what
+    /// they have to do with it.
+    async fn held(
+        &self,
+        tx: &mut Tx,
+        user: &Principal,
+        operation: Operation,
+        id: Uuid,
+    ) -> Result<(Test, Relation), Error> {
+        let test = test::get_for_update(tx, id).await?.ok_or(Error::NoTest(id))?;
+        let relation = relation(user, &test);
+        if operation.allowed(user.role, relation) {
+            Ok((test, relation))
+        } else {
+            Err(Failure::forbidden(operation.refusal()).into())
+        }
+    }
+}
+
+/// The one who asks, unless the role alone forbids `operation`. What depends on the test is asked later.
+fn permitted(ctx: &OpCtx, operation: Operation) -> Result<&Principal, Failure> {
+    let user = ctx.user()?;
+    match operation.by_role(user.role) {
+        Verdict::Allowed | Verdict::Depends => Ok(user),
+        Verdict::Refused => ctx.require(operation.rule().roles),
+    }
+}
+
+fn relation(user: &Principal, test: &Test) -> Relation {
+    // A service has the nil id, which no test names.
+    Relation {
+        creator: test.created_by == user.user_id,
+        executor: test.executed_by == Some(user.user_id),
+        assignee: test.remediation_assignee == Some(user.user_id),
+    }
+}
