@@ -22,6 +22,9 @@ pub struct Told;
 /// When to come back, where the service did not say.
 const RETRY_SECONDS: u64 = 2;
 
+/// What a service may add for the client: the id of the first copy, the job that runs, the state that forbids it.
+const CONTEXT: &[&str] = &["id", "job_id", "current_state", "limit"];
+
 impl Problem {
     /// A fault of ours.
     pub fn internal(source: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Problem {
@@ -51,10 +54,10 @@ impl Problem {
                 failure.fields().iter().map(|e| json!({"field": e.field, "problem": e.problem})).collect();
             body.insert("errors".into(), Value::Array(errors));
         }
-        if failure.code() == Code::Duplicate
-            && let Some(id) = failure.get("id").or_else(|| failure.get("existing_id"))
-        {
-            body.insert("existing_id".into(), id.into());
+        let context = CONTEXT.iter().filter_map(|key| Some((String::from(*key), Value::from(failure.get(key)?))));
+        let context: Map<String, Value> = context.collect();
+        if !context.is_empty() {
+            body.insert("context".into(), Value::Object(context));
         }
         Value::Object(body)
     }

@@ -130,7 +130,6 @@ mod tests {
     #[tokio::test]
     async fn those_who_ask_at_once_share_one_reading_and_a_change_ends_it() {
         let (hot, loads, caller) = (Hot::default(), AtomicUsize::new(0), Caller::example(false));
-        // A paused clock would not hold `Instant`; the answers come well within their life.
         let (a, b) = tokio::join!(ask(&hot, &caller, &loads), ask(&hot, &caller, &loads));
         assert!(a.is_ok() && b.is_ok());
         assert_eq!(loads.load(Ordering::SeqCst), 1);

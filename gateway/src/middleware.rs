@@ -19,6 +19,7 @@ use http::{
     Extensions, HeaderMap, HeaderName, HeaderValue, Method, Uri,
     header::{AUTHORIZATION, CACHE_CONTROL, CONTENT_SECURITY_POLICY, REFERRER_POLICY, USER_AGENT, X_CONTENT_TYPE_OPTIONS},
 };
+use tower_http::compression::{CompressionLayer, predicate::SizeAbove};
 use tracing::Instrument;
 use uuid::Uuid;
 
@@ -100,6 +101,11 @@ pub async fn authenticate(State(gateway): State<Gateway>, mut request: Request, 
         }
         Err(failure) => Problem(failure).into_response(),
     }
+}
+
+/// Compression for the routes that answer long lists, for clients that ask for it.
+pub fn compression() -> CompressionLayer<SizeAbove> {
+    CompressionLayer::new().gzip(true).compress_when(SizeAbove::new(1024))
 }
 
 /// The label of a request in the metrics.

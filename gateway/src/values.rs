@@ -30,7 +30,7 @@ macro_rules! names {
             fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
                 match String::deserialize(deserializer)?.as_str() {
                     $($text => Ok(Self::$variant),)*
-                    _ => Err(de::Error::custom(concat!("must be one of " $(, $text, " ")*).trim_end())),
+                    _ => Err(de::Error::custom(format!("must be one of {}", [$($text),*].join(", ")))),
                 }
             }
         }
@@ -245,7 +245,7 @@ mod tests {
         assert!(patch(r#"{"role": null}"#).is_err());
         assert_eq!(patch(r#"{"role": "viewer"}"#).unwrap().role, Some(Role::Viewer));
         let wrong = patch(r#"{"role": "king"}"#).unwrap_err().to_string();
-        assert!(wrong.starts_with("must be one of admin red_tech"), "{wrong}");
+        assert!(wrong.starts_with("must be one of admin, red_tech"), "{wrong}");
         assert!(!wrong.contains("king"));
     }
 

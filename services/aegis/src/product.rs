@@ -229,7 +229,7 @@ impl Builder<'_> {
                     link_lifetime: Duration::from_secs(u64::from(settings.evidence_link_minutes) * 60),
                     // A key of its own: what signs links opens nothing else.
                     link_secret: format!("evidence-link:{}", self.secret.expose_secret()).into(),
-                    ..aegis_evidence::Config::default()
+                    public_path: "/api/v1/evidence".into(),
                 },
             })
             .await

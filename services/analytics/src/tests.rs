@@ -308,8 +308,9 @@ async fn everyone_reads_and_few_rebuild() {
         let app = app(&test.db);
         for role in Role::PEOPLE {
             let ctx = ctx(role, role.as_str());
-            app.summary(&ctx).await.unwrap();
-            app.tactics(&ctx).await.unwrap();
+            let mut client = client(&app, ctx.clone());
+            client.get_summary(GetSummaryRequest {}).await.unwrap();
+            client.list_tactic_coverage(ListTacticCoverageRequest {}).await.unwrap();
             let result = rebuild(&app, &ctx, Vec::new()).await;
             match role {
                 Role::Admin => assert_eq!(result.unwrap(), 0),
@@ -335,7 +336,7 @@ async fn the_built_service_hears_the_bus() {
             task.spawn(&shutdown);
         }
         let reader = ctx(Role::BlueTech, "bo");
-        let routes = service.routes.map_request(move |mut request: http::Request<tonic::body::Body>| {
+        let routes = service.routes.map_request(move |mut request: http::Request<Body>| {
             request.extensions_mut().insert(reader.clone());
             request
         });

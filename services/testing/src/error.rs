@@ -48,7 +48,10 @@ impl From<Error> for Failure {
                 Failure::new(Code::InvalidTransition, text)
                     .with("current_state", current.as_str())
                     .with("target_state", target.as_str())
-                    .with("valid_transitions", names(current.valid_transitions()).join(","))
+                    .with(
+                        "valid_transitions",
+                        names(current.valid_transitions()).join(","),
+                    )
             }
             Error::NoTest(id) => Failure::not_found("test", id),
             Error::WrongState { current, .. } => {

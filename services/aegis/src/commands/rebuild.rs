@@ -9,7 +9,7 @@ use aegis_proto::{
     testing::v1::ExportTestsRequest,
 };
 use anyhow::Result;
-use futures::StreamExt;
+use futures::{Stream, TryStreamExt};
 
 use crate::{
     cli::Projection, commands::access::Access, output::Output, settings::Settings,
@@ -39,7 +39,7 @@ async fn analytics(access: &Access) -> Result<String> {
     let mut export = ctx.outgoing(ExportTechniquesRequest {});
     export.set_timeout(PATIENCE);
     let pages = access.clients.catalog()?.export_techniques(export).await.map_err(Failure::from)?.into_inner();
-    let requests = pages.map_while(|page| page.ok()).map(|page| RebuildProjectionRequest {
+    let requests = whole(pages.map_ok(|page| RebuildProjectionRequest {
         techniques: page
             .techniques
             .into_iter()
@@ -54,7 +54,8 @@ async fn analytics(access: &Access) -> Result<String> {
                 version: technique.version,
             })
             .collect(),
-    });
+    }))
+    .await?;
     let mut rebuild = ctx.outgoing(requests);
     rebuild.set_timeout(PATIENCE);
     let answer = access.clients.analytics()?.rebuild_projection(rebuild).await.map_err(Failure::from)?.into_inner();
@@ -66,7 +67,7 @@ async fn statuses(access: &Access) -> Result<String> {
     let mut export = ctx.outgoing(ExportTestsRequest {});
     export.set_timeout(PATIENCE);
     let pages = access.clients.testing()?.export_tests(export).await.map_err(Failure::from)?.into_inner();
-    let requests = pages.map_while(|page| page.ok()).map(|page| RebuildStatusesRequest {
+    let requests = whole(pages.map_ok(|page| RebuildStatusesRequest {
         tests: page
             .tests
             .into_iter()
@@ -80,9 +81,21 @@ async fn statuses(access: &Access) -> Result<String> {
                 validated_at: test.validated_at,
             })
             .collect(),
-    });
+    }))
+    .await?;
     let mut rebuild = ctx.outgoing(requests);
     rebuild.set_timeout(PATIENCE);
     let answer = access.clients.catalog()?.rebuild_statuses(rebuild).await.map_err(Failure::from)?.into_inner();
     Ok(format!("{} technique statuses changed", answer.techniques_changed))
+}
+
+/// All pages, before the first is passed on: an export that breaks off must not look like one that ended.
+async fn whole<T>(
+    pages: impl Stream<Item = Result<T, tonic::Status>>,
+) -> Result<impl Stream<Item = T> + Send + 'static>
+where
+    T: Send + 'static,
+{
+    let pages: Vec<T> = pages.map_err(Failure::from).try_collect().await?;
+    Ok(futures::stream::iter(pages))
 }

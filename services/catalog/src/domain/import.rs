@@ -90,11 +90,13 @@ pub struct Plan<T> {
     pub remove: Vec<T>,
 }
 
-impl<T> Plan<T> {
-    fn new() -> Self {
+impl<T> Default for Plan<T> {
+    fn default() -> Self {
         Plan { counts: Counts::default(), write: Vec::new(), remove: Vec::new() }
     }
+}
 
+impl<T> Plan<T> {
     /// Nothing changes.
     pub fn is_empty(&self) -> bool {
         self.write.is_empty() && self.remove.is_empty()
@@ -127,7 +129,7 @@ pub fn plan_techniques(
     domain: Domain,
     now: DateTime<Utc>,
 ) -> Plan<Technique> {
-    let mut plan = Plan::new();
+    let mut plan = Plan::default();
     let rows = assign(
         existing.iter().map(|row| (row.mitre_id.as_str(), row.stix_id.as_deref())),
         records.iter().map(|record| (record.mitre_id.as_str(), record.stix_id.as_str())),
@@ -230,7 +232,7 @@ fn replace_content(row: &mut Technique, record: TechniqueRecord) {
 
 /// What a document of `domain` changes among `existing`, all the tactics of that domain.
 pub fn plan_tactics(existing: Vec<Tactic>, records: Vec<TacticRecord>, domain: Domain) -> Plan<Tactic> {
-    let mut plan = Plan::new();
+    let mut plan = Plan::default();
     let rows = assign(
         existing.iter().map(|row| (row.mitre_id.as_str(), row.stix_id.as_deref())),
         records.iter().map(|record| (record.mitre_id.as_str(), record.stix_id.as_str())),

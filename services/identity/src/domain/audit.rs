@@ -233,7 +233,7 @@ mod tests {
             assert_ne!(record.computed_hash(), base.hash);
         }
         // Written down once, so that a change of the encoding cannot go unnoticed.
-        assert_eq!(base.hash, "c0ffee");
+        assert_eq!(base.hash, "f1439457578393e01dcd02d789be90aae3826dd2bcd3b70c9c038f3664344486");
     }
 
     #[test]

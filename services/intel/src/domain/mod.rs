@@ -1,3 +1,6 @@
-//! What the publishers' documents mean: pure readers, no network and no database.
+//! What the publishers' documents mean, and the rules of syncs: pure, no network and no database.
 
+pub(crate) mod counts;
+pub(crate) mod schedule;
+pub(crate) mod source;
 pub mod stix;

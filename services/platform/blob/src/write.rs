@@ -144,7 +144,7 @@ impl BlobWriter {
         Ok(())
     }
 
-    async fn start(&self) -> Result<Box<dyn MultipartUpload>, BlobError> {
+    async fn start(&mut self) -> Result<Box<dyn MultipartUpload>, BlobError> {
         let options = PutMultipartOptions {
             attributes: self.attributes.clone(),
             ..PutMultipartOptions::default()

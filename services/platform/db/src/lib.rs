@@ -5,7 +5,7 @@ mod durable;
 mod error;
 pub mod page;
 
-use std::{future::Future, sync::Arc};
+use std::sync::Arc;
 
 use chrono::{DateTime, SubsecRound, Utc};
 use sqlx::{PgPool, Postgres, Sqlite, SqlitePool, Transaction, migrate::Migrator};
@@ -205,23 +205,21 @@ impl Tx {
         self.finish().await.map(|_| ())
     }
 
-    fn finish(self) -> impl Future<Output = Result<Option<Arc<GroupSync>>>> + Send {
-        async move {
-            let sync = match self.inner {
-                TxInner::Postgres(tx) => {
-                    tx.commit().await?;
-                    None
-                }
-                TxInner::Sqlite(tx, sync) => {
-                    tx.commit().await?;
-                    Some(sync)
-                }
-            };
-            for f in self.on_commit {
-                f();
+    async fn finish(self) -> Result<Option<Arc<GroupSync>>> {
+        let sync = match self.inner {
+            TxInner::Postgres(tx) => {
+                tx.commit().await?;
+                None
             }
-            Ok(sync)
+            TxInner::Sqlite(tx, sync) => {
+                tx.commit().await?;
+                Some(sync)
+            }
+        };
+        for f in self.on_commit {
+            f();
         }
+        Ok(sync)
     }
 
     /// Gives the change up.

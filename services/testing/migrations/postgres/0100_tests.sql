@@ -51,14 +51,11 @@ CREATE TABLE test (
     version                  BIGINT NOT NULL
 );
 CREATE INDEX test_created ON test (created_at DESC, id DESC);
+-- Also for tests that wait for a vote: they are those in review, and each waits for one side at least.
 CREATE INDEX test_state ON test (state, created_at DESC, id DESC);
 CREATE INDEX test_technique ON test (technique_id, created_at DESC, id DESC);
 CREATE INDEX test_platform ON test (platform, created_at DESC, id DESC);
 CREATE INDEX test_created_by ON test (created_by, created_at DESC, id DESC);
-CREATE INDEX test_red_pending ON test (created_at DESC, id DESC)
-    WHERE state = 'in_review' AND red_validation_status = 'pending';
-CREATE INDEX test_blue_pending ON test (created_at DESC, id DESC)
-    WHERE state = 'in_review' AND blue_validation_status = 'pending';
 
 -- What happened to a test, one row a transition, edit, vote, evidence or comment.
 CREATE TABLE timeline (

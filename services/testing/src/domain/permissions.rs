@@ -69,7 +69,12 @@ pub struct Rule {
 use Role::{Admin, BlueLead, BlueTech, RedLead, RedTech, Service};
 
 const fn roles(roles: &'static [Role]) -> Rule {
-    Rule { roles, creator: false, assignee: false, impartial: false }
+    Rule {
+        roles,
+        creator: false,
+        assignee: false,
+        impartial: false,
+    }
 }
 
 impl Operation {
@@ -77,17 +82,30 @@ impl Operation {
     pub const fn rule(self) -> Rule {
         match self {
             Operation::Create => roles(&[RedTech, Admin]),
-            Operation::Edit => Rule { creator: true, ..roles(&[Admin]) },
+            Operation::Edit => Rule {
+                creator: true,
+                ..roles(&[Admin])
+            },
             Operation::StartExecution | Operation::EditRed | Operation::SubmitRed => {
                 roles(&[RedTech, RedLead, Admin])
             }
             Operation::EditBlue | Operation::SubmitBlue => roles(&[BlueTech, BlueLead, Admin]),
-            Operation::VoteRed => Rule { impartial: true, ..roles(&[RedLead, Admin]) },
-            Operation::VoteBlue => Rule { impartial: true, ..roles(&[BlueLead, Admin]) },
-            Operation::Reopen => Rule { creator: true, ..roles(&[RedLead, BlueLead, Admin]) },
-            Operation::EditRemediation => {
-                Rule { assignee: true, ..roles(&[RedLead, BlueLead, BlueTech, Admin]) }
-            }
+            Operation::VoteRed => Rule {
+                impartial: true,
+                ..roles(&[RedLead, Admin])
+            },
+            Operation::VoteBlue => Rule {
+                impartial: true,
+                ..roles(&[BlueLead, Admin])
+            },
+            Operation::Reopen => Rule {
+                creator: true,
+                ..roles(&[RedLead, BlueLead, Admin])
+            },
+            Operation::EditRemediation => Rule {
+                assignee: true,
+                ..roles(&[RedLead, BlueLead, BlueTech, Admin])
+            },
             Operation::Export => roles(&[Admin, Service]),
         }
     }
@@ -99,7 +117,11 @@ impl Operation {
             return Verdict::Allowed;
         }
         let outsider = matches!(role, Role::Viewer | Role::Service);
-        if (rule.creator || rule.assignee) && !outsider { Verdict::Depends } else { Verdict::Refused }
+        if (rule.creator || rule.assignee) && !outsider {
+            Verdict::Depends
+        } else {
+            Verdict::Refused
+        }
     }
 
     /// Whether someone of this role may do it to a test that they have this to do with.
@@ -186,7 +208,11 @@ mod tests {
                     };
                     let voting = matches!(operation, Operation::VoteRed | Operation::VoteBlue);
                     let expected = match cell {
-                        'y' => !(voting && role != Role::Admin && (relation.creator || relation.executor)),
+                        'y' => {
+                            !(voting
+                                && role != Role::Admin
+                                && (relation.creator || relation.executor))
+                        }
                         'c' => relation.creator,
                         'a' => relation.assignee,
                         _ => false,

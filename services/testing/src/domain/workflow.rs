@@ -74,7 +74,8 @@ pub struct UnknownName(String);
 pub const DETECTION_RESULTS: &[&str] = &["detected", "partially_detected", "not_detected"];
 
 /// What a test's remediation can be.
-pub const REMEDIATION_STATUSES: &[&str] = &["pending", "in_progress", "completed", "not_applicable"];
+pub const REMEDIATION_STATUSES: &[&str] =
+    &["pending", "in_progress", "completed", "not_applicable"];
 
 impl State {
     /// All states, in the order of the workflow.
@@ -142,7 +143,10 @@ pub fn apply(state: State, action: Action) -> Result<State, TransitionError> {
     if state.valid_transitions().contains(&target) {
         Ok(target)
     } else {
-        Err(TransitionError { current: state, target })
+        Err(TransitionError {
+            current: state,
+            target,
+        })
     }
 }
 

@@ -29,7 +29,8 @@ pub struct Entry {
 
 /// Adds an entry.
 pub async fn add(tx: &mut Tx, entry: &Entry) -> Result<()> {
-    on!(tx, |c| sqlx::query(
+    on!(tx, |c| {
+        sqlx::query(
         "INSERT INTO timeline (id, test_id, at, kind, actor_id, actor, details) VALUES ($1, $2, $3, $4, $5, $6, $7)"
     )
     .bind(entry.id)
@@ -41,7 +42,8 @@ pub async fn add(tx: &mut Tx, entry: &Entry) -> Result<()> {
     .bind(&entry.details)
     .execute(c)
     .await
-    .map(|_| ()))?;
+    .map(|_| ())
+    })?;
     Ok(())
 }
 
@@ -60,7 +62,12 @@ pub async fn list(
         );
         query.push_bind(test_id);
         if let Some((at, id)) = after {
-            query.push(" AND (at, id) > (").push_bind(at).push(", ").push_bind(id).push(")");
+            query
+                .push(" AND (at, id) > (")
+                .push_bind(at)
+                .push(", ")
+                .push_bind(id)
+                .push(")");
         }
         query.push(" ORDER BY at, id LIMIT ").push_bind(limit + 1);
         query.push(" OFFSET ").push_bind(skip);
@@ -71,17 +78,22 @@ pub async fn list(
 
 /// How many entries a test has.
 pub async fn count(db: &Db, test_id: Uuid) -> Result<i64> {
-    Ok(read!(db, |pool| sqlx::query_scalar("SELECT COUNT(*) FROM timeline WHERE test_id = $1")
-        .bind(test_id)
-        .fetch_one(pool)
-        .await)?)
+    Ok(read!(db, |pool| sqlx::query_scalar(
+        "SELECT COUNT(*) FROM timeline WHERE test_id = $1"
+    )
+    .bind(test_id)
+    .fetch_one(pool)
+    .await)?)
 }
 
 fn text_bytes(value: &Value) -> usize {
     match value {
         Value::String(text) => text.len(),
         Value::Array(values) => values.iter().map(text_bytes).sum(),
-        Value::Object(values) => values.iter().map(|(key, value)| key.len() + text_bytes(value)).sum(),
+        Value::Object(values) => values
+            .iter()
+            .map(|(key, value)| key.len() + text_bytes(value))
+            .sum(),
         _ => 8,
     }
 }

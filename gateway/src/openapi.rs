@@ -1,0 +1,272 @@
+//! The OpenAPI document: the operations that the handlers declare, and what all of them have in common.
+
+pub(crate) mod responses;
+
+use std::collections::BTreeMap;
+
+use http::Method;
+use serde_json::Value;
+use utoipa::{
+    PartialSchema,
+    openapi::{
+        Content, Header, HttpMethod, Info, License, OpenApi, PathItem, Ref, RefOr, Response, Schema, Server, Tag,
+        header::HeaderBuilder,
+        path::Operation,
+        schema::Components,
+        security::{Flow, Http, HttpAuthScheme, OAuth2, Password, Scopes, SecurityRequirement, SecurityScheme},
+        tag::TagBuilder,
+    },
+};
+
+use crate::routes as handlers;
+
+const BEARER: &str = "bearer";
+const PASSWORD_FORM: &str = "password";
+/// Who may use an operation, in its extensions; absent: everyone who is signed in.
+const ROLES: &str = "x-roles";
+/// Who else may: `creator` or `assignee` of the entity.
+const ALSO: &str = "x-also";
+
+const DESCRIPTION: &str = "\
+Purple-team coverage of MITRE ATT&CK: techniques, the tests that prove their detection, evidence, figures.
+
+**Signing in.** `POST /api/v1/auth/login` gives a token; send it as `Authorization: Bearer …`. Where \
+`must_change_password` is true, every route but change-password, `/auth/me` and logout answers 403 \
+`PASSWORD_CHANGE_REQUIRED` until the password was changed.
+
+**Roles.** `x-roles` of an operation names the roles that may use it; without it, everyone who is signed in may. \
+`x-also` names who else may, by the entity: its `creator`, its `assignee`.
+
+**Lists** take `limit` and `offset` and answer `X-Total-Count`. Parameters that an operation does not know are refused.
+
+**Changes** (PATCH) leave alone what is absent; `null` clears what may be empty. Fields that are not known are refused.
+
+**Errors** are `{\"detail\", \"code\"}`; a validation error adds `errors`, one entry for each field. A refused move of a \
+test has all of it inside `detail`. Every answer has an `X-Request-Id`; a client may send its own \
+(`[A-Za-z0-9._-]{1,64}`).
+
+**Times** are RFC 3339 in UTC.";
+
+const TAGS: &[(&str, &str)] = &[
+    ("Authentication", "Signing in and out, one's own account"),
+    ("Users", "Users and their roles"),
+    ("Techniques", "The ATT&CK matrix"),
+    ("Tests", "Tests of techniques"),
+    ("Workflow", "draft → red_executing → blue_evaluating → in_review → validated or rejected → draft"),
+    ("Test templates", "Ready-made procedures"),
+    ("Evidence", "Files that prove what a test showed"),
+    ("Metrics", "Coverage figures"),
+    ("Notifications", "The caller's own notifications"),
+    ("Audit", "Who did what, hash-chained"),
+    ("Data sources", "Where knowledge comes from"),
+    ("System", "Health, syncs and jobs"),
+];
+
+/// The OpenAPI document of the whole interface.
+pub fn openapi() -> OpenApi {
+    let (_, mut public) = handlers::public().split_for_parts();
+    let (_, mut protected) = handlers::protected().split_for_parts();
+    let mut components = Components::default();
+    for document in [&mut public, &mut protected] {
+        components.schemas.extend(document.components.take().unwrap_or_default().schemas);
+    }
+    components.schemas.insert("Error".into(), responses::Error::schema());
+    components.schemas.insert("FieldError".into(), responses::FieldError::schema());
+    components.schemas.insert("TransitionError".into(), responses::TransitionError::schema());
+    components.schemas.insert("RefusedTransition".into(), responses::RefusedTransition::schema());
+    components.responses = responses::all();
+    components.security_schemes = security_schemes();
+
+    for (document, is_public) in [(&mut public, true), (&mut protected, false)] {
+        for item in document.paths.paths.values_mut() {
+            for (_, operation) in operations_mut(item) {
+                complete(operation, is_public, &components);
+            }
+        }
+    }
+    let mut paths = public.paths;
+    for (path, item) in protected.paths.paths {
+        match paths.paths.get_mut(&path) {
+            Some(present) => present.merge_operations(item),
+            None => {
+                paths.paths.insert(path, item);
+            }
+        }
+    }
+    let mut info = Info::new("Aegis API", env!("CARGO_PKG_VERSION"));
+    info.description = Some(DESCRIPTION.into());
+    info.license = Some(License::new("Apache-2.0"));
+    if let Some(license) = &mut info.license {
+        license.identifier = Some("Apache-2.0".into());
+    }
+    let mut document = OpenApi::new(info, paths);
+    document.servers = Some(vec![Server::new("/")]);
+    document.components = Some(components);
+    document.tags = Some(TAGS.iter().map(|(name, text)| tag(name, text)).collect());
+    document
+}
+
+/// One operation, for the tests that walk all of them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Route {
+    /// HTTP method.
+    pub method: Method,
+    /// Path with its parameters in braces.
+    pub path: String,
+    /// Name of the operation.
+    pub operation_id: String,
+    /// Needs no token.
+    pub public: bool,
+    /// Roles that may use it whatever the entity; all six where everyone who is signed in may.
+    pub roles: Vec<String>,
+    /// Who else may, by the entity: `creator` or `assignee`.
+    pub also: Option<String>,
+}
+
+/// All operations, from the OpenAPI document.
+pub fn routes() -> Vec<Route> {
+    let mut document = openapi();
+    let mut routes = Vec::new();
+    for (path, item) in &mut document.paths.paths {
+        for (method, operation) in operations_mut(item) {
+            let extension = |name| operation.extensions.as_ref().and_then(|all| all.get(name).cloned());
+            let roles = match extension(ROLES) {
+                Some(roles) => serde_json::from_value(roles).unwrap_or_default(),
+                None => aegis_auth::Role::NAMES.map(String::from).to_vec(),
+            };
+            routes.push(Route {
+                method: method_name(method),
+                path: path.clone(),
+                operation_id: operation.operation_id.clone().unwrap_or_default(),
+                public: operation.security.as_ref().is_some_and(Vec::is_empty),
+                roles,
+                also: extension(ALSO).and_then(|who| who.as_str().map(str::to_owned)),
+            });
+        }
+    }
+    routes
+}
+
+fn operations_mut(item: &mut PathItem) -> Vec<(HttpMethod, &mut Operation)> {
+    let all = [
+        (HttpMethod::Get, &mut item.get),
+        (HttpMethod::Post, &mut item.post),
+        (HttpMethod::Put, &mut item.put),
+        (HttpMethod::Patch, &mut item.patch),
+        (HttpMethod::Delete, &mut item.delete),
+    ];
+    all.into_iter().filter_map(|(method, operation)| Some((method, operation.as_mut()?))).collect()
+}
+
+fn method_name(method: HttpMethod) -> Method {
+    match method {
+        HttpMethod::Post => Method::POST,
+        HttpMethod::Put => Method::PUT,
+        HttpMethod::Patch => Method::PATCH,
+        HttpMethod::Delete => Method::DELETE,
+        _ => Method::GET,
+    }
+}
+
+/// Adds what every operation of its kind has: how to sign in, the errors that do not depend on the handler, headers
+/// and examples.
+fn complete(operation: &mut Operation, public: bool, components: &Components) {
+    operation.security = Some(match public {
+        true => Vec::new(),
+        false => [BEARER, PASSWORD_FORM].map(|name| SecurityRequirement::new(name, [""; 0])).into(),
+    });
+    if let Some(RefOr::T(body)) = &mut operation.request_body {
+        for content in body.content.values_mut() {
+            example(content, components);
+        }
+    }
+    let takes_input = operation.request_body.is_some() || operation.parameters.is_some();
+    let all = &mut operation.responses.responses;
+    for (status, response) in all.iter_mut() {
+        if let RefOr::T(response) = response {
+            describe(status, response, components);
+        }
+    }
+    let mut add = |status: &str, name: &str| {
+        all.entry(status.into()).or_insert_with(|| Ref::from_response_name(name).into());
+    };
+    if takes_input {
+        add("400", "BadRequest");
+    }
+    if operation.request_body.is_some() {
+        add("413", "TooLarge");
+        add("415", "UnsupportedMediaType");
+    }
+    if !public {
+        add("401", "Unauthorized");
+        add("403", "Forbidden");
+    }
+    add("500", "Internal");
+    add("503", "Unavailable");
+    add("504", "Timeout");
+}
+
+fn describe(status: &str, response: &mut Response, components: &Components) {
+    response.headers.insert("X-Request-Id".into(), header("Id of the request, as the log and the audit trail have it"));
+    if matches!(status, "201" | "202") {
+        response.headers.insert("Location".into(), header("Path of what was made"));
+    }
+    for content in response.content.values_mut() {
+        if let RefOr::T(Content { schema: Some(RefOr::T(Schema::Array(_))), .. }) = content
+            && status == "200"
+        {
+            let count = header("How many there are without limit and offset");
+            response.headers.insert("X-Total-Count".into(), count);
+        }
+        example(content, components);
+    }
+}
+
+/// Gives a body the example of its schema where it has none of its own.
+fn example(content: &mut RefOr<Content>, components: &Components) {
+    let RefOr::T(content) = content else { return };
+    if content.example.is_none() && content.examples.is_empty() {
+        content.example = content.schema.as_ref().and_then(|schema| example_of(schema, components));
+    }
+}
+
+fn example_of(schema: &RefOr<Schema>, components: &Components) -> Option<Value> {
+    match schema {
+        RefOr::Ref(reference) => {
+            let name = reference.ref_location.rsplit('/').next()?;
+            example_of(components.schemas.get(name)?, components)
+        }
+        RefOr::T(Schema::Object(object)) => object.example.clone(),
+        RefOr::T(Schema::AllOf(all)) => all.example.clone(),
+        // An optional body: null or the type.
+        RefOr::T(Schema::OneOf(one)) => one.items.iter().find_map(|item| example_of(item, components)),
+        RefOr::T(Schema::Array(array)) => match &array.items {
+            utoipa::openapi::schema::ArrayItems::RefOrSchema(items) => {
+                Some(Value::Array(vec![example_of(items, components)?]))
+            }
+            _ => None,
+        },
+        RefOr::T(_) => None,
+    }
+}
+
+fn header(description: &str) -> RefOr<Header> {
+    HeaderBuilder::new().schema(Some(String::schema())).description(Some(description)).build().into()
+}
+
+fn tag(name: &str, description: &str) -> Tag {
+    TagBuilder::new().name(name).description(Some(description)).build()
+}
+
+fn security_schemes() -> BTreeMap<String, RefOr<SecurityScheme>> {
+    let mut bearer = Http::new(HttpAuthScheme::Bearer);
+    bearer.bearer_format = Some("JWT".into());
+    bearer.description = Some("The access token of POST /api/v1/auth/login".into());
+    let form = Password::new("/api/v1/auth/login", Scopes::new());
+    let form = OAuth2::with_description([Flow::Password(form)], "Signs in with a username and password");
+    [
+        (BEARER.to_owned(), SecurityScheme::Http(bearer).into()),
+        (PASSWORD_FORM.to_owned(), SecurityScheme::OAuth2(form).into()),
+    ]
+    .into()
+}

@@ -1,0 +1,265 @@
+//! Bytes of evidence in: from a multipart body to the service, chunk by chunk.
+
+use std::time::Duration;
+
+use aegis_error::{Code, Failure, Fields};
+use aegis_proto::evidence::v1::{UploadEvidenceRequest, UploadHeader, upload_evidence_request::Part};
+use axum::extract::{
+    FromRequest, Multipart, Request, State,
+    multipart::{Field, MultipartError},
+};
+use bytes::Bytes;
+use futures::{SinkExt, channel::mpsc};
+use http::{StatusCode, header::CONTENT_LENGTH};
+use utoipa::ToSchema;
+use uuid::Uuid;
+
+use super::{Evidence, Links};
+use crate::{
+    answer::Answer,
+    error::Problem,
+    extract::{Caller, Id, is_type, too_large},
+    openapi::responses::{Conflict, InsufficientStorage, NotFound},
+    state::Gateway,
+    values::Team,
+};
+
+/// Largest chunk of a message.
+const CHUNK: usize = 256 * 1024;
+/// Chunks on their way; more than that and the client waits.
+const IN_FLIGHT: usize = 4;
+/// As much of a file is held back while `team` or `notes` may still come after it.
+const HELD_BACK: usize = 1024 * 1024;
+/// Longest `team` or `notes`, bytes; the service has closer limits.
+const MAX_TEXT: usize = 64 * 1024;
+/// How long the service may take to clean up after an upload that failed here.
+const CLEAN_UP: Duration = Duration::from_secs(5);
+/// What is read and thrown away of a file that was refused, so that the client hears why instead of a reset.
+const MAX_DRAINED: usize = 32 * 1024 * 1024;
+
+/// A file and what is known of it.
+#[derive(ToSchema)]
+#[allow(dead_code)] // read as a stream, see `feed`; this is its schema
+#[schema(example = json!({"file": "the bytes of the file", "team": "red", "notes": "Taken on the second host"}))]
+pub struct Upload {
+    #[schema(value_type = String, format = Binary)]
+    file: Vec<u8>,
+    team: Option<Team>,
+    notes: Option<String>,
+}
+
+/// Upload evidence
+///
+/// The field `file` has a file name and the bytes; `team` and `notes` may be left out. They should come before `file`:
+/// after it they are taken only when the file is smaller than 1 MiB, because larger files are passed on while they
+/// arrive. The same bytes twice on a test are 409. Not for viewers; not once the test is validated.
+#[utoipa::path(post, path = "/api/v1/tests/{id}/evidence", tag = "Evidence",
+    params(("id" = Uuid, Path, description = "Test")),
+    request_body(content = Upload, content_type = "multipart/form-data"),
+    extensions(("x-roles" = json!(["admin", "red_tech", "blue_tech", "red_lead", "blue_lead"]))),
+    responses(
+        (status = 201, description = "Stored", body = Evidence),
+        (status = 404, response = NotFound),
+        (status = 409, response = Conflict),
+        (status = 507, response = InsufficientStorage),
+    ))]
+pub async fn upload_evidence(
+    State(gateway): State<Gateway>,
+    caller: Caller,
+    id: Id,
+    request: Request,
+) -> Result<Answer, Problem> {
+    let limit = gateway.deps.config.max_upload_bytes;
+    if !is_type(request.headers(), "multipart/form-data") {
+        let failure = Failure::new(Code::UnsupportedMediaType, "the Content-Type must be multipart/form-data");
+        return Err(failure.into());
+    }
+    let announced = request.headers().get(CONTENT_LENGTH).and_then(|v| v.to_str().ok()?.parse::<u64>().ok());
+    if announced.is_some_and(|length| length > limit) {
+        return Err(too_large(limit));
+    }
+    let links = Links::of(&gateway, request.headers());
+    let mut body = Multipart::from_request(request, &())
+        .await
+        .map_err(|_| Problem::invalid("body", "the Content-Type names no boundary"))?;
+
+    let (sender, messages) = mpsc::channel(IN_FLIGHT);
+    let mut client = gateway.deps.evidence.clone();
+    let call = client.upload_evidence(caller.ctx().outgoing(messages));
+    tokio::pin!(call);
+    let mut feed = Feed { sender, header: UploadHeader { test_id: id.to_string(), ..Default::default() }, begun: false };
+    // The service may refuse before all is read: then there is no point in reading on.
+    let fed = tokio::select! {
+        fed = feed.all(&mut body, limit) => fed,
+        answer = &mut call => {
+            drain(&mut body).await;
+            return stored(answer, &links);
+        }
+    };
+    drop(feed);
+    match fed {
+        Ok(()) => stored(call.await, &links),
+        Err(stop) => {
+            // The stream has ended without `finish`: the service takes away what it has.
+            let answer = tokio::time::timeout(CLEAN_UP, call).await;
+            drain(&mut body).await;
+            match (stop, answer) {
+                (Stop::Refused(problem), _) => Err(problem),
+                (Stop::Closed, Ok(answer)) => stored(answer, &links),
+                (Stop::Closed, Err(_)) => Err(Failure::unavailable("evidence").into()),
+            }
+        }
+    }
+}
+
+type Stored = Result<tonic::Response<aegis_proto::evidence::v1::UploadEvidenceResponse>, tonic::Status>;
+
+fn stored(answer: Stored, links: &Links) -> Result<Answer, Problem> {
+    let file = links.evidence(answer?.into_inner().evidence.ok_or_else(Problem::empty)?);
+    Answer::created(&format!("/api/v1/evidence/{}", file.id), &file)
+}
+
+/// Why an upload ends before its end.
+enum Stop {
+    /// The body is not what it should be.
+    Refused(Problem),
+    /// The service takes no more; its answer says why.
+    Closed,
+}
+
+impl From<Problem> for Stop {
+    fn from(problem: Problem) -> Stop {
+        Stop::Refused(problem)
+    }
+}
+
+impl From<MultipartError> for Stop {
+    fn from(error: MultipartError) -> Stop {
+        if error.status() == StatusCode::PAYLOAD_TOO_LARGE {
+            let failure = Failure::new(Code::TooLarge, "a part of the body is too large");
+            return Stop::Refused(failure.into());
+        }
+        Stop::Refused(Problem::invalid("body", "is not a whole multipart body"))
+    }
+}
+
+struct Feed {
+    sender: mpsc::Sender<UploadEvidenceRequest>,
+    header: UploadHeader,
+    /// The header was sent.
+    begun: bool,
+}
+
+impl Feed {
+    /// Sends the whole body on.
+    async fn all(&mut self, body: &mut Multipart, limit: u64) -> Result<(), Stop> {
+        let mut held: Option<Vec<Bytes>> = None;
+        while let Some(field) = body.next_field().await? {
+            let name = field.name().unwrap_or_default().chars().take(100).collect::<String>();
+            match name.as_str() {
+                "file" if held.is_some() || self.begun => return Err(again("file")),
+                "file" => held = self.file(field, limit).await?,
+                "team" | "notes" if self.begun => {
+                    let problem = "must come before a file of more than 1 MiB";
+                    return Err(Problem::invalid(name, problem).into());
+                }
+                "team" if self.header.team.is_some() => return Err(again("team")),
+                "team" => self.header.team = Some(team(field).await?),
+                "notes" if self.header.notes.is_some() => return Err(again("notes")),
+                "notes" => self.header.notes = Some(text("notes", field).await?).filter(|notes| !notes.is_empty()),
+                _ => return Err(Problem::invalid(name, "is not known; known here: file, team, notes").into()),
+            }
+        }
+        if let Some(chunks) = held {
+            self.begin(chunks).await?;
+        }
+        if !self.begun {
+            return Err(Problem::invalid("file", "is required").into());
+        }
+        self.send(Part::Finish(true)).await
+    }
+
+    /// Reads the file. A small one is answered, a large one sent.
+    async fn file(&mut self, mut field: Field<'_>, limit: u64) -> Result<Option<Vec<Bytes>>, Stop> {
+        let Some(file_name) = field.file_name().filter(|name| !name.trim().is_empty()) else {
+            return Err(Problem::invalid("file", "must be a file with a name").into());
+        };
+        self.header.file_name = file_name.chars().take(1024).collect();
+        let (mut held, mut size) = (Vec::new(), 0_u64);
+        while let Some(chunk) = field.chunk().await? {
+            size += chunk.len() as u64;
+            if size > limit {
+                return Err(too_large(limit).into());
+            }
+            if self.begun {
+                self.bytes(chunk).await?;
+                continue;
+            }
+            held.push(chunk);
+            if size > HELD_BACK as u64 {
+                self.begin(std::mem::take(&mut held)).await?;
+            }
+        }
+        Ok((!self.begun).then_some(held))
+    }
+
+    async fn begin(&mut self, chunks: Vec<Bytes>) -> Result<(), Stop> {
+        self.begun = true;
+        self.send(Part::Header(self.header.clone())).await?;
+        for chunk in chunks {
+            self.bytes(chunk).await?;
+        }
+        Ok(())
+    }
+
+    async fn bytes(&mut self, mut chunk: Bytes) -> Result<(), Stop> {
+        while !chunk.is_empty() {
+            let rest = chunk.split_off(chunk.len().min(CHUNK));
+            self.send(Part::Chunk(chunk.into())).await?;
+            chunk = rest;
+        }
+        Ok(())
+    }
+
+    async fn send(&mut self, part: Part) -> Result<(), Stop> {
+        self.sender.send(UploadEvidenceRequest { part: Some(part) }).await.map_err(|_| Stop::Closed)
+    }
+}
+
+fn again(field: &str) -> Stop {
+    Problem::invalid(field, "is given twice").into()
+}
+
+async fn team(field: Field<'_>) -> Result<String, Stop> {
+    let text = text("team", field).await?;
+    let mut fields = Fields::default();
+    fields.one_of("team", &text, &[Team::Red.as_str(), Team::Blue.as_str()]);
+    fields.finish().map_err(|failure| Stop::Refused(failure.into()))?;
+    Ok(text)
+}
+
+async fn text(name: &str, mut field: Field<'_>) -> Result<String, Stop> {
+    let mut bytes = Vec::new();
+    while let Some(chunk) = field.chunk().await? {
+        if bytes.len() + chunk.len() > MAX_TEXT {
+            return Err(Problem::invalid(name, "is too long").into());
+        }
+        bytes.extend_from_slice(&chunk);
+    }
+    String::from_utf8(bytes).map_err(|_| Problem::invalid(name, "must be UTF-8").into())
+}
+
+async fn drain(body: &mut Multipart) {
+    let mut drained = 0;
+    let _ = tokio::time::timeout(CLEAN_UP, async {
+        while let Ok(Some(mut field)) = body.next_field().await {
+            while let Ok(Some(chunk)) = field.chunk().await {
+                drained += chunk.len();
+                if drained > MAX_DRAINED {
+                    return;
+                }
+            }
+        }
+    })
+    .await;
+}

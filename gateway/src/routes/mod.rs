@@ -1,0 +1,47 @@
+//! The routes, by subject. Each handler declares its operation of the OpenAPI document itself; what all of them can
+//! answer is added in [`crate::openapi`].
+
+pub mod audit;
+pub mod auth;
+pub mod data_sources;
+pub mod evidence;
+pub mod health;
+pub mod metrics;
+pub mod notifications;
+pub mod system;
+pub mod techniques;
+pub mod templates;
+pub mod tests;
+pub mod users;
+
+use utoipa_axum::router::OpenApiRouter;
+
+use crate::state::Gateway;
+
+/// Where evidence is uploaded; a request here may take long.
+pub const UPLOAD: &str = "/api/v1/tests/{id}/evidence";
+/// Where a data source is synced; a request here may take long.
+pub const SYNC: &str = "/api/v1/data-sources/{id}/sync";
+/// Where ATT&CK is synced; a request here may take long.
+pub const SYNC_MITRE: &str = "/api/v1/system/sync-mitre";
+
+/// Routes that need no token.
+pub fn public() -> OpenApiRouter<Gateway> {
+    OpenApiRouter::new().merge(auth::public()).merge(evidence::public()).merge(health::public())
+}
+
+/// Routes that stand behind [`crate::middleware::authenticate`].
+pub fn protected() -> OpenApiRouter<Gateway> {
+    OpenApiRouter::new()
+        .merge(auth::protected())
+        .merge(users::protected())
+        .merge(techniques::protected())
+        .merge(tests::protected())
+        .merge(templates::protected())
+        .merge(evidence::protected())
+        .merge(metrics::protected())
+        .merge(notifications::protected())
+        .merge(audit::protected())
+        .merge(data_sources::protected())
+        .merge(system::protected())
+}

@@ -1,0 +1,186 @@
+//! Syncs by hand and the jobs they run as. Administrators only.
+
+use aegis_error::{Code, Failure};
+use aegis_proto::intel::v1::{self as proto, GetJobRequest, StartSyncRequest};
+use axum::extract::State;
+use chrono::{DateTime, Utc};
+use http::{StatusCode, header::LOCATION};
+use serde::{Deserialize, Serialize};
+use utoipa::{IntoParams, ToSchema};
+use utoipa_axum::{router::OpenApiRouter, routes};
+use uuid::Uuid;
+
+use crate::{
+    answer::Answer,
+    error::Problem,
+    extract::{Caller, Id, Query},
+    openapi::responses::{Conflict, NotFound, Unprocessable},
+    state::Gateway,
+    values::{JobStatus, json, time},
+};
+
+/// The source that `POST /system/sync-mitre` syncs.
+const MITRE: &str = "mitre_attack_enterprise";
+
+/// Routes that need a token.
+pub fn protected() -> OpenApiRouter<Gateway> {
+    OpenApiRouter::new().routes(routes!(sync_mitre)).routes(routes!(get_job))
+}
+
+/// A sync, under way or ended.
+#[derive(Serialize, ToSchema)]
+#[schema(example = json!({
+    "id": "0190b7a2-c000-7e6f-9444-4f5a6b7c8d01", "source_id": "0190b7a2-b000-7d5e-8333-3e4f5a6b7c01",
+    "source_name": "mitre_attack_enterprise", "status": "running", "phase": "applying", "percentage": 62.5,
+    "counts": {"new": 5, "updated": 10}, "error": null, "skipped": [], "started_at": "2024-01-01T00:00:00Z",
+    "finished_at": null
+}))]
+pub struct Job {
+    #[schema(value_type = Uuid)]
+    id: String,
+    #[schema(value_type = Uuid)]
+    source_id: String,
+    source_name: String,
+    #[schema(value_type = JobStatus)]
+    status: String,
+    /// fetching | parsing | applying | done
+    phase: String,
+    /// 0 to 100.
+    percentage: f64,
+    /// What came of the records.
+    #[schema(value_type = Option<Object>)]
+    counts: serde_json::Value,
+    /// Why it failed.
+    error: Option<String>,
+    /// The first 100 records that were skipped, each with its reason.
+    #[schema(value_type = Vec<Object>)]
+    skipped: serde_json::Value,
+    started_at: Option<DateTime<Utc>>,
+    finished_at: Option<DateTime<Utc>>,
+}
+
+impl From<proto::Job> for Job {
+    fn from(job: proto::Job) -> Job {
+        let skipped = json(&job.skipped_json);
+        Job {
+            id: job.id,
+            source_id: job.source_id,
+            source_name: job.source_name,
+            status: job.status,
+            phase: job.phase,
+            percentage: job.percentage,
+            counts: json(&job.counts_json),
+            error: job.error,
+            skipped: if skipped.is_array() { skipped } else { serde_json::Value::Array(Vec::new()) },
+            started_at: time(job.started_at),
+            finished_at: time(job.finished_at),
+        }
+    }
+}
+
+/// What a sync brought.
+#[derive(Serialize, ToSchema)]
+#[schema(example = json!({
+    "message": "MITRE sync completed", "new": 5, "updated": 10, "unchanged": 676, "revoked": 140, "deprecated": 20,
+    "skipped": 0, "job": {
+        "id": "0190b7a2-c000-7e6f-9444-4f5a6b7c8d01", "source_id": "0190b7a2-b000-7d5e-8333-3e4f5a6b7c01",
+        "source_name": "mitre_attack_enterprise", "status": "succeeded", "phase": "done", "percentage": 100.0,
+        "counts": {"new": 5, "updated": 10}, "error": null, "skipped": [], "started_at": "2024-01-01T00:00:00Z",
+        "finished_at": "2024-01-01T00:00:02Z"
+    }
+}))]
+pub struct SyncResult {
+    message: String,
+    new: i64,
+    updated: i64,
+    unchanged: i64,
+    /// Techniques that the publisher has revoked.
+    revoked: i64,
+    /// Techniques that the publisher has deprecated.
+    deprecated: i64,
+    /// Records that could not be read; the job says why.
+    skipped: i64,
+    job: Job,
+}
+
+/// How a sync is to run.
+#[derive(Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub struct SyncQuery {
+    /// Answer 202 at once, with a job to poll.
+    #[serde(rename = "async")]
+    #[param(default = false)]
+    background: Option<bool>,
+}
+
+impl SyncQuery {
+    /// Whether to answer before the end.
+    pub fn background(&self) -> bool {
+        self.background.unwrap_or(false)
+    }
+}
+
+/// The answer to a sync that has started: 202 and where its job is.
+pub fn started(job: proto::Job) -> Result<Answer, Problem> {
+    let location = format!("/api/v1/system/jobs/{}", job.id);
+    Ok(Answer::json(&Job::from(job))?.status(StatusCode::ACCEPTED).with(LOCATION, &location))
+}
+
+/// The answer to a sync that has ended.
+pub fn synced(job: proto::Job, message: String) -> Result<Answer, Problem> {
+    if job.status == JobStatus::Failed.as_str() {
+        let why = job.error.unwrap_or_else(|| "the job does not say why".into());
+        let failure = Failure::new(Code::Unprocessable, format!("the sync of {} failed: {why}", job.source_name));
+        return Err(failure.with("job_id", job.id).into());
+    }
+    let job = Job::from(job);
+    let count = |name: &str| job.counts.get(name).and_then(serde_json::Value::as_i64).unwrap_or(0);
+    let result = SyncResult {
+        message,
+        new: count("new"),
+        updated: count("updated"),
+        unchanged: count("unchanged"),
+        revoked: count("revoked"),
+        deprecated: count("deprecated"),
+        skipped: count("skipped"),
+        job,
+    };
+    Answer::json(&result)
+}
+
+/// Sync MITRE ATT&CK
+///
+/// Administrators only. The enterprise matrix, from the data source `mitre_attack_enterprise`. Answers when it has
+/// ended, ten minutes at most; with `async=true` at once, with a job to poll. A sync that is already running is 409.
+#[utoipa::path(post, path = "/api/v1/system/sync-mitre", tag = "System", params(SyncQuery),
+    extensions(("x-roles" = json!(["admin"]))),
+    responses(
+        (status = 200, description = "Synced", body = SyncResult),
+        (status = 202, description = "Started; Location is the job", body = Job),
+        (status = 409, response = Conflict),
+        (status = 422, response = Unprocessable),
+    ))]
+async fn sync_mitre(
+    State(gateway): State<Gateway>,
+    caller: Caller,
+    Query(query): Query<SyncQuery>,
+) -> Result<Answer, Problem> {
+    let wait = !query.background();
+    let request = StartSyncRequest { source_id: MITRE.into(), wait, url: None };
+    let answer = gateway.deps.intel.clone().start_sync(caller.ctx().outgoing(request)).await?.into_inner();
+    let job = answer.job.ok_or_else(Problem::empty)?;
+    if wait { synced(job, "MITRE sync completed".into()) } else { started(job) }
+}
+
+/// Read a job
+///
+/// Administrators only.
+#[utoipa::path(get, path = "/api/v1/system/jobs/{id}", tag = "System", params(("id" = Uuid, Path, description = "Job")),
+    extensions(("x-roles" = json!(["admin"]))),
+    responses((status = 200, description = "The job", body = Job), (status = 404, response = NotFound)))]
+async fn get_job(State(gateway): State<Gateway>, caller: Caller, id: Id) -> Result<Answer, Problem> {
+    let request = GetJobRequest { id: id.to_string() };
+    let answer = gateway.deps.intel.clone().get_job(caller.ctx().outgoing(request)).await?.into_inner();
+    Answer::json(&Job::from(answer.job.ok_or_else(Problem::empty)?))
+}

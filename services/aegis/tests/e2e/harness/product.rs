@@ -1,0 +1,213 @@
+//! A product: its processes, its settings, its users.
+
+use std::{
+    collections::HashMap,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use serde_json::json;
+
+use super::{
+    http::Api,
+    process::{Process, binary, free_port},
+    stores::Stores,
+    watchdog,
+};
+
+/// The roles that have a process of their own in [`Mode::Processes`]; the gateway last.
+pub const ROLES: [&str; 7] = ["identity", "catalog", "testing", "evidence", "intel", "analytics", "gateway"];
+
+/// The password of every user that the suite makes.
+pub const PASSWORD: &str = "correct-horse-battery";
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mode {
+    /// One process on SQLite and a folder.
+    Embedded,
+    /// A process a role on PostgreSQL, RabbitMQ, Redis and S3.
+    Processes,
+}
+
+pub struct Product {
+    pub mode: Mode,
+    /// Where REST is, as in `http://127.0.0.1:8000`.
+    pub base: String,
+    settings: Vec<(String, String)>,
+    /// Name and address of each process.
+    peers: Vec<(&'static str, String)>,
+    running: HashMap<&'static str, Process>,
+    folder: PathBuf,
+    /// Of `admin`, as it is now.
+    pub admin_password: String,
+    tokens: HashMap<String, String>,
+}
+
+impl Product {
+    /// A new product, ready to answer.
+    pub async fn start(mode: Mode) -> Product {
+        let folder = tempfile::Builder::new().prefix("aegis-e2e-").tempdir().expect("a temporary folder").keep();
+        watchdog::folder(&folder);
+        let admin_password = format!("first-{}", random_hex(8));
+        let mut settings = vec![
+            ("AEGIS_DATA_DIR".to_owned(), folder.join("data").display().to_string()),
+            ("AEGIS_ADMIN_PASSWORD".to_owned(), admin_password.clone()),
+            ("AEGIS_LOG".to_owned(), "info".to_owned()),
+            ("AEGIS_SHUTDOWN_SECONDS".to_owned(), "10".to_owned()),
+        ];
+        let mut peers = Vec::new();
+        match mode {
+            Mode::Embedded => peers.push(("aegis", address())),
+            Mode::Processes => {
+                settings.extend(Stores::from_environment().expect("stores").provision().await);
+                settings.push(("AEGIS_SERVICE_SECRET".to_owned(), random_hex(32)));
+                for role in ROLES {
+                    let address = address();
+                    if role != "gateway" {
+                        settings.push((format!("AEGIS_{}_URL", role.to_uppercase()), format!("http://{address}")));
+                    }
+                    peers.push((role, address));
+                }
+            }
+        }
+        let gateway = peers.last().expect("a process").1.clone();
+        let mut product = Product {
+            mode,
+            base: format!("http://{gateway}"),
+            settings,
+            peers,
+            running: HashMap::new(),
+            folder,
+            admin_password,
+            tokens: HashMap::new(),
+        };
+        if mode == Mode::Processes {
+            let output = product.command(&["migrate"]).output().expect("aegis runs");
+            assert!(output.status.success(), "aegis migrate: {}", String::from_utf8_lossy(&output.stderr));
+        }
+        product.ensure_running().await;
+        product
+    }
+
+    /// `aegis` with these arguments and this product's settings.
+    pub fn command(&self, arguments: &[&str]) -> std::process::Command {
+        let mut command = binary();
+        command.args(arguments).envs(self.settings.iter().map(|(name, value)| (name, value)));
+        command
+    }
+
+    /// The names of the processes, the gateway's last.
+    pub fn processes(&self) -> Vec<&'static str> {
+        self.peers.iter().map(|(name, _)| *name).collect()
+    }
+
+    /// Where the gRPC calls of a role go.
+    pub fn address_of(&self, role: &str) -> String {
+        let peer = self.peers.iter().find(|(name, _)| *name == role).or_else(|| self.peers.last());
+        format!("http://{}", peer.expect("a process").1)
+    }
+
+    /// Starts what does not run, and waits until everything is ready.
+    pub async fn ensure_running(&mut self) {
+        let logs = self.folder.clone();
+        for (name, address) in self.peers.clone() {
+            if self.running.get_mut(name).is_some_and(Process::alive) {
+                continue;
+            }
+            let mut command = match self.mode {
+                Mode::Embedded => self.command(&[]),
+                Mode::Processes => self.command(&["serve", name]),
+            };
+            command.env("AEGIS_LISTEN", &address);
+            self.running.insert(name, Process::spawn(name, command, &logs));
+        }
+        for process in self.running.values_mut() {
+            process.listening().await;
+        }
+        self.wait_ready().await;
+    }
+
+    async fn wait_ready(&self) {
+        let http = reqwest::Client::builder().no_proxy().build().expect("a client");
+        for (name, address) in &self.peers {
+            let url = format!("http://{address}/readyz");
+            super::eventually(&format!("{name} is ready"), Duration::from_secs(60), || async {
+                match http.get(&url).send().await {
+                    Ok(answer) if answer.status().is_success() => Ok(()),
+                    Ok(answer) => Err(answer.text().await.unwrap_or_default()),
+                    Err(error) => Err(error.to_string()),
+                }
+            })
+            .await;
+        }
+    }
+
+    /// kill -9 of one process.
+    pub fn kill9(&mut self, name: &str) {
+        self.running.get_mut(name).expect("a process of that name").kill9();
+    }
+
+    /// Fails if a process ended by itself.
+    pub fn assert_alive(&mut self) {
+        for process in self.running.values_mut() {
+            assert!(process.alive(), "{} ended by itself{}", process.name, process.last_lines());
+        }
+    }
+
+    /// A folder of this product for files of a scenario.
+    pub fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    /// A client that is nobody.
+    pub fn anonymous(&self) -> Api {
+        Api::new(&self.base, None)
+    }
+
+    /// The first administrator.
+    pub async fn admin(&mut self) -> Api {
+        let password = self.admin_password.clone();
+        self.login("admin", &password).await
+    }
+
+    /// Someone of this role, the same for all scenarios.
+    pub async fn someone(&mut self, role: &str) -> Api {
+        self.user(role, &format!("some-{}", role.replace('_', "-"))).await
+    }
+
+    /// A user of this role and name, made if it is not there.
+    pub async fn user(&mut self, role: &str, username: &str) -> Api {
+        if !self.tokens.contains_key(username) {
+            let body = json!({"username": username, "password": PASSWORD, "role": role});
+            let answer = self.admin().await.post("/users", &body).await;
+            assert!(matches!(answer.status, 201 | 409), "{answer}");
+        }
+        self.login(username, PASSWORD).await
+    }
+
+    /// Signs in, unless that was done before.
+    pub async fn login(&mut self, username: &str, password: &str) -> Api {
+        if let Some(token) = self.tokens.get(username) {
+            return Api::new(&self.base, Some(token.clone()));
+        }
+        let body = json!({"username": username, "password": password});
+        let answer = self.anonymous().post("/auth/login", &body).await.json(200);
+        let token = answer["access_token"].as_str().expect("a token").to_owned();
+        self.tokens.insert(username.to_owned(), token.clone());
+        Api::new(&self.base, Some(token))
+    }
+
+    /// Its token no longer holds.
+    pub fn forget(&mut self, username: &str) {
+        self.tokens.remove(username);
+    }
+}
+
+fn address() -> String {
+    format!("127.0.0.1:{}", free_port())
+}
+
+/// `bytes` random bytes as hexadecimal digits.
+pub fn random_hex(bytes: usize) -> String {
+    (0..bytes).map(|_| format!("{:02x}", rand::random::<u8>())).collect()
+}

@@ -1,0 +1,51 @@
+//! The product from outside: one set of scenarios over REST and gRPC, against the one-process product and against
+//! separate processes on PostgreSQL, RabbitMQ, Redis and S3.
+//!
+//! The second half runs where the `AEGIS_TEST_…` variables name the stores (`cargo xtask test` sets them) and says so
+//! where they do not. Scenarios of one mode take turns on one product.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a scenario fails by panicking")]
+#![allow(missing_docs, reason = "nobody imports a test")]
+
+mod durability;
+mod errors;
+mod harness;
+mod introspection;
+mod pages;
+mod roles;
+mod start;
+mod story;
+
+/// Every scenario in both modes.
+macro_rules! scenarios {
+    ($($name:ident => $scenario:path;)*) => {
+        mod embedded {
+            $(
+                #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+                async fn $name() {
+                    let mut product = crate::harness::embedded().await;
+                    $scenario(&mut product).await;
+                }
+            )*
+        }
+
+        mod processes {
+            $(
+                #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+                async fn $name() {
+                    let Some(mut product) = crate::harness::processes().await else { return };
+                    $scenario(&mut product).await;
+                }
+            )*
+        }
+    };
+}
+
+scenarios! {
+    the_story => crate::story::scenario;
+    bad_input_changes_nothing => crate::errors::input;
+    who_is_not_let_in => crate::errors::identity;
+    every_route_and_every_role => crate::roles::scenario;
+    kill_9_loses_nothing => crate::durability::scenario;
+    grpc_introspection => crate::introspection::scenario;
+    pages_need_no_network => crate::pages::scenario;
+}

@@ -1,0 +1,149 @@
+//! Between messages and what the use cases work with.
+
+use aegis_error::Failure;
+use aegis_proto::catalog::v1 as pb;
+use chrono::{DateTime, Utc};
+
+use crate::{
+    app::import::Header,
+    domain::{
+        import::{Counts, TacticRecord, TechniqueRecord},
+        technique::{Tactic, Technique},
+        template::Template,
+    },
+    events::{id, time},
+    store::facts::TestFact,
+};
+
+fn timestamp(at: DateTime<Utc>) -> prost_types::Timestamp {
+    prost_types::Timestamp {
+        seconds: at.timestamp(),
+        nanos: i32::try_from(at.timestamp_subsec_nanos()).unwrap_or(0),
+    }
+}
+
+pub(super) fn technique(t: &Technique) -> pb::Technique {
+    pb::Technique {
+        id: t.id.to_string(),
+        mitre_id: t.mitre_id.clone(),
+        name: t.name.clone(),
+        description: t.description.clone(),
+        tactic: t.tactics.first().cloned().unwrap_or_default(),
+        tactics: t.tactics.clone(),
+        platforms: t.platforms.clone(),
+        is_subtechnique: t.is_subtechnique,
+        parent_mitre_id: t.parent_mitre_id.clone(),
+        domain: t.domain.as_str().to_owned(),
+        attack_version: t.attack_version.clone(),
+        url: t.url.clone(),
+        status_global: t.status().as_str().to_owned(),
+        status_overridden: t.status_override.is_some(),
+        review_required: t.review_required,
+        last_reviewed_at: t.last_reviewed_at.map(timestamp),
+        revoked: t.revoked,
+        revoked_by: t.revoked_by.clone(),
+        deprecated: t.deprecated,
+        created_at: Some(timestamp(t.created_at)),
+        updated_at: Some(timestamp(t.updated_at)),
+        version: t.version,
+        source: t.source.as_str().to_owned(),
+    }
+}
+
+pub(super) fn tactic(t: Tactic) -> pb::Tactic {
+    pb::Tactic {
+        id: t.id.to_string(),
+        mitre_id: t.mitre_id,
+        short_name: t.short_name,
+        name: t.name,
+        domain: t.domain.as_str().to_owned(),
+        position: i32::try_from(t.position).unwrap_or(i32::MAX),
+    }
+}
+
+pub(super) fn template(t: Template) -> pb::Template {
+    pb::Template {
+        id: t.id.to_string(),
+        name: t.name,
+        description: t.description,
+        source: t.source,
+        source_id: t.source_id,
+        mitre_technique_id: t.mitre_technique_id,
+        platform: t.platform,
+        severity: t.severity,
+        attack_procedure: t.attack_procedure,
+        tool_suggested: t.tool_suggested,
+        suggested_remediation: t.suggested_remediation,
+        expected_detection: t.expected_detection,
+        cleanup_procedure: t.cleanup_procedure,
+        is_active: t.is_active,
+        created_at: Some(timestamp(t.created_at)),
+        updated_at: Some(timestamp(t.updated_at)),
+    }
+}
+
+pub(super) fn header(header: pb::ImportHeader) -> Header {
+    Header {
+        source: header.source,
+        domain: header.domain,
+        upstream_version: header.upstream_version,
+        dry_run: header.dry_run,
+    }
+}
+
+pub(super) fn technique_record(r: pb::TechniqueRecord) -> TechniqueRecord {
+    let some = |text: Option<String>| text.filter(|text| !text.is_empty());
+    TechniqueRecord {
+        stix_id: r.stix_id,
+        mitre_id: r.mitre_id,
+        name: r.name,
+        description: some(r.description),
+        tactics: r.tactics,
+        platforms: r.platforms,
+        is_subtechnique: r.is_subtechnique,
+        parent_mitre_id: some(r.parent_mitre_id),
+        attack_version: some(r.attack_version),
+        url: some(r.url),
+        revoked: r.revoked,
+        deprecated: r.deprecated,
+        revoked_by: some(r.revoked_by),
+        content_hash: r.content_hash,
+    }
+}
+
+pub(super) fn tactic_record(r: pb::TacticRecord) -> TacticRecord {
+    TacticRecord {
+        stix_id: r.stix_id,
+        mitre_id: r.mitre_id,
+        short_name: r.short_name,
+        name: r.name,
+        position: i64::from(r.position),
+        deprecated: r.deprecated,
+    }
+}
+
+pub(super) fn counts(c: &Counts) -> pb::ImportCounts {
+    pb::ImportCounts {
+        created: c.created,
+        updated: c.updated,
+        unchanged: c.unchanged,
+        revoked: c.revoked,
+        deprecated: c.deprecated,
+        vanished: c.vanished,
+        removed: c.removed,
+    }
+}
+
+pub(super) fn test_fact(fact: pb::TestFact) -> Result<TestFact, Failure> {
+    let test_id = id("test_id", &fact.test_id)?;
+    Ok(TestFact {
+        test_id,
+        version: fact.version,
+        technique_id: id("technique_id", &fact.technique_id)?,
+        state: fact.state,
+        detection_result: fact.detection_result,
+        chain_id: if fact.chain_id.is_empty() { test_id } else { id("chain_id", &fact.chain_id)? },
+        validated_at: fact.validated_at.and_then(time),
+        deleted: false,
+    })
+}

@@ -1,0 +1,136 @@
+//! What is known of tests, for the statuses of techniques.
+
+use std::collections::HashMap;
+
+use aegis_db::{Result, Tx, on};
+use chrono::{DateTime, Utc};
+use futures::TryStreamExt;
+use sqlx::QueryBuilder;
+use uuid::Uuid;
+
+use super::MAX_BINDS;
+use crate::domain::status::{Fact, Status, Verdict, status};
+
+/// The last that was heard of a test.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct TestFact {
+    pub test_id: Uuid,
+    pub version: i64,
+    pub technique_id: Uuid,
+    pub state: String,
+    pub detection_result: String,
+    pub chain_id: Uuid,
+    pub validated_at: Option<DateTime<Utc>>,
+    pub deleted: bool,
+}
+
+#[derive(sqlx::FromRow)]
+struct Row {
+    test_id: Uuid,
+    technique_id: Uuid,
+    state: String,
+    detection_result: String,
+    chain_id: Uuid,
+    validated_at: Option<DateTime<Utc>>,
+}
+
+impl Row {
+    fn fact(&self) -> Fact {
+        Fact {
+            test_id: self.test_id,
+            chain_id: self.chain_id,
+            verdict: Verdict::of(&self.state, &self.detection_result),
+            validated_at: self.validated_at,
+        }
+    }
+}
+
+const COLUMNS: usize = 9;
+
+/// Which technique a test was last heard to be of.
+pub(crate) async fn technique_of(tx: &mut Tx, test_id: Uuid) -> Result<Option<Uuid>> {
+    let id = on!(tx, |c| sqlx::query_scalar("SELECT technique_id FROM test_fact WHERE test_id = $1")
+        .bind(test_id)
+        .fetch_optional(c)
+        .await)?;
+    Ok(id)
+}
+
+/// Writes facts; of two about one test the one with the higher version stays. Answers how many rows changed.
+pub(crate) async fn write(tx: &mut Tx, facts: &[TestFact], now: DateTime<Utc>) -> Result<u64> {
+    let mut changed = 0;
+    for chunk in facts.chunks(MAX_BINDS / COLUMNS) {
+        changed += on!(tx, |c| {
+            let mut query = QueryBuilder::new(
+                "INSERT INTO test_fact (test_id, version, technique_id, state, detection_result, chain_id, \
+                 validated_at, deleted, received_at) ",
+            );
+            query.push_values(chunk, |mut row, f| {
+                row.push_bind(f.test_id)
+                    .push_bind(f.version)
+                    .push_bind(f.technique_id)
+                    .push_bind(&f.state)
+                    .push_bind(&f.detection_result)
+                    .push_bind(f.chain_id)
+                    .push_bind(f.validated_at)
+                    .push_bind(f.deleted)
+                    .push_bind(now);
+            });
+            query.push(
+                " ON CONFLICT (test_id) DO UPDATE SET version = excluded.version, \
+                 technique_id = excluded.technique_id, state = excluded.state, \
+                 detection_result = excluded.detection_result, chain_id = excluded.chain_id, \
+                 validated_at = excluded.validated_at, deleted = excluded.deleted, \
+                 received_at = excluded.received_at WHERE test_fact.version < excluded.version",
+            );
+            let one = chunk.len() == 1;
+            query.build().persistent(one).execute(c).await.map(|done| done.rows_affected())
+        })?;
+    }
+    Ok(changed)
+}
+
+/// Forgets what was heard before a moment.
+pub(crate) async fn remove_before(tx: &mut Tx, moment: DateTime<Utc>) -> Result<()> {
+    on!(tx, |c| sqlx::query("DELETE FROM test_fact WHERE received_at < $1").bind(moment).execute(c).await.map(|_| ()))?;
+    Ok(())
+}
+
+/// The status of one technique from its tests.
+pub(crate) async fn status_of(tx: &mut Tx, technique_id: Uuid) -> Result<Status> {
+    let rows: Vec<Row> = on!(tx, |c| sqlx::query_as(
+        "SELECT test_id, technique_id, state, detection_result, chain_id, validated_at FROM test_fact \
+         WHERE technique_id = $1 AND deleted = FALSE"
+    )
+    .bind(technique_id)
+    .fetch_all(c)
+    .await)?;
+    Ok(status(&rows.iter().map(Row::fact).collect::<Vec<_>>()))
+}
+
+/// The status of every technique that has tests, from one pass over the facts.
+pub(crate) async fn all_statuses(tx: &mut Tx) -> Result<HashMap<Uuid, Status>> {
+    let mut statuses = HashMap::new();
+    let mut of: Option<Uuid> = None;
+    let mut facts = Vec::new();
+    on!(tx, |c| {
+        let mut rows = sqlx::query_as::<_, Row>(
+            "SELECT test_id, technique_id, state, detection_result, chain_id, validated_at FROM test_fact \
+             WHERE deleted = FALSE ORDER BY technique_id",
+        )
+        .fetch(c);
+        while let Some(row) = rows.try_next().await? {
+            if let Some(before) = of.replace(row.technique_id)
+                && before != row.technique_id
+            {
+                statuses.insert(before, status(&facts));
+                facts.clear();
+            }
+            facts.push(row.fact());
+        }
+    });
+    if let Some(last) = of {
+        statuses.insert(last, status(&facts));
+    }
+    Ok(statuses)
+}

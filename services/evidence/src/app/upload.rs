@@ -1,0 +1,250 @@
+//! Bringing a file: checked, streamed to the store, hashed on the way, and only then known.
+
+use std::{pin::Pin, time::Duration};
+
+use aegis_auth::{OpCtx, Principal, Role};
+use aegis_blob::{BlobMeta, BlobWriter};
+use aegis_db::{Tx, now};
+use aegis_error::{Failure, Fields};
+use aegis_events::Audit;
+use aegis_proto::events::v1::EvidenceAdded;
+use bytes::Bytes;
+use futures::{Stream, StreamExt};
+use sha2::{Digest, Sha256};
+use tokio::time::{Instant, timeout_at};
+use uuid::Uuid;
+
+use super::{App, Linked};
+use crate::{domain, error::Error, store, store::Evidence};
+
+/// Longest upload. Housekeeping takes what is twice as old for left behind.
+pub(super) const MAX_TIME: Duration = Duration::from_secs(60 * 60);
+/// Largest chunk, bytes.
+const MAX_CHUNK: usize = 256 * 1024;
+/// Longest notes, characters.
+const MAX_NOTES: usize = 2_000;
+/// Whatever it is, a browser must save it and not open it.
+const CONTENT_TYPE: &str = "application/octet-stream";
+/// Who may bring files.
+const UPLOADERS: &[Role] = &[Role::Admin, Role::RedTech, Role::BlueTech, Role::RedLead, Role::BlueLead];
+
+/// One message of an upload: a header, then chunks, then the finish.
+#[derive(Debug)]
+pub(crate) enum Part {
+    Header(Header),
+    Chunk(Bytes),
+    Finish,
+}
+
+/// What a file is.
+#[derive(Clone, Debug)]
+pub(crate) struct Header {
+    pub(crate) test_id: String,
+    pub(crate) file_name: String,
+    pub(crate) team: Option<String>,
+    pub(crate) notes: Option<String>,
+}
+
+/// A header that was checked.
+struct About {
+    test_id: Uuid,
+    file_name: String,
+    team: Option<String>,
+    notes: Option<String>,
+}
+
+struct Written {
+    sha256: String,
+    size: u64,
+}
+
+impl App {
+    /// Takes a file in. Either the file, its row, its event and its audit record are all there, or nothing is.
+    pub(crate) async fn upload(
+        &self,
+        ctx: &OpCtx,
+        parts: impl Stream<Item = Result<Part, Failure>>,
+    ) -> Result<Linked, Error> {
+        let who = ctx.require(UPLOADERS)?;
+        let mut parts = Parts { stream: std::pin::pin!(parts), until: Instant::now() + MAX_TIME };
+        let Some(Part::Header(header)) = parts.next().await? else {
+            return Err(Failure::invalid("header", "must be the first message").into());
+        };
+        let about = check(header, who.role)?;
+        self.check_test(ctx, about.test_id).await?;
+
+        let id = Uuid::now_v7();
+        let key = store::blob_key(about.test_id, id);
+        // Before the first byte is stored: a blob that nothing names could never be found again.
+        let mut tx = self.db.begin().await?;
+        store::begin_upload(&mut tx, id, &key, now()).await?;
+        tx.commit().await?;
+
+        match self.store(ctx, who, about, id, &key, &mut parts).await {
+            Ok((tx, linked)) => {
+                // Whether a commit that fails took place is not known: housekeeping finds out.
+                tx.commit().await?;
+                Ok(linked)
+            }
+            Err(error) => {
+                self.discard(id, &key).await;
+                Err(error)
+            }
+        }
+    }
+
+    /// Everything up to the commit.
+    async fn store<S: Stream<Item = Result<Part, Failure>>>(
+        &self,
+        ctx: &OpCtx,
+        who: &Principal,
+        about: About,
+        id: Uuid,
+        key: &str,
+        parts: &mut Parts<'_, S>,
+    ) -> Result<(Tx, Linked), Error> {
+        let meta = BlobMeta { file_name: about.file_name.clone(), content_type: CONTENT_TYPE.to_owned() };
+        let mut writer = self.blobs.writer(key, &meta).await?;
+        let written = match receive(&mut writer, parts, self.config.max_bytes).await {
+            Ok(written) => written,
+            Err(error) => {
+                if let Err(error) = writer.abort().await {
+                    tracing::warn!(%error, key, "an upload that failed could not be given up");
+                }
+                return Err(error);
+            }
+        };
+        writer.finish().await?;
+
+        let evidence = Evidence {
+            id,
+            test_id: about.test_id,
+            file_name: about.file_name,
+            sha256: written.sha256,
+            size_bytes: i64::try_from(written.size).unwrap_or(i64::MAX),
+            team: about.team,
+            notes: about.notes,
+            uploaded_by: who.user_id,
+            uploaded_by_username: who.username.clone(),
+            uploaded_at: now(),
+        };
+        let link = self.link(&evidence, who.user_id).await?;
+        // Once more: the test may have been validated while the bytes came.
+        self.check_test(ctx, evidence.test_id).await?;
+
+        let mut tx = self.db.begin().await?;
+        if !store::end_upload(&mut tx, id).await? {
+            return Err(Error::TooSlow);
+        }
+        if let Some(first) = store::insert(&mut tx, &evidence).await? {
+            tx.rollback().await?;
+            return Err(Error::Duplicate { first });
+        }
+        let subject = id.to_string();
+        let event = EvidenceAdded {
+            evidence_id: subject.clone(),
+            test_id: evidence.test_id.to_string(),
+            file_name: evidence.file_name.clone(),
+            sha256: evidence.sha256.clone(),
+            size_bytes: evidence.size_bytes,
+            team: evidence.team.clone().unwrap_or_default(),
+        };
+        self.outbox.publish(&mut tx, ctx, &subject, &event).await?;
+        let audit = Audit {
+            action: "upload_evidence",
+            entity_type: "evidence",
+            entity_id: subject,
+            details: evidence.facts(),
+        };
+        self.outbox.audit(&mut tx, ctx, audit).await?;
+        Ok((tx, Linked { evidence, link }))
+    }
+
+    /// Removes what an upload that failed left. What cannot be removed now is housekeeping's.
+    async fn discard(&self, id: Uuid, key: &str) {
+        let removed: Result<(), Error> = async {
+            self.blobs.delete(key).await?;
+            let mut tx = self.db.begin().await?;
+            store::forget(&mut tx, &[id]).await?;
+            tx.commit_relaxed().await?;
+            Ok(())
+        }
+        .await;
+        if let Err(error) = removed {
+            tracing::warn!(%error, key, "what a failed upload left will be removed later");
+        }
+    }
+}
+
+/// The messages of an upload, up to its time limit.
+struct Parts<'a, S> {
+    stream: Pin<&'a mut S>,
+    until: Instant,
+}
+
+impl<S: Stream<Item = Result<Part, Failure>>> Parts<'_, S> {
+    async fn next(&mut self) -> Result<Option<Part>, Error> {
+        let part = timeout_at(self.until, self.stream.next()).await.map_err(|_| Error::TooSlow)?;
+        Ok(part.transpose()?)
+    }
+}
+
+/// Writes the bytes as they come, and hashes them.
+async fn receive<S: Stream<Item = Result<Part, Failure>>>(
+    writer: &mut BlobWriter,
+    parts: &mut Parts<'_, S>,
+    limit: u64,
+) -> Result<Written, Error> {
+    let mut hash = Sha256::new();
+    let mut size = 0;
+    loop {
+        match parts.next().await? {
+            Some(Part::Chunk(chunk)) => {
+                if chunk.len() > MAX_CHUNK {
+                    return Err(Failure::invalid("chunk", format!("must have at most {MAX_CHUNK} bytes")).into());
+                }
+                size += chunk.len() as u64;
+                if size > limit {
+                    return Err(Error::TooLarge { limit });
+                }
+                hash.update(&chunk);
+                writer.write(chunk).await?;
+            }
+            Some(Part::Finish) => break,
+            Some(Part::Header(_)) => return Err(Failure::invalid("header", "must come once").into()),
+            None => return Err(Failure::invalid("file", "ended before its end; nothing was kept").into()),
+        }
+    }
+    if parts.next().await?.is_some() {
+        return Err(Failure::invalid("finish", "must be the last message").into());
+    }
+    if size == 0 {
+        return Err(Failure::invalid("file", "must not be empty").into());
+    }
+    Ok(Written { sha256: hex::encode(hash.finalize()), size })
+}
+
+fn check(header: Header, role: Role) -> Result<About, Failure> {
+    let mut fields = Fields::default();
+    let test_id = header.test_id.parse::<Uuid>();
+    fields.check(test_id.is_ok(), "test_id", "must be a UUID");
+    if let Some(team) = &header.team {
+        fields.one_of("team", team, domain::TEAMS);
+    }
+    let notes = header.notes.filter(|notes| !notes.is_empty());
+    if let Some(notes) = &notes {
+        fields.text("notes", notes, 0, MAX_NOTES);
+    }
+    fields.finish()?;
+    if let Some(team) = &header.team
+        && !domain::may_claim(role, team)
+    {
+        return Err(Failure::forbidden(format!("your role {role} may not bring evidence for the {team} team")));
+    }
+    Ok(About {
+        test_id: test_id.unwrap_or_default(),
+        file_name: domain::clean(&header.file_name),
+        team: header.team.or_else(|| domain::default_team(role).map(str::to_owned)),
+        notes,
+    })
+}

@@ -1,0 +1,100 @@
+//! The use cases: who may do what, in which transaction, with which record in the audit trail.
+
+mod audit;
+mod hashing;
+mod login;
+mod notifications;
+mod setup;
+mod throttle;
+mod tokens;
+mod users;
+
+use std::{sync::Arc, time::Duration};
+
+use aegis_auth::{OpCtx, Revocation};
+use aegis_cache::Cache;
+use aegis_db::{Db, Tx, now};
+use aegis_events::Outbox;
+use aegis_proto::events::v1::Actor;
+use chrono::TimeDelta;
+use tokio_util::sync::CancellationToken;
+
+use crate::{Config, config::MAX_TOKEN_LIFETIME, domain::user::User, store};
+
+use hashing::Hasher;
+use throttle::Throttle;
+use tokens::Tokens;
+
+pub(crate) use audit::AuditQuery;
+pub(crate) use audit::Verdict;
+pub(crate) use login::SignedIn;
+pub(crate) use notifications::notify;
+pub(crate) use setup::random_password;
+pub(crate) use tokens::Token;
+pub(crate) use users::{NewUser, UserPatch};
+
+/// How often what has expired is removed.
+const HOUSEKEEPING: Duration = Duration::from_secs(6 * 60 * 60);
+
+/// What every use case stands on.
+pub(crate) struct App {
+    pub(crate) db: Db,
+    pub(crate) outbox: Outbox,
+    hasher: Hasher,
+    throttle: Throttle,
+    tokens: Tokens,
+    config: Config,
+}
+
+impl App {
+    pub(crate) fn new(db: Db, cache: Cache, config: Config) -> Arc<App> {
+        Arc::new(App {
+            outbox: Outbox::new(crate::NAME),
+            hasher: Hasher::new(config.hashing_workers),
+            throttle: Throttle::new(cache, config.login_limits),
+            tokens: Tokens::new(db.clone(), config.token_lifetime),
+            db,
+            config,
+        })
+    }
+
+    /// Removes what has expired, until `stop`.
+    pub(crate) async fn housekeeping(self: Arc<Self>, stop: CancellationToken) {
+        loop {
+            if let Err(error) = self.purge().await {
+                tracing::warn!(%error, "expired revocations stay for now");
+            }
+            tokio::select! {
+                () = tokio::time::sleep(HOUSEKEEPING) => {}
+                () = stop.cancelled() => return,
+            }
+        }
+    }
+
+    pub(crate) async fn purge(&self) -> aegis_db::Result<u64> {
+        let mut tx = self.db.begin().await?;
+        let purged = store::revocations::purge(&mut tx, now()).await?;
+        tx.commit_relaxed().await?;
+        Ok(purged)
+    }
+}
+
+/// Ends all tokens of a user that are older than its present epoch.
+async fn end_tokens(tx: &mut Tx, user: &User) -> aegis_db::Result<()> {
+    let lifetime = TimeDelta::from_std(MAX_TOKEN_LIFETIME).unwrap_or(TimeDelta::MAX);
+    let revocation =
+        Revocation::User { user_id: user.id, min_epoch: user.token_epoch, expires_at: now() + lifetime };
+    store::revocations::insert(tx, &revocation).await
+}
+
+/// Somebody who is not signed in, from where `ctx` comes.
+fn actor_from(ctx: &OpCtx, username: String) -> Actor {
+    let origin = ctx.origin();
+    Actor {
+        username,
+        address: origin.address.clone(),
+        user_agent: origin.user_agent.clone(),
+        request_id: origin.request_id.clone(),
+        ..Actor::default()
+    }
+}

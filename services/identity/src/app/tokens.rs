@@ -1,0 +1,162 @@
+//! Keys and tokens: making, signing, publishing.
+
+use std::{
+    sync::{Arc, RwLock},
+    time::{Duration, Instant},
+};
+
+use aegis_auth::{AUDIENCE, Claims, ISSUER, Role};
+use aegis_db::{Db, now};
+use aegis_error::Failure;
+use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
+use ed25519_dalek::{SigningKey, pkcs8::EncodePrivateKey};
+use jsonwebtoken::{Algorithm, EncodingKey, Header};
+use sha2::{Digest, Sha256};
+use uuid::Uuid;
+
+use crate::{
+    domain::user::User,
+    error::Error,
+    store::{self, keys::PublicKeyRow},
+};
+
+/// Another replica may have changed the key; after this long it is read again.
+const KEY_AGE: Duration = Duration::from_secs(5);
+/// How long a token of a service holds.
+const SERVICE_LIFETIME: Duration = Duration::from_secs(5 * 60);
+
+/// Signs tokens.
+pub(super) struct Tokens {
+    db: Db,
+    lifetime: Duration,
+    held: RwLock<Option<(Arc<Signer>, Instant)>>,
+}
+
+struct Signer {
+    kid: String,
+    key: EncodingKey,
+}
+
+/// A token that was just signed. Has no Debug on purpose.
+pub(crate) struct Token {
+    pub(crate) text: String,
+    pub(crate) expires_in: Duration,
+    pub(crate) jti: Uuid,
+}
+
+impl Tokens {
+    pub(super) fn new(db: Db, lifetime: Duration) -> Self {
+        Tokens { db, lifetime, held: RwLock::new(None) }
+    }
+
+    /// Makes the first key where there is none. Several replicas may do so at the same time: one wins.
+    pub(super) async fn ensure_key(&self) -> Result<(), Error> {
+        if store::keys::current(&self.db).await?.is_some() {
+            return Ok(());
+        }
+        let key = SigningKey::generate(&mut rand::rng());
+        let public = key.verifying_key().to_bytes();
+        let private = key.to_pkcs8_der().map_err(Failure::internal)?;
+        let mut tx = self.db.begin().await?;
+        store::keys::insert(&mut tx, &thumbprint(&public), private.as_bytes(), &public, now()).await?;
+        tx.commit().await?;
+        Ok(())
+    }
+
+    /// A token for a user.
+    pub(super) async fn issue(&self, user: &User) -> Result<Token, Error> {
+        let pwd = user.must_change_password;
+        self.sign(user.id, user.username.clone(), user.role, user.token_epoch, pwd, self.lifetime).await
+    }
+
+    /// A token for background work of a service.
+    pub(super) async fn issue_service(&self, service: &str) -> Result<Token, Error> {
+        self.sign(Uuid::nil(), format!("system:{service}"), Role::Service, 0, false, SERVICE_LIFETIME).await
+    }
+
+    async fn sign(
+        &self,
+        sub: Uuid,
+        name: String,
+        role: Role,
+        epoch: i64,
+        pwd: bool,
+        lifetime: Duration,
+    ) -> Result<Token, Error> {
+        let signer = self.signer().await?;
+        let iat = now().timestamp();
+        let seconds = i64::try_from(lifetime.as_secs()).map_err(Failure::internal)?;
+        let jti = Uuid::now_v7();
+        let claims = Claims {
+            iss: ISSUER.to_owned(),
+            aud: AUDIENCE.to_owned(),
+            sub,
+            name,
+            role,
+            jti,
+            iat,
+            exp: iat + seconds,
+            epoch,
+            pwd,
+        };
+        let mut header = Header::new(Algorithm::EdDSA);
+        header.kid = Some(signer.kid.clone());
+        let text = jsonwebtoken::encode(&header, &claims, &signer.key).map_err(Failure::internal)?;
+        Ok(Token { text, expires_in: Duration::from_secs(lifetime.as_secs()), jti })
+    }
+
+    async fn signer(&self) -> Result<Arc<Signer>, Error> {
+        {
+            let held = self.held.read().unwrap_or_else(|poisoned| poisoned.into_inner());
+            if let Some((signer, read_at)) = held.as_ref()
+                && read_at.elapsed() < KEY_AGE
+            {
+                return Ok(Arc::clone(signer));
+            }
+        }
+        let row = store::keys::current(&self.db)
+            .await?
+            .ok_or_else(|| Failure::internal("there is no key to sign tokens with"))?;
+        let signer = Arc::new(Signer { key: EncodingKey::from_ed_der(&row.private_pkcs8), kid: row.kid });
+        *self.held.write().unwrap_or_else(|poisoned| poisoned.into_inner()) =
+            Some((Arc::clone(&signer), Instant::now()));
+        Ok(signer)
+    }
+
+    /// The keys that verify tokens, as a JSON Web Key Set (RFC 7517, RFC 8037).
+    pub(super) async fn jwks(&self) -> Result<String, Error> {
+        let keys = store::keys::verifying(&self.db, now()).await?;
+        let keys: Vec<_> = keys.iter().map(jwk).collect();
+        Ok(serde_json::json!({ "keys": keys }).to_string())
+    }
+}
+
+fn jwk(row: &PublicKeyRow) -> serde_json::Value {
+    serde_json::json!({
+        "kty": "OKP",
+        "crv": "Ed25519",
+        "x": URL_SAFE_NO_PAD.encode(&row.public_key),
+        "kid": row.kid,
+        "use": "sig",
+        "alg": "EdDSA",
+    })
+}
+
+/// The key's id: its thumbprint (RFC 7638).
+fn thumbprint(public: &[u8]) -> String {
+    let x = URL_SAFE_NO_PAD.encode(public);
+    let canonical = format!(r#"{{"crv":"Ed25519","kty":"OKP","x":"{x}"}}"#);
+    URL_SAFE_NO_PAD.encode(Sha256::digest(canonical))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_thumbprint_is_that_of_the_standard() {
+        // The key and the thumbprint of RFC 8037, appendix A.
+        let public = URL_SAFE_NO_PAD.decode("11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo").unwrap();
+        assert_eq!(thumbprint(&public), "kPrK_qmxVWaYVA9wwBF6Iuo3vVzz7TxHCTwXBygrS4k");
+    }
+}

@@ -1,0 +1,109 @@
+//! `AuditService`.
+
+use aegis_auth::{OpCtx, Role};
+use aegis_proto::identity::v1::{self as pb, audit_service_server::AuditService};
+use tonic::{Request, Response, Status};
+
+use crate::{
+    app::{AuditQuery, Verdict},
+    domain::audit::Record,
+};
+
+use super::{Rpc, date, timestamp};
+
+#[tonic::async_trait]
+impl AuditService for Rpc {
+    async fn list_audit_logs(
+        &self,
+        request: Request<pb::ListAuditLogsRequest>,
+    ) -> Result<Response<pb::ListAuditLogsResponse>, Status> {
+        let ctx = OpCtx::of(&request)?;
+        let r = request.into_inner();
+        let result = async {
+            // Dates that are none are refused after those who may not ask at all.
+            let start = date("start_date", r.start_date);
+            let end = date("end_date", r.end_date);
+            ctx.require(&[Role::Admin])?;
+            let query = AuditQuery {
+                page_size: r.page_size,
+                page_token: r.page_token,
+                skip: r.skip,
+                user_id: r.user_id,
+                action: r.action,
+                entity_type: r.entity_type,
+                start_date: start?,
+                end_date: end?,
+            };
+            self.0.list_audit(&ctx, query).await
+        };
+        self.answer(&ctx, "ListAuditLogs", result, |(records, next_page_token, total_size)| {
+            pb::ListAuditLogsResponse {
+                items: records.into_iter().map(message).collect(),
+                next_page_token,
+                total_size,
+            }
+        })
+        .await
+    }
+
+    async fn list_audit_actions(
+        &self,
+        request: Request<pb::ListAuditActionsRequest>,
+    ) -> Result<Response<pb::ListAuditActionsResponse>, Status> {
+        let ctx = OpCtx::of(&request)?;
+        self.answer(&ctx, "ListAuditActions", self.0.audit_actions(&ctx), |actions| {
+            pb::ListAuditActionsResponse { actions }
+        })
+        .await
+    }
+
+    async fn list_audit_entity_types(
+        &self,
+        request: Request<pb::ListAuditEntityTypesRequest>,
+    ) -> Result<Response<pb::ListAuditEntityTypesResponse>, Status> {
+        let ctx = OpCtx::of(&request)?;
+        self.answer(&ctx, "ListAuditEntityTypes", self.0.audit_entity_types(&ctx), |entity_types| {
+            pb::ListAuditEntityTypesResponse { entity_types }
+        })
+        .await
+    }
+
+    async fn verify_audit_chain(
+        &self,
+        request: Request<pb::VerifyAuditChainRequest>,
+    ) -> Result<Response<pb::VerifyAuditChainResponse>, Status> {
+        let ctx = OpCtx::of(&request)?;
+        self.answer(&ctx, "VerifyAuditChain", self.0.verify_audit(&ctx), |Verdict { records, head, broken }| {
+            pb::VerifyAuditChainResponse {
+                valid: broken.is_none(),
+                records,
+                first_broken_seq: broken.as_ref().map_or(0, |at| at.seq),
+                reason: broken.map(|at| at.reason.to_owned()).unwrap_or_default(),
+                head,
+            }
+        })
+        .await
+    }
+}
+
+fn message(record: Record) -> pb::AuditLog {
+    let entry = record.entry;
+    pb::AuditLog {
+        id: entry.id.to_string(),
+        seq: record.seq,
+        user_id: entry.user_id.map(|id| id.to_string()).unwrap_or_default(),
+        username: entry.username,
+        action: entry.action,
+        entity_type: entry.entity_type,
+        entity_id: entry.entity_id,
+        timestamp: Some(timestamp(entry.at)),
+        details_json: entry.details,
+        success: entry.success,
+        address: entry.address,
+        user_agent: entry.user_agent,
+        request_id: entry.request_id,
+        source: entry.source,
+        prev_hash: record.prev_hash,
+        hash: record.hash,
+    }
+}

@@ -1,0 +1,165 @@
+//! Data sources: listed, read, changed.
+
+use aegis_auth::{OpCtx, Role};
+use aegis_db::{now, page};
+use aegis_error::Fields;
+use aegis_events::Audit;
+use serde_json::{Map, Value, json};
+
+use super::{App, OPERATORS};
+use crate::{
+    domain::schedule,
+    error::Error,
+    fetch::{FetchError, FetchLimits, Location},
+    store::source::{self, Key, Source},
+};
+
+/// Rows of a page at most; also the default.
+const MAX_PAGE: i64 = 1000;
+
+/// A page of data sources.
+pub(crate) struct SourcePage {
+    pub sources: Vec<Source>,
+    pub next_page_token: String,
+    pub total: i64,
+}
+
+/// What is to be changed of a data source; what is absent stays.
+#[derive(Debug, Default)]
+pub(crate) struct SourceEdit {
+    pub url: Option<String>,
+    pub enabled: Option<bool>,
+    pub schedule: Option<String>,
+    /// Takes the schedule away.
+    pub clear_schedule: bool,
+}
+
+impl App {
+    pub(crate) async fn list_sources(
+        &self,
+        ctx: &OpCtx,
+        page_size: i32,
+        page_token: &str,
+    ) -> Result<SourcePage, Error> {
+        ctx.require(OPERATORS)?;
+        let limit = page::size(page_size, MAX_PAGE, MAX_PAGE)?;
+        let offset = page::offset(page_token, 0)?;
+        let total = source::count(self.db()).await?;
+        let sources = source::list(self.db(), limit, offset).await?;
+        Ok(SourcePage {
+            next_page_token: page::next_offset(offset, sources.len(), total),
+            sources,
+            total,
+        })
+    }
+
+    pub(crate) async fn get_source(&self, ctx: &OpCtx, id: &str) -> Result<Source, Error> {
+        ctx.require(OPERATORS)?;
+        let key = Key::from(id);
+        let found = source::get(self.db(), &key).await?;
+        found.ok_or_else(|| Error::NoSource(key.to_string()))
+    }
+
+    pub(crate) async fn update_source(
+        &self,
+        ctx: &OpCtx,
+        id: &str,
+        edit: SourceEdit,
+    ) -> Result<Source, Error> {
+        ctx.require(&[Role::Admin])?;
+        let edit = self.checked(edit)?;
+        let key = Key::from(id);
+        let mut tx = self.db().begin().await?;
+        let before = source::lock(&mut tx, &key)
+            .await?
+            .ok_or_else(|| Error::NoSource(key.to_string()))?;
+        let mut after = before.clone();
+        if let Some(url) = edit.url {
+            after.url = url;
+        }
+        if let Some(enabled) = edit.enabled {
+            after.enabled = enabled;
+        }
+        if edit.clear_schedule {
+            after.schedule = None;
+        } else if edit.schedule.is_some() {
+            after.schedule = edit.schedule;
+        }
+        let (old, new) = differences(&before, &after);
+        if new.is_empty() {
+            return Ok(before);
+        }
+        if after.url != before.url {
+            after.etag = None;
+        }
+        after.updated_at = now();
+        if !source::update(&mut tx, &after).await? {
+            return Err(Error::Raced);
+        }
+        after.version += 1;
+        let audit = Audit {
+            action: "update_data_source",
+            entity_type: "data_source",
+            entity_id: after.id.to_string(),
+            details: json!({ "name": after.name, "before": old, "after": new }),
+        };
+        self.outbox().audit(&mut tx, ctx, audit).await?;
+        tx.commit().await?;
+        Ok(after)
+    }
+
+    /// The edit as it is to be stored, or everything that is wrong with it.
+    fn checked(&self, mut edit: SourceEdit) -> Result<SourceEdit, Error> {
+        let mut fields = Fields::default();
+        if let Some(url) = edit.url.as_mut() {
+            match location(url, &self.0.limits) {
+                Ok(_) => *url = url.trim().to_owned(),
+                Err(error) => {
+                    fields.add("url", error.public());
+                }
+            }
+        }
+        if let Some(text) = edit.schedule.as_mut() {
+            fields.check(
+                !edit.clear_schedule,
+                "schedule",
+                "is either given or cleared, not both",
+            );
+            match schedule::parse(text) {
+                Ok(schedule) => *text = schedule,
+                Err(problem) => {
+                    fields.add("schedule", problem);
+                }
+            }
+        }
+        fields.finish()?;
+        Ok(edit)
+    }
+}
+
+/// Where a url leads, if it may lead there.
+pub(super) fn location(url: &str, limits: &FetchLimits) -> Result<Location, FetchError> {
+    let location = Location::parse(url)?;
+    location.check(limits)?;
+    Ok(location)
+}
+
+/// The fields that differ, as they were and as they are.
+fn differences(before: &Source, after: &Source) -> (Map<String, Value>, Map<String, Value>) {
+    let shown = |source: &Source| {
+        [
+            ("url", json!(source.url)),
+            ("enabled", json!(source.enabled)),
+            ("schedule", json!(source.schedule)),
+        ]
+    };
+    let mut old = Map::new();
+    let mut new = Map::new();
+    for ((name, was), (_, is)) in shown(before).into_iter().zip(shown(after)) {
+        if was != is {
+            old.insert(name.to_owned(), was);
+            new.insert(name.to_owned(), is);
+        }
+    }
+    (old, new)
+}

@@ -1,0 +1,268 @@
+//! Syncs from the outside: started, one of a source at a time, and looked at.
+
+use std::time::Duration;
+
+use aegis_auth::OpCtx;
+use aegis_db::{Tx, now};
+use aegis_error::{Code, Failure, Fields};
+use aegis_events::{Audit, system_actor};
+use aegis_proto::events::v1::{Actor, SyncFinished};
+use chrono::TimeDelta;
+use serde_json::json;
+use sqlx::types::Json;
+use tracing::Instrument;
+use uuid::Uuid;
+
+use super::{App, OPERATORS, actor_of, run::Claim, sources::location};
+use crate::{
+    NAME,
+    domain::{counts::Counts, stix::Domain},
+    error::Error,
+    store::{
+        job::{self, FAILED, Job, RUNNING, SUCCEEDED, SkippedRecord},
+        source::{self, Key, Synced},
+    },
+};
+
+/// How long ended jobs are kept.
+const JOBS_KEPT: TimeDelta = TimeDelta::days(90);
+
+/// A sync that succeeded.
+#[derive(Debug)]
+pub(super) struct Outcome {
+    pub counts: Counts,
+    pub skipped: Vec<SkippedRecord>,
+    pub upstream_version: Option<String>,
+    /// Of the document, if it was at the source's own url.
+    pub etag: Option<String>,
+}
+
+impl App {
+    /// Starts a sync and gives the job that runs, or with `wait` the one that ended well.
+    pub(crate) async fn start_sync(
+        &self,
+        ctx: &OpCtx,
+        source_id: &str,
+        wait: bool,
+        url: Option<String>,
+    ) -> Result<Job, Error> {
+        let principal = ctx.require(OPERATORS)?;
+        let mut fields = Fields::default();
+        if source_id.is_empty() {
+            fields.add("source_id", "must be the id or the name of a data source");
+        }
+        if let Some(url) = &url
+            && let Err(error) = location(url, &self.0.limits)
+        {
+            fields.add("url", error.public());
+        }
+        fields.finish()?;
+        if self.0.stop.is_cancelled() {
+            let text = "this process is about to stop; try again in a moment";
+            return Err(Failure::new(Code::Unavailable, text)
+                .with_retry_after(Duration::from_secs(2))
+                .into());
+        }
+        let claim = self
+            .claim(&Key::from(source_id), &principal.username, url, actor_of(ctx))
+            .await?;
+        let job = claim.job.clone();
+        let span = tracing::info_span!("sync", source = job.source_name, job = %job.id);
+        // Of its own: the sync goes on when the caller leaves.
+        let app = self.clone();
+        let sync = self
+            .0
+            .syncs
+            .spawn(async move { app.run(claim).await }.instrument(span));
+        if !wait {
+            return Ok(job);
+        }
+        match sync.await {
+            Ok(Ok(ended)) => Ok(ended),
+            Ok(Err(error)) => Err(Failure::from(error).with("job_id", job.id.to_string()).into()),
+            Err(error) => Err(Error::fault(error)),
+        }
+    }
+
+    /// A job as it is now.
+    pub(crate) async fn get_job(&self, ctx: &OpCtx, id: &str) -> Result<Job, Error> {
+        ctx.require(OPERATORS)?;
+        let id = Uuid::parse_str(id).map_err(|_| Failure::invalid("id", "must be a UUID"))?;
+        job::get(self.db(), id).await?.ok_or(Error::NoJob(id))
+    }
+
+    /// Makes the source's one running job, across all processes.
+    async fn claim(
+        &self,
+        key: &Key,
+        started_by: &str,
+        url: Option<String>,
+        actor: Actor,
+    ) -> Result<Claim, Error> {
+        let mut tx = self.db().begin().await?;
+        let source = source::lock(&mut tx, key)
+            .await?
+            .ok_or_else(|| Error::NoSource(key.to_string()))?;
+        if !source.enabled {
+            return Err(Error::Disabled(source.name));
+        }
+        let domain = Domain::ALL
+            .into_iter()
+            .find(|domain| domain.as_str() == source.domain)
+            .ok_or_else(|| Error::fault(format!("{} is of no known domain", source.name)))?;
+        let at = now();
+        if let Some(running) = job::running(&mut tx, source.id).await? {
+            if !job::is_dead(running.heartbeat_at, at) {
+                return Err(Error::Running {
+                    source_name: source.name,
+                    job: running.id,
+                });
+            }
+            tracing::warn!(job = %running.id, source = source.name, "a sync lost its process");
+            self.end_failed(&mut tx, &running, &Error::Died, system_actor(NAME))
+                .await?;
+        }
+        job::purge(&mut tx, source.id, at - JOBS_KEPT).await?;
+        let job = Job {
+            id: Uuid::now_v7(),
+            source_id: source.id,
+            source_name: source.name.clone(),
+            status: RUNNING.to_owned(),
+            phase: "fetching".to_owned(),
+            percentage: 0.0,
+            counts: None,
+            error: None,
+            skipped: Json(Vec::new()),
+            started_by: started_by.to_owned(),
+            started_at: at,
+            finished_at: None,
+            heartbeat_at: at,
+        };
+        if !job::insert(&mut tx, &job).await? {
+            return Err(Error::Raced);
+        }
+        let own = url.is_none();
+        if !own {
+            // What comes in now is not what the etag stands for.
+            source::forget_etag(&mut tx, source.id).await?;
+        }
+        tx.commit().await?;
+        Ok(Claim {
+            job,
+            domain,
+            url: url.unwrap_or(source.url),
+            etag: source.etag.filter(|_| own),
+            own_url: own,
+            before: source.last_counts.map(|counts| counts.0),
+            version_before: source.upstream_version,
+            actor,
+        })
+    }
+
+    /// Writes that a job succeeded. False when it no longer runs.
+    pub(super) async fn end_succeeded(
+        &self,
+        tx: &mut Tx,
+        claim: &Claim,
+        outcome: &Outcome,
+    ) -> Result<bool, Error> {
+        let at = now();
+        let job = Job {
+            status: SUCCEEDED.to_owned(),
+            phase: "done".to_owned(),
+            percentage: 100.0,
+            counts: Some(Json(outcome.counts)),
+            skipped: Json(outcome.skipped.clone()),
+            finished_at: Some(at),
+            heartbeat_at: at,
+            ..claim.job.clone()
+        };
+        if !job::finish(tx, &job).await? {
+            return Ok(false);
+        }
+        let synced = Synced {
+            counts: &outcome.counts,
+            upstream_version: outcome.upstream_version.as_deref(),
+            url: &claim.url,
+            etag: outcome.etag.as_deref(),
+        };
+        source::set_succeeded(tx, job.source_id, &synced, at).await?;
+        let counts = json!(outcome.counts);
+        let event = SyncFinished {
+            job_id: job.id.to_string(),
+            source: job.source_name.clone(),
+            status: SUCCEEDED.to_owned(),
+            counts_json: counts.to_string(),
+        };
+        let details = json!({
+            "name": job.source_name,
+            "job_id": job.id,
+            "status": SUCCEEDED,
+            "url": claim.url,
+            "counts": counts,
+            "before": { "upstream_version": claim.version_before },
+            "after": { "upstream_version": outcome.upstream_version },
+        });
+        self.told(tx, &job, claim.actor.clone(), &event, details)
+            .await?;
+        Ok(true)
+    }
+
+    /// Writes that a job failed. False when it no longer runs.
+    pub(super) async fn end_failed(
+        &self,
+        tx: &mut Tx,
+        running: &Job,
+        error: &Error,
+        actor: Actor,
+    ) -> Result<bool, Error> {
+        let at = now();
+        let text = error.public();
+        let job = Job {
+            status: FAILED.to_owned(),
+            error: Some(text.clone()),
+            finished_at: Some(at),
+            ..running.clone()
+        };
+        if !job::finish(tx, &job).await? {
+            return Ok(false);
+        }
+        source::set_failed(tx, job.source_id, &text, at).await?;
+        let event = SyncFinished {
+            job_id: job.id.to_string(),
+            source: job.source_name.clone(),
+            status: FAILED.to_owned(),
+            counts_json: "{}".to_owned(),
+        };
+        let details = json!({
+            "name": job.source_name, "job_id": job.id, "status": FAILED, "error": text,
+        });
+        self.told(tx, &job, actor, &event, details).await?;
+        Ok(true)
+    }
+
+    /// The event and the audit record of a job's end.
+    async fn told(
+        &self,
+        tx: &mut Tx,
+        job: &Job,
+        actor: Actor,
+        event: &SyncFinished,
+        details: serde_json::Value,
+    ) -> Result<(), Error> {
+        let outbox = self.outbox();
+        outbox
+            .publish_as(tx, actor.clone(), &job.source_id.to_string(), event)
+            .await?;
+        let audit = Audit {
+            action: "sync_source",
+            entity_type: "data_source",
+            entity_id: job.source_id.to_string(),
+            details,
+        };
+        outbox
+            .audit_as(tx, actor, audit, job.status == SUCCEEDED)
+            .await?;
+        Ok(())
+    }
+}
