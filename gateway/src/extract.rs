@@ -2,6 +2,7 @@
 //! errors that name the field.
 
 use std::{
+    marker::PhantomData,
     net::IpAddr,
     sync::Arc,
     time::{Duration, Instant},
@@ -250,7 +251,7 @@ impl<T: DeserializeOwned + Default> FromRequest<Gateway> for OptionalJson<T> {
 /// A form or a JSON object, by its content type. Other fields of a form are ignored (OAuth2 clients send some),
 /// other fields of JSON are refused.
 #[derive(Clone, Debug)]
-pub struct FormOrJson<F, J>(pub J, std::marker::PhantomData<F>);
+pub struct FormOrJson<F, J>(pub J, pub PhantomData<F>);
 
 impl<F, J> FromRequest<Gateway> for FormOrJson<F, J>
 where
@@ -266,7 +267,7 @@ where
         }
         let body = read(request.into_body(), gateway.deps.config.max_json_bytes).await?;
         let value = if json { object(&body)? } else { form::<F>(&body)?.into() };
-        Ok(FormOrJson(value, std::marker::PhantomData))
+        Ok(FormOrJson(value, PhantomData))
     }
 }
 
@@ -338,7 +339,7 @@ async fn read(body: Body, limit: usize) -> Result<Bytes, Problem> {
             drain(stream, 0).await;
             return Err(too_large(limit as u64));
         }
-        if whole.is_empty() && stream.size_hint().1 == Some(0) {
+        if whole.is_empty() && stream.size_hint().exact() == Some(0) {
             return Ok(chunk);
         }
         whole.extend_from_slice(&chunk);

@@ -209,8 +209,8 @@ async fn get_evidence(
     params(("id" = Uuid, Path, description = "Evidence"), Signed),
     responses(
         (status = 200, description = "The bytes", body = Vec<u8>, content_type = "application/octet-stream",
-            example = json!("the bytes of the file"),
-            headers(("Content-Disposition" = String, description = "attachment, with the file's name"))),
+            headers(("Content-Disposition" = String, description = "attachment, with the file's name")),
+            example = json!("the bytes of the file")),
         (status = 403, response = crate::openapi::responses::Forbidden),
         (status = 404, response = NotFound),
     ))]

@@ -8,7 +8,6 @@ use http::{StatusCode, header::LOCATION};
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 use utoipa_axum::{router::OpenApiRouter, routes};
-use uuid::Uuid;
 
 use crate::{
     answer::Answer,

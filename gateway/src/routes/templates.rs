@@ -11,7 +11,6 @@ use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 use utoipa_axum::{router::{OpenApiRouter, UtoipaMethodRouterExt}, routes};
-use uuid::Uuid;
 
 use crate::{
     answer::Answer,

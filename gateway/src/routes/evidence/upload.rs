@@ -12,7 +12,6 @@ use bytes::Bytes;
 use futures::{SinkExt, channel::mpsc};
 use http::{StatusCode, header::CONTENT_LENGTH};
 use utoipa::ToSchema;
-use uuid::Uuid;
 
 use super::{Evidence, Links};
 use crate::{
