@@ -30,7 +30,7 @@ use secrecy::{ExposeSecret, SecretString};
 use tonic::service::Routes;
 use tower::Layer;
 
-use crate::{edge, keys::Identity, roles::Role, settings::Settings, stores};
+use crate::{commands::migrate, edge, keys::Identity, roles::Role, settings::Settings, stores};
 
 /// How often a process asks identity what no longer holds.
 const REVOCATION_POLL: Duration = Duration::from_millis(500);
@@ -73,11 +73,6 @@ impl Clients {
     /// Users and tokens.
     pub fn identity(&self) -> Result<IdentityServiceClient<RpcService>> {
         Ok(IdentityServiceClient::new(self.service(Role::Identity)?))
-    }
-
-    /// The audit trail.
-    pub fn audit(&self) -> Result<AuditServiceClient<RpcService>> {
-        Ok(AuditServiceClient::new(self.service(Role::Identity)?))
     }
 
     /// Techniques.
@@ -252,10 +247,7 @@ impl Builder<'_> {
     }
 
     async fn database(&mut self, role: Role) -> Result<Db> {
-        let db = stores::database(self.settings, role).await?;
-        db.migrate(&stores::migrations(role))
-            .await
-            .with_context(|| format!("cannot bring the tables of {role} up to date"))?;
+        let db = migrate::up_to_date(self.settings, role).await?;
         self.databases.push(db.clone());
         Ok(db)
     }

@@ -64,9 +64,9 @@ pub struct Settings {
     pub public_url: Option<String>,
     /// Believe `X-Forwarded-For` (only behind a proxy that sets it).
     pub trust_proxy: bool,
-    /// Hours that an access token holds.
+    /// Hours that an access token holds, 1 to 168.
     pub token_hours: u32,
-    /// Fewest characters of a new password, 8 to 128.
+    /// Fewest characters of a new password, 8 to 64.
     pub password_min_length: u32,
     /// Largest evidence file, bytes.
     pub max_evidence_bytes: u64,
@@ -155,10 +155,10 @@ impl Settings {
             matches!(self.log_format.as_str(), "text" | "json"),
             "log_format (AEGIS_LOG_FORMAT) must be text or json",
         );
-        check((1..=24 * 365).contains(&self.token_hours), "token_hours (AEGIS_TOKEN_HOURS) must be 1 to 8760");
+        check((1..=168).contains(&self.token_hours), "token_hours (AEGIS_TOKEN_HOURS) must be 1 to 168");
         check(
-            (8..=128).contains(&self.password_min_length),
-            "password_min_length (AEGIS_PASSWORD_MIN_LENGTH) must be 8 to 128",
+            (8..=64).contains(&self.password_min_length),
+            "password_min_length (AEGIS_PASSWORD_MIN_LENGTH) must be 8 to 64",
         );
         check(
             (1..=200).contains(&self.database_connections),

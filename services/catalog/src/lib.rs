@@ -25,11 +25,9 @@ pub use app::seed::seed;
 /// The service's name.
 pub const NAME: &str = "catalog";
 /// What the service wants to hear of.
-pub const SUBSCRIPTION: Option<Subscription> = Some(EVENTS);
+pub const SUBSCRIPTION: Subscription = Subscription { consumer: NAME, kinds: events::KINDS };
 /// Methods that need no token: none.
 pub const PUBLIC_METHODS: &[&str] = &[];
-
-const EVENTS: Subscription = Subscription { consumer: NAME, kinds: events::KINDS };
 
 /// What the service needs.
 #[derive(Clone)]
@@ -61,7 +59,7 @@ pub async fn build(deps: Deps) -> Result<Service, Failure> {
             .max_decoding_message_size(MAX_MESSAGE)
             .max_encoding_message_size(MAX_MESSAGE),
     );
-    let delivery = bus.subscribe(Consumer::new(EVENTS, db.clone(), Arc::new(events::Events(catalog))));
+    let delivery = bus.subscribe(Consumer::new(SUBSCRIPTION, db.clone(), Arc::new(events::Events(catalog))));
     let ping = db.clone();
     Ok(Service::new(NAME, routes)
         .task(Task::new("catalog relay", move |shutdown| outbox.relay(db, bus, shutdown.token())))

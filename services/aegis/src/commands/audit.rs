@@ -1,35 +1,35 @@
-//! `aegis audit …`.
+//! `aegis audit …`: straight on identity's database, which may be a copy.
 
 use std::process::ExitCode;
 
-use aegis_error::Failure;
-use aegis_proto::identity::v1::VerifyAuditChainRequest;
+use aegis_identity::admin;
 use anyhow::Result;
 
-use crate::{cli::AuditCommand, commands::access::Access, output::Output, settings::Settings};
+use crate::{cli::AuditCommand, commands::migrate, output::Output, roles::Role, settings::Settings};
 
 /// Runs it; 1 when the chain is broken.
 pub async fn run(settings: &Settings, command: AuditCommand, output: Output) -> Result<ExitCode> {
     let AuditCommand::Verify = command;
-    let access = Access::open(settings).await?;
-    let ctx = access.ctx().await?;
-    let mut request = ctx.outgoing(VerifyAuditChainRequest {});
-    request.set_timeout(std::time::Duration::from_secs(600));
-    let answer = access.clients.audit()?.verify_audit_chain(request).await.map_err(Failure::from)?.into_inner();
-    access.close().await;
+    let db = migrate::up_to_date(settings, Role::Identity).await?;
+    let verdict = admin::verify_audit(&db).await;
+    db.close().await;
+    let (records, broken) = verdict?;
     if output.json {
+        let broken_seq = broken.as_ref().map(|found| found.seq);
+        let reason = broken.as_ref().map(|found| found.reason);
         println!(
             "{}",
-            serde_json::json!({
-                "valid": answer.valid, "records": answer.records, "first_broken_seq": answer.first_broken_seq,
-                "reason": answer.reason, "head": answer.head,
-            })
+            serde_json::json!({ "valid": broken.is_none(), "records": records, "first_broken_seq": broken_seq, "reason": reason })
         );
     }
-    if answer.valid {
-        output.done(&format!("{} records, unbroken; head {}", answer.records, answer.head));
-        return Ok(ExitCode::SUCCESS);
+    match broken {
+        None => {
+            output.done(&format!("{records} records, unbroken"));
+            Ok(ExitCode::SUCCESS)
+        }
+        Some(found) => {
+            output.error(&format!("the chain breaks at record {}: {}", found.seq, found.reason));
+            Ok(ExitCode::from(1))
+        }
     }
-    output.error(&format!("the chain breaks at record {}: {}", answer.first_broken_seq, answer.reason));
-    Ok(ExitCode::from(1))
 }

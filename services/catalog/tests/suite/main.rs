@@ -1,5 +1,5 @@
 //! The catalogue behind its gRPC methods, on every database.
-#![allow(missing_docs)]
+#![allow(missing_docs, clippy::unwrap_used, reason = "a test may fail")]
 
 mod imports;
 mod reading;

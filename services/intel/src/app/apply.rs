@@ -149,7 +149,9 @@ mod tests {
     }
 
     fn sizes(records: Vec<TacticRecord>) -> Vec<usize> {
-        batches(records.into_iter()).map(|batch| batch.len()).collect()
+        batches(records.into_iter())
+            .map(|batch| batch.len())
+            .collect()
     }
 
     #[test]

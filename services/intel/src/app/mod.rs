@@ -11,9 +11,7 @@ use std::sync::Arc;
 use aegis_auth::{Background, OpCtx, Role};
 use aegis_db::Db;
 use aegis_events::Outbox;
-use aegis_proto::{
-    catalog::v1::catalog_service_client::CatalogServiceClient, events::v1::Actor,
-};
+use aegis_proto::{catalog::v1::catalog_service_client::CatalogServiceClient, events::v1::Actor};
 use aegis_rpc::RpcService;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 

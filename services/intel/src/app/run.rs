@@ -190,14 +190,18 @@ impl App {
                 // answer did not come.
                 Ok(false) => {
                     let now = job::get(self.db(), claim.job.id).await?;
-                    let wrote = tries > 1 && now.is_some_and(|job| (job.status == job::SUCCEEDED) == result.is_ok());
+                    let wrote = tries > 1
+                        && now.is_some_and(|job| (job.status == job::SUCCEEDED) == result.is_ok());
                     return match wrote || result.is_err() {
                         true => Ok(()),
                         false => Err(Error::Lost),
                     };
                 }
                 Err(error) => {
-                    tracing::error!(cause = error.chain(), "the end of a sync could not be written");
+                    tracing::error!(
+                        cause = error.chain(),
+                        "the end of a sync could not be written"
+                    );
                     return Err(error);
                 }
             }

@@ -64,7 +64,12 @@ impl App {
                 .into());
         }
         let claim = self
-            .claim(&Key::from(source_id), &principal.username, url, actor_of(ctx))
+            .claim(
+                &Key::from(source_id),
+                &principal.username,
+                url,
+                actor_of(ctx),
+            )
             .await?;
         let job = claim.job.clone();
         let span = tracing::info_span!("sync", source = job.source_name, job = %job.id);
@@ -79,7 +84,9 @@ impl App {
         }
         match sync.await {
             Ok(Ok(ended)) => Ok(ended),
-            Ok(Err(error)) => Err(Failure::from(error).with("job_id", job.id.to_string()).into()),
+            Ok(Err(error)) => Err(Failure::from(error)
+                .with("job_id", job.id.to_string())
+                .into()),
             Err(error) => Err(Error::fault(error)),
         }
     }

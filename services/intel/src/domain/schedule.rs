@@ -33,7 +33,14 @@ mod tests {
     fn cron_expressions_are_told_from_other_texts() {
         assert_eq!(parse(" 0  3 * * * "), Ok("0 3 * * *".to_owned()));
         assert!(parse("*/5 0 3 1,15 JAN-MAR MON#2").is_ok());
-        for wrong in ["", "daily", "@daily", "0 3 * *", "0 3 * * * * *", "0 3 * * $(x)"] {
+        for wrong in [
+            "",
+            "daily",
+            "@daily",
+            "0 3 * *",
+            "0 3 * * * * *",
+            "0 3 * * $(x)",
+        ] {
             assert!(parse(wrong).is_err(), "{wrong}");
         }
         assert!(parse(&format!("0 3 * * {}", "1".repeat(120))).is_err());

@@ -8,7 +8,7 @@ mod watchdog;
 
 pub use http::{Answer, Api, REQUEST_ID, form, rows, send, try_send};
 pub use process::{Process, binary, free_port};
-pub use product::{Mode, PASSWORD, Product, ROLES};
+pub use product::{Mode, PASSWORD, Product};
 pub use stores::Stores;
 
 use std::time::{Duration, Instant};

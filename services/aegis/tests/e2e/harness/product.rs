@@ -6,17 +6,18 @@ use std::{
     time::Duration,
 };
 
+use reqwest::Method;
 use serde_json::json;
 
 use super::{
-    http::Api,
+    http::{Api, try_send},
     process::{Process, binary, free_port},
     stores::Stores,
     watchdog,
 };
 
 /// The roles that have a process of their own in [`Mode::Processes`]; the gateway last.
-pub const ROLES: [&str; 7] = ["identity", "catalog", "testing", "evidence", "intel", "analytics", "gateway"];
+const ROLES: [&str; 7] = ["identity", "catalog", "testing", "evidence", "intel", "analytics", "gateway"];
 
 /// The password of every user that the suite makes.
 pub const PASSWORD: &str = "correct-horse-battery";
@@ -128,13 +129,13 @@ impl Product {
     }
 
     async fn wait_ready(&self) {
-        let http = reqwest::Client::builder().no_proxy().build().expect("a client");
+        let nobody = self.anonymous();
         for (name, address) in &self.peers {
             let url = format!("http://{address}/readyz");
             super::eventually(&format!("{name} is ready"), Duration::from_secs(60), || async {
-                match http.get(&url).send().await {
-                    Ok(answer) if answer.status().is_success() => Ok(()),
-                    Ok(answer) => Err(answer.text().await.unwrap_or_default()),
+                match try_send(nobody.request(Method::GET, &url)).await {
+                    Ok(answer) if answer.status == 200 => Ok(()),
+                    Ok(answer) => Err(answer.to_string()),
                     Err(error) => Err(error.to_string()),
                 }
             })
