@@ -63,7 +63,7 @@ impl Answer {
     }
 
     /// With the moment for which the figures hold.
-    pub fn as_of(self, moment: Option<DateTime<Utc>>) -> Answer {
+    pub fn dated(self, moment: Option<DateTime<Utc>>) -> Answer {
         match moment {
             Some(moment) => self.with(AS_OF, &moment.to_rfc3339_opts(SecondsFormat::AutoSi, true)),
             None => self,

@@ -119,14 +119,18 @@ pub async fn unknown_route() -> Problem {
     Failure::new(Code::NotFound, "there is no such route; /docs lists all of them").into()
 }
 
+/// The route of this path has no such method. The router adds `Allow`.
+pub async fn wrong_method() -> Problem {
+    Failure::new(Code::MethodNotAllowed, "the route does not take this method; the Allow header names those it takes")
+        .into()
+}
+
 /// An error that a library below answered in its own form, in ours. Headers such as `Allow` stay.
 pub fn reworded(response: Response) -> Response {
     let status = response.status();
     let (code, message) = match status {
         StatusCode::NOT_FOUND => (Code::NotFound, "there is no such route; /docs lists all of them"),
-        StatusCode::METHOD_NOT_ALLOWED => {
-            (Code::MethodNotAllowed, "the route does not take this method; the Allow header names those it takes")
-        }
+        StatusCode::METHOD_NOT_ALLOWED => (Code::MethodNotAllowed, "the route does not take this method"),
         StatusCode::PAYLOAD_TOO_LARGE => (Code::TooLarge, "the body is too large"),
         StatusCode::UNSUPPORTED_MEDIA_TYPE => (Code::UnsupportedMediaType, "the body is of a type that is not taken"),
         status if status.is_client_error() => (Code::Validation, "the request cannot be read"),

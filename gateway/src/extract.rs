@@ -238,7 +238,7 @@ impl<T: DeserializeOwned + Default> FromRequest<Gateway> for OptionalJson<T> {
     async fn from_request(request: Request, gateway: &Gateway) -> Result<Self, Problem> {
         let json = is_type(request.headers(), "application/json");
         let body = read(request.into_body(), gateway.deps.config.max_json_bytes).await?;
-        if body.is_empty() {
+        if matches!(body.trim_ascii(), b"" | b"null") {
             return Ok(OptionalJson(T::default()));
         }
         if !json {

@@ -28,7 +28,7 @@ pub fn router(deps: Deps) -> Router {
     let gateway = state::Gateway::new(deps);
     let (public, _) = routes::public().split_for_parts();
     let (protected, _) = routes::protected().split_for_parts();
-    // Per route, so that an unknown path or method is 404 or 405 also without a token.
+    // Per route, so that an unknown path is 404 also without a token; the fallback below does it for methods.
     let protected = protected.route_layer(layer::from_fn_with_state(gateway.clone(), middleware::authenticate));
     let edge = layer::from_fn_with_state(gateway.clone(), middleware::edge);
     Router::new()
@@ -36,6 +36,7 @@ pub fn router(deps: Deps) -> Router {
         .merge(protected)
         .merge(pages::router())
         .fallback(error::unknown_route)
+        .method_not_allowed_fallback(error::wrong_method)
         .layer(edge)
         .layer(aegis_telemetry::CallMetricsLayer::new("rest").with_route(middleware::route_label))
         .with_state(gateway)

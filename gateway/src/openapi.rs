@@ -79,8 +79,8 @@ pub fn openapi() -> OpenApi {
 
     for (document, is_public) in [(&mut public, true), (&mut protected, false)] {
         for item in document.paths.paths.values_mut() {
-            for (_, operation) in operations_mut(item) {
-                complete(operation, is_public, &components);
+            for (method, operation) in operations_mut(item) {
+                complete(operation, is_public, matches!(method, HttpMethod::Get), &components);
             }
         }
     }
@@ -170,7 +170,7 @@ fn method_name(method: HttpMethod) -> Method {
 
 /// Adds what every operation of its kind has: how to sign in, the errors that do not depend on the handler, headers
 /// and examples.
-fn complete(operation: &mut Operation, public: bool, components: &Components) {
+fn complete(operation: &mut Operation, public: bool, reads: bool, components: &Components) {
     operation.security = Some(match public {
         true => Vec::new(),
         false => [BEARER, PASSWORD_FORM].map(|name| SecurityRequirement::new(name, [""; 0])).into(),
@@ -204,6 +204,9 @@ fn complete(operation: &mut Operation, public: bool, components: &Components) {
     add("500", "Internal");
     add("503", "Unavailable");
     add("504", "Timeout");
+    if !reads {
+        add("507", "InsufficientStorage");
+    }
 }
 
 fn describe(status: &str, response: &mut Response, components: &Components) {

@@ -12,7 +12,7 @@ use crate::{
     answer::Answer,
     error::Problem,
     extract::{Caller, Json, Name, Query, page},
-    openapi::responses::{Conflict, NotFound, Unprocessable},
+    openapi::responses::{Conflict, NotFound, TooLarge, Unprocessable},
     state::Gateway,
     values::{Change, JobStatus, json, set, time, time_always},
 };
@@ -159,6 +159,7 @@ async fn update_data_source(
         (status = 202, description = "Started; Location is the job", body = Job),
         (status = 404, response = NotFound),
         (status = 409, response = Conflict),
+        (status = 413, response = TooLarge),
         (status = 422, response = Unprocessable),
     ))]
 async fn sync_data_source(

@@ -208,7 +208,7 @@ async fn get_evidence(
 #[utoipa::path(get, path = "/api/v1/evidence/{id}/download", tag = "Evidence",
     params(("id" = Uuid, Path, description = "Evidence"), Signed),
     responses(
-        (status = 200, description = "The bytes", body = Vec<u8>, content_type = "application/octet-stream",
+        (status = 200, description = "The bytes", body = String, content_type = "application/octet-stream",
             headers(("Content-Disposition" = String, description = "attachment, with the file's name")),
             example = json!("the bytes of the file")),
         (status = 403, response = crate::openapi::responses::Forbidden),

@@ -68,7 +68,7 @@ async fn get_summary(State(gateway): State<Gateway>, caller: Caller, uri: Uri) -
             not_evaluated: coverage.not_evaluated,
             coverage_percentage: answer.coverage_percentage,
         };
-        Ok(Answer::json(&summary)?.as_of(time(answer.as_of)))
+        Ok(Answer::json(&summary)?.dated(time(answer.as_of)))
     };
     gateway.hot.answer(&caller, &uri, load).await
 }
@@ -96,7 +96,7 @@ async fn list_tactic_coverage(State(gateway): State<Gateway>, caller: Caller, ur
             }
         });
         let tactics: Vec<TacticCoverage> = tactics.collect();
-        Ok(Answer::list(&tactics, tactics.len() as i64)?.as_of(time(answer.as_of)))
+        Ok(Answer::list(&tactics, tactics.len() as i64)?.dated(time(answer.as_of)))
     };
     gateway.hot.answer(&caller, &uri, load).await
 }

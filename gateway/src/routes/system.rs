@@ -13,7 +13,7 @@ use crate::{
     answer::Answer,
     error::Problem,
     extract::{Caller, Id, Query},
-    openapi::responses::{Conflict, NotFound, Unprocessable},
+    openapi::responses::{Conflict, NotFound, TooLarge, Unprocessable},
     state::Gateway,
     values::{JobStatus, json, time},
 };
@@ -158,6 +158,7 @@ pub fn synced(job: proto::Job, message: String) -> Result<Answer, Problem> {
         (status = 200, description = "Synced", body = SyncResult),
         (status = 202, description = "Started; Location is the job", body = Job),
         (status = 409, response = Conflict),
+        (status = 413, response = TooLarge),
         (status = 422, response = Unprocessable),
     ))]
 async fn sync_mitre(

@@ -13,7 +13,7 @@ use crate::{
     answer::Answer,
     error::Problem,
     extract::{Caller, Id, Json, Query, page},
-    openapi::responses::{Conflict, NotFound},
+    openapi::responses::{Conflict, NotFound, RateLimited},
     state::Gateway,
     values::{Change, Role, set, time, time_always},
 };
@@ -152,7 +152,11 @@ async fn get_user(State(gateway): State<Gateway>, caller: Caller, id: Id) -> Res
 /// Administrators only.
 #[utoipa::path(post, path = "/api/v1/users", tag = "Users", request_body = NewUser,
     extensions(("x-roles" = json!(["admin"]))),
-    responses((status = 201, description = "Created", body = User), (status = 409, response = Conflict)))]
+    responses(
+        (status = 201, description = "Created", body = User),
+        (status = 409, response = Conflict),
+        (status = 429, response = RateLimited),
+    ))]
 async fn create_user(
     State(gateway): State<Gateway>,
     caller: Caller,
@@ -181,6 +185,7 @@ async fn create_user(
         (status = 200, description = "Changed", body = User),
         (status = 404, response = NotFound),
         (status = 409, response = Conflict),
+        (status = 429, response = RateLimited),
     ))]
 async fn update_user(
     State(gateway): State<Gateway>,

@@ -18,7 +18,7 @@ use crate::{
     answer::Answer,
     error::Problem,
     extract::{Caller, Id, is_type, too_large},
-    openapi::responses::{Conflict, InsufficientStorage, NotFound},
+    openapi::responses::{Conflict, NotFound},
     state::Gateway,
     values::Team,
 };
@@ -43,7 +43,9 @@ const MAX_DRAINED: usize = 32 * 1024 * 1024;
 pub struct Upload {
     #[schema(value_type = String, format = Binary)]
     file: Vec<u8>,
+    #[schema(value_type = Team, required = false)]
     team: Option<Team>,
+    #[schema(value_type = String, required = false)]
     notes: Option<String>,
 }
 
@@ -60,7 +62,6 @@ pub struct Upload {
         (status = 201, description = "Stored", body = Evidence),
         (status = 404, response = NotFound),
         (status = 409, response = Conflict),
-        (status = 507, response = InsufficientStorage),
     ))]
 pub async fn upload_evidence(
     State(gateway): State<Gateway>,
@@ -214,7 +215,7 @@ impl Feed {
     async fn bytes(&mut self, mut chunk: Bytes) -> Result<(), Stop> {
         while !chunk.is_empty() {
             let rest = chunk.split_off(chunk.len().min(CHUNK));
-            self.send(Part::Chunk(chunk.into())).await?;
+            self.send(Part::Chunk(chunk)).await?;
             chunk = rest;
         }
         Ok(())

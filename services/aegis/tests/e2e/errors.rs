@@ -221,7 +221,7 @@ async fn documents(admin: &Api, folder: &Path) {
         admin.patch(&path, &json!({"url": url})).await.json(200);
         let answer = admin.act(&format!("{path}/sync")).await;
         assert!((400..500).contains(&answer.status), "{url}: {answer}");
-        let error = answer.error(answer.status, answer.value()["code"].as_str().unwrap_or_default());
+        let error = answer.error_about(answer.status, answer.value()["code"].as_str().unwrap_or_default(), url);
         let row = admin.get("/data-sources").await.json(200);
         let row = row.as_array().unwrap().iter().find(|row| row["id"] == source["id"]).unwrap().clone();
         assert_eq!(row["last_status"], "failed", "{url}: {error}");

@@ -219,16 +219,14 @@ async fn reading(team: &Team) {
     assert_eq!(someone.total("/techniques?tactic=execution&status=validated").await, 0);
     someone.get("/techniques?status=splendid").await.error(400, "VALIDATION_ERROR");
 
-    let one = someone.get(&format!("/techniques/{TECHNIQUE}")).await;
-    let technique = one.json(200);
+    let technique = someone.get(&format!("/techniques/{TECHNIQUE}")).await.json(200);
     assert_eq!(technique["name"], "PowerShell");
     assert_eq!(technique["tactic"], "execution");
     assert_eq!(technique["is_subtechnique"], true);
     assert_eq!(technique["parent_mitre_id"], "T1059");
-    assert_eq!(technique["platforms"], json!(["Windows"]));
+    assert_eq!(technique["platforms"], json!(["windows"]));
     assert_eq!(technique["status_global"], "not_evaluated");
     assert_eq!(technique["tests"], json!([]));
-    assert!(!one.header("etag").is_empty(), "{one}");
     someone.get("/techniques/T9999").await.error(404, "NOT_FOUND");
 }
 

@@ -16,7 +16,7 @@ use crate::{
         status::Status,
         technique::{
             Domain, MAX_DESCRIPTION, MAX_NAME, MAX_WORDS, PersonSet, Source, Tactic, Technique, is_mitre_id,
-            short_name,
+            platform_names, short_name, unique,
         },
     },
     error::Error,
@@ -170,7 +170,7 @@ pub(crate) async fn create(catalog: &Catalog, ctx: &OpCtx, new: NewTechnique) ->
     name.clone_into(&mut technique.name);
     technique.description = new.description.filter(|text| !text.is_empty());
     technique.tactics = clean_tactics(&new.tactics);
-    technique.platforms = clean_platforms(&new.platforms);
+    technique.platforms = platform_names(&new.platforms);
     technique.person_set.add(PersonSet::NAME);
     technique.person_set.add(PersonSet::TACTICS);
     if technique.description.is_some() {
@@ -229,7 +229,7 @@ pub(crate) async fn update(catalog: &Catalog, ctx: &OpCtx, id: &str, change: Cha
         after.person_set.add(PersonSet::TACTICS);
     }
     if let Some(platforms) =
-        change.platforms.map(|platforms| clean_platforms(&platforms)).filter(|p| *p != before.platforms)
+        change.platforms.map(|platforms| platform_names(&platforms)).filter(|p| *p != before.platforms)
     {
         after.platforms = platforms;
         after.person_set.add(PersonSet::PLATFORMS);
@@ -363,7 +363,7 @@ async fn check_tactics(fields: &mut Fields, tx: &mut Tx, domain: Domain, wanted:
 }
 
 fn clean_tactics(tactics: &[String]) -> Vec<String> {
-    unique(tactics.iter().map(|tactic| short_name(tactic)), |tactic| tactic.to_owned())
+    unique(tactics.iter().map(|tactic| short_name(tactic)))
 }
 
 fn check_platforms(fields: &mut Fields, platforms: &[String]) {
@@ -374,14 +374,4 @@ fn check_platforms(fields: &mut Fields, platforms: &[String]) {
     for platform in platforms {
         fields.text("platforms", platform.trim(), 1, 64);
     }
-}
-
-fn clean_platforms(platforms: &[String]) -> Vec<String> {
-    unique(platforms.iter().map(|platform| platform.trim().to_owned()), |platform| platform.to_lowercase())
-}
-
-/// The first of each, in their order.
-fn unique(words: impl Iterator<Item = String>, key: impl Fn(&str) -> String) -> Vec<String> {
-    let mut seen = HashSet::new();
-    words.filter(|word| seen.insert(key(word))).collect()
 }

@@ -5,7 +5,7 @@ use serde::Deserialize;
 use uuid::Uuid;
 
 use super::{
-    technique::{Domain, Source, Tactic, Technique},
+    technique::{Domain, Source, Tactic, Technique, platform_names},
     template::{AEGIS, Template},
 };
 
@@ -28,7 +28,7 @@ pub fn techniques(now: DateTime<Utc>) -> Vec<Technique> {
         let mut technique = Technique::new(mitre_id.to_owned(), Domain::Enterprise, Source::Starter, now);
         name.clone_into(&mut technique.name);
         technique.tactics = list(tactics);
-        technique.platforms = list(platforms);
+        technique.platforms = platform_names(&list(platforms));
         technique.attack_version = (!version.is_empty()).then(|| version.to_owned());
         technique.url = Some(format!("https://attack.mitre.org/techniques/{}/", mitre_id.replace('.', "/")));
         Some(technique)

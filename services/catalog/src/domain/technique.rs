@@ -1,5 +1,7 @@
 //! Techniques and tactics.
 
+use std::collections::HashSet;
+
 use chrono::{DateTime, Utc};
 use uuid::Uuid;
 
@@ -253,6 +255,17 @@ pub fn parent(mitre_id: &str) -> Option<&str> {
 /// A tactic's short name, from how a person may write it (`Initial Access`).
 pub fn short_name(text: &str) -> String {
     text.trim().to_lowercase().replace(' ', "-")
+}
+
+/// Platform names in their one form, lower case, each once, in their order.
+pub fn platform_names<'a>(names: impl IntoIterator<Item = &'a String>) -> Vec<String> {
+    unique(names.into_iter().map(|name| name.trim().to_lowercase()))
+}
+
+/// The first of each, in their order.
+pub fn unique(words: impl Iterator<Item = String>) -> Vec<String> {
+    let mut seen = HashSet::new();
+    words.filter(|word| seen.insert(word.clone())).collect()
 }
 
 #[cfg(test)]

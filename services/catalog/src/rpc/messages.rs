@@ -8,7 +8,7 @@ use crate::{
     app::import::Header,
     domain::{
         import::{Counts, TacticRecord, TechniqueRecord},
-        technique::{Tactic, Technique},
+        technique::{Tactic, Technique, platform_names},
         template::Template,
     },
     events::{id, time},
@@ -99,7 +99,7 @@ pub(super) fn technique_record(r: pb::TechniqueRecord) -> TechniqueRecord {
         name: r.name,
         description: some(r.description),
         tactics: r.tactics,
-        platforms: r.platforms,
+        platforms: platform_names(&r.platforms),
         is_subtechnique: r.is_subtechnique,
         parent_mitre_id: some(r.parent_mitre_id),
         attack_version: some(r.attack_version),

@@ -162,7 +162,7 @@ async fn a_document_replaces_the_starter_matrix_and_the_next_is_compared() {
         // The technique that an administrator made is published at last: its name is kept.
         assert_eq!(import(&world, [second, vec![record("T8001"), record("T9001")]].concat()).await, (1, 0, 4, 0, 0));
         let adopted = world.technique("T9001").await;
-        assert_eq!((adopted.name.as_str(), adopted.source.as_str(), adopted.platforms[0].as_str()), ("Ours", "mitre_attack", "Linux"));
+        assert_eq!((adopted.name.as_str(), adopted.source.as_str(), adopted.platforms[0].as_str()), ("Ours", "mitre_attack", "linux"));
         world.close().await;
     }
 }

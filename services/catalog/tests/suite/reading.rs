@@ -19,7 +19,7 @@ async fn filters_find_what_they_name() {
         assert!(world.list(pb::ListTechniquesRequest { tactic: Some("nonsense".into()), ..ask() }).await.is_empty());
 
         let macos = world.list(pb::ListTechniquesRequest { platform: Some("MACOS".into()), ..ask() }).await;
-        assert!(!macos.is_empty() && macos.iter().all(|t| t.platforms.iter().any(|x| x == "macOS")));
+        assert!(!macos.is_empty() && macos.iter().all(|t| t.platforms.iter().any(|x| x == "macos")));
         let subs = world.list(pb::ListTechniquesRequest { is_subtechnique: Some(true), ..ask() }).await;
         let tops = world.list(pb::ListTechniquesRequest { is_subtechnique: Some(false), ..ask() }).await;
         assert_eq!((subs.len() + tops.len(), subs.iter().all(|t| t.parent_mitre_id.is_some())), (691, true));

@@ -22,7 +22,7 @@ async fn an_administrator_makes_techniques() {
         let made = world.admin().create_technique(new("T9001.002")).await.unwrap().into_inner().technique.unwrap();
         assert_eq!(made.tactics, ["impact", "initial-access"]);
         assert_eq!((made.tactic.as_str(), made.domain.as_str(), made.source.as_str()), ("impact", "enterprise", "custom"));
-        assert_eq!(made.platforms, ["Windows", "Mainframe"]);
+        assert_eq!(made.platforms, ["windows", "mainframe"]);
         assert_eq!((made.is_subtechnique, made.parent_mitre_id.as_deref(), made.version), (true, Some("T9001"), 1));
         assert_eq!(world.technique("T9001.002").await, made);
         let events = world.published().await;
