@@ -50,8 +50,7 @@ impl Problem {
         body.insert("detail".into(), failure.message().into());
         body.insert("code".into(), failure.code().name().into());
         if !failure.fields().is_empty() {
-            let errors =
-                failure.fields().iter().map(|e| json!({"field": e.field, "problem": e.problem})).collect();
+            let errors = failure.fields().iter().map(|e| json!({"field": e.field, "problem": e.problem})).collect();
             body.insert("errors".into(), Value::Array(errors));
         }
         let context = CONTEXT.iter().filter_map(|key| Some((String::from(*key), Value::from(failure.get(key)?))));

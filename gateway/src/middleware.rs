@@ -17,7 +17,9 @@ use axum::{
 use futures::FutureExt;
 use http::{
     Extensions, HeaderMap, HeaderName, HeaderValue, Method, Uri,
-    header::{AUTHORIZATION, CACHE_CONTROL, CONTENT_SECURITY_POLICY, REFERRER_POLICY, USER_AGENT, X_CONTENT_TYPE_OPTIONS},
+    header::{
+        AUTHORIZATION, CACHE_CONTROL, CONTENT_SECURITY_POLICY, REFERRER_POLICY, USER_AGENT, X_CONTENT_TYPE_OPTIONS,
+    },
 };
 use tower_http::compression::{CompressionLayer, predicate::SizeAbove};
 use tracing::Instrument;
@@ -166,6 +168,9 @@ fn visitor(gateway: &Gateway, request: &Request, request_id: HeaderValue, deadli
 fn panicked(panic: &(dyn std::any::Any + Send), request_id: &str) -> Response {
     let what = panic.downcast_ref::<&str>().copied().or_else(|| panic.downcast_ref::<String>().map(String::as_str));
     tracing::error!(request_id, what = what.unwrap_or_default(), "a handler panicked");
-    Problem(Failure::new(Code::Internal, "something went wrong on our side; the log has the cause under this request id"))
-        .into_response()
+    Problem(Failure::new(
+        Code::Internal,
+        "something went wrong on our side; the log has the cause under this request id",
+    ))
+    .into_response()
 }

@@ -2,12 +2,7 @@
 
 use std::sync::LazyLock;
 
-use axum::{
-    Router,
-    body::Body,
-    response::Response,
-    routing::get,
-};
+use axum::{Router, body::Body, response::Response, routing::get};
 use bytes::Bytes;
 use http::{
     HeaderValue,

@@ -52,7 +52,9 @@ fn problem(message: &str) -> String {
         let (value, wanted) = rest.rsplit_once(", expected ").unwrap_or((rest, "something else"));
         let wanted = wanted_in_words(wanted);
         return match given_in_words(value) {
-            Some(given) if message.starts_with("invalid type") => format!("must be {wanted}, not {given}"),
+            Some(given) if message.starts_with("invalid type") => {
+                format!("must be {wanted}, not {given}")
+            }
             _ => format!("must be {wanted}"),
         };
     }
@@ -104,7 +106,9 @@ fn quoted<'a>(message: &'a str, prefix: &str) -> Option<&'a str> {
 }
 
 fn names_after<'a>(message: &'a str, marker: &str) -> Vec<&'a str> {
-    let Some((_, list)) = message.rsplit_once(marker) else { return Vec::new() };
+    let Some((_, list)) = message.rsplit_once(marker) else {
+        return Vec::new();
+    };
     list.split('`').skip(1).step_by(2).collect()
 }
 

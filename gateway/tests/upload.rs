@@ -1,4 +1,5 @@
 //! Uploads: what reaches the evidence service of a multipart body, and what is refused on the way.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // a test fails by panicking, also in its helpers
 
 mod common;
 

@@ -1,8 +1,6 @@
 //! Signing in and out, one's own account, and the keys that verify tokens.
 
-use aegis_proto::identity::v1::{
-    ChangePasswordRequest, GetJwksRequest, GetMeRequest, LoginRequest, LogoutRequest,
-};
+use aegis_proto::identity::v1::{ChangePasswordRequest, GetJwksRequest, GetMeRequest, LoginRequest, LogoutRequest};
 use axum::extract::State;
 use http::header::CACHE_CONTROL;
 use serde::{Deserialize, Serialize};

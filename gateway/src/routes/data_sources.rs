@@ -141,8 +141,7 @@ async fn update_data_source(
     Json(body): Json<DataSourceChanges>,
 ) -> Result<Answer, Problem> {
     let (schedule, clear_schedule) = body.schedule.parts();
-    let request =
-        UpdateDataSourceRequest { id, url: body.url, enabled: body.enabled, schedule, clear_schedule };
+    let request = UpdateDataSourceRequest { id, url: body.url, enabled: body.enabled, schedule, clear_schedule };
     let answer = gateway.deps.intel.clone().update_data_source(caller.ctx().outgoing(request)).await?.into_inner();
     Answer::json(&DataSource::from(answer.data_source.ok_or_else(Problem::empty)?))
 }

@@ -11,7 +11,11 @@ use serde::Serialize;
 use utoipa::ToSchema;
 use utoipa_axum::{router::OpenApiRouter, routes};
 
-use crate::{answer::Answer, error::{Problem, Told}, state::Gateway};
+use crate::{
+    answer::Answer,
+    error::{Problem, Told},
+    state::Gateway,
+};
 
 /// Routes that need no token.
 pub fn public() -> OpenApiRouter<Gateway> {
@@ -65,10 +69,7 @@ async fn report(gateway: &Gateway) -> Result<Response, Problem> {
         let status = if answer.is_ok() { "ok" } else { "failing" };
         (name, Component { status, detail: answer.err() })
     });
-    let health = Health {
-        status: if healthy { "healthy" } else { "unhealthy" },
-        components: components.collect(),
-    };
+    let health = Health { status: if healthy { "healthy" } else { "unhealthy" }, components: components.collect() };
     let mut response = Answer::json(&health)?.into_response();
     if !healthy {
         *response.status_mut() = StatusCode::SERVICE_UNAVAILABLE;

@@ -9,6 +9,7 @@ pub mod health;
 pub mod metrics;
 pub mod notifications;
 pub mod system;
+pub mod tactics;
 pub mod techniques;
 pub mod templates;
 pub mod tests;
@@ -36,6 +37,7 @@ pub fn protected() -> OpenApiRouter<Gateway> {
         .merge(auth::protected())
         .merge(users::protected())
         .merge(techniques::protected())
+        .merge(tactics::protected())
         .merge(tests::protected())
         .merge(templates::protected())
         .merge(evidence::protected())

@@ -5,9 +5,7 @@ mod moves;
 
 use aegis_proto::{
     evidence::v1::ListEvidenceRequest,
-    testing::v1::{
-        self as proto, CreateTestRequest, GetTestRequest, GetTimelineRequest, ListTestsRequest,
-    },
+    testing::v1::{self as proto, CreateTestRequest, GetTestRequest, GetTimelineRequest, ListTestsRequest},
 };
 use axum::extract::State;
 use chrono::{DateTime, Utc};

@@ -52,6 +52,7 @@ pub async fn build(deps: Deps) -> Result<Service, Failure> {
         catalog,
         background,
     } = deps;
+    store::dialect::end_jobs_of_the_last_process(&db).await?;
     store::source::seed(&db, &domain::source::PUBLISHED).await?;
     let outbox = Outbox::new(NAME);
     let app = App::new(db.clone(), outbox.clone(), catalog, background);

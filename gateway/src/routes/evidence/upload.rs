@@ -10,7 +10,11 @@ use axum::extract::{
 };
 use bytes::Bytes;
 use futures::{SinkExt, channel::mpsc};
-use http::{StatusCode, header::CONTENT_LENGTH};
+use http::{
+    StatusCode,
+    header::{CONTENT_DISPOSITION, CONTENT_LENGTH},
+};
+use percent_encoding::percent_decode_str;
 use utoipa::ToSchema;
 
 use super::{Evidence, Links};
@@ -87,7 +91,8 @@ pub async fn upload_evidence(
     let mut client = gateway.deps.evidence.clone();
     let call = client.upload_evidence(caller.ctx().outgoing(messages));
     tokio::pin!(call);
-    let mut feed = Feed { sender, header: UploadHeader { test_id: id.to_string(), ..Default::default() }, begun: false };
+    let mut feed =
+        Feed { sender, header: UploadHeader { test_id: id.to_string(), ..Default::default() }, begun: false };
     // The service may refuse before all is read: then there is no point in reading on.
     let fed = tokio::select! {
         fed = feed.all(&mut body, limit) => fed,
@@ -167,7 +172,9 @@ impl Feed {
                 "team" => self.header.team = Some(team(field).await?),
                 "notes" if self.header.notes.is_some() => return Err(again("notes")),
                 "notes" => self.header.notes = Some(text("notes", field).await?).filter(|notes| !notes.is_empty()),
-                _ => return Err(Problem::invalid(name, "is not known; known here: file, team, notes").into()),
+                _ => {
+                    return Err(Problem::invalid(name, "is not known; known here: file, team, notes").into());
+                }
             }
         }
         if let Some(chunks) = held {
@@ -181,7 +188,7 @@ impl Feed {
 
     /// Reads the file. A small one is answered, a large one sent.
     async fn file(&mut self, mut field: Field<'_>, limit: u64) -> Result<Option<Vec<Bytes>>, Stop> {
-        let Some(file_name) = field.file_name().filter(|name| !name.trim().is_empty()) else {
+        let Some(file_name) = file_name(&field).filter(|name| !name.trim().is_empty()) else {
             return Err(Problem::invalid("file", "must be a file with a name").into());
         };
         self.header.file_name = file_name.chars().take(1024).collect();
@@ -226,6 +233,26 @@ impl Feed {
     }
 }
 
+/// The file's name. Some clients send one that is not ASCII in the extended form alone, which the parser does not
+/// read.
+fn file_name(field: &Field<'_>) -> Option<String> {
+    let disposition = field.headers().get(CONTENT_DISPOSITION)?.as_bytes();
+    extended_name(&String::from_utf8_lossy(disposition)).or_else(|| field.file_name().map(str::to_owned))
+}
+
+fn extended_name(disposition: &str) -> Option<String> {
+    let value = disposition.split(';').find_map(|part| {
+        let (name, value) = part.split_once('=')?;
+        name.trim().eq_ignore_ascii_case("filename*").then(|| value.trim())
+    })?;
+    let mut parts = value.splitn(3, '\'');
+    let (charset, _language, name) = (parts.next()?, parts.next()?, parts.next()?);
+    if !charset.eq_ignore_ascii_case("utf-8") {
+        return None;
+    }
+    percent_decode_str(name).decode_utf8().ok().map(Into::into)
+}
+
 fn again(field: &str) -> Stop {
     Problem::invalid(field, "is given twice").into()
 }
@@ -262,4 +289,18 @@ async fn drain(body: &mut Multipart) {
         }
     })
     .await;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_in_the_extended_form_are_read() {
+        let name = |text: &str| extended_name(text);
+        let read = name("form-data; name=\"file\"; filename*=UTF-8''%C3%9Cbersicht%201.png");
+        assert_eq!(read.as_deref(), Some("Übersicht 1.png"));
+        assert_eq!(name("form-data; name=\"file\"; filename=\"a.png\""), None);
+        assert_eq!(name("form-data; filename*=latin1''%FC"), None);
+    }
 }

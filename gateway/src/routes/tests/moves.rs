@@ -247,12 +247,7 @@ async fn reject_test(
     id: Id,
     OptionalJson(body): OptionalJson<Rejection>,
 ) -> Result<Answer, Problem> {
-    let request = CastVoteRequest {
-        id: id.to_string(),
-        side: "own".into(),
-        approve: false,
-        notes: body.comments,
-        result: None,
-    };
+    let request =
+        CastVoteRequest { id: id.to_string(), side: "own".into(), approve: false, notes: body.comments, result: None };
     vote(&gateway, &caller, request).await
 }

@@ -209,7 +209,8 @@ async fn documents(admin: &Api, folder: &Path) {
         write("a-list.json", b"[1, 2, 3]"),
         write("no-json.json", b"<html>404 Not Found</html>"),
         write("empty.json", b""),
-        write("no-zstd.json.zst", &bundle),
+        write("damaged.json.zst", &[0x28, 0xb5, 0x2f, 0xfd, 0x04, 0x00, 0xff, 0xff, 0xff, 0xff]),
+        write("damaged.json.gz", &[0x1f, 0x8b, 0x08, 0x00, 0x00, 0x00, 0x00, 0x00, 0xff, 0xff, 0xff]),
         format!("file://{}/is-not-there.json", folder.display()),
         format!("file://{}", folder.display()),
     ];
@@ -239,7 +240,7 @@ async fn documents(admin: &Api, folder: &Path) {
     assert_eq!(job["status"], "failed", "{job}");
     assert!(job["error"].as_str().is_some_and(|why| !why.is_empty()), "{job}");
 
-    for url in ["", "nonsense", "ftp://example.com/x", "javascript:alert(1)", "file:relative.json"] {
+    for url in ["", "nonsense", "ftp://example.com/x", "javascript:alert(1)", "http://"] {
         admin.patch(&path, &json!({"url": url})).await.error(400, "VALIDATION_ERROR");
     }
     admin.patch(&path, &json!({"schedule": "every now and then"})).await.error(400, "VALIDATION_ERROR");

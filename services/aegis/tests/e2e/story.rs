@@ -333,7 +333,7 @@ async fn evidence(team: &Team, test: &str) {
     assert!((400..500).contains(&refused.status), "a forged link answers {}", refused.status);
 
     let again = team.red_tech.upload(&path, "copy.png", bytes, &[]).await;
-    assert_eq!(again.error(409, "DUPLICATE")["existing_id"], id);
+    assert_eq!(again.error(409, "DUPLICATE")["context"]["id"], id);
     let test = team.red_tech.get(&format!("/tests/{test}")).await.json(200);
     let rows = test["evidences"].as_array().unwrap_or_else(|| panic!("no evidences: {test}"));
     assert_eq!(rows.len(), 1, "{test}");

@@ -29,7 +29,7 @@ use crate::{
 /// Progress is written this often, if there is any.
 const WRITE_EVERY: Duration = Duration::from_millis(250);
 /// A sign of life is written at least this often.
-const HEARTBEAT: Duration = Duration::from_secs(10);
+const HEARTBEAT: Duration = Duration::from_secs(5);
 /// Tries to write the end of a job while the database is away.
 const END_TRIES: u32 = 6;
 

@@ -9,7 +9,7 @@ use uuid::Uuid;
 use crate::domain::counts::Counts;
 
 /// A running job that gave no sign of life for this long has lost its process.
-pub(crate) const DEAD_AFTER: TimeDelta = TimeDelta::seconds(60);
+pub(crate) const DEAD_AFTER: TimeDelta = TimeDelta::seconds(20);
 
 /// The status of a job that runs.
 pub(crate) const RUNNING: &str = "running";
