@@ -2,8 +2,8 @@
 
 use aegis_proto::{
     catalog::v1::{
-        self as proto, CreateTechniqueRequest, GetTechniqueRequest, ListTacticsRequest, ListTechniquesRequest,
-        ReviewTechniqueRequest, StringList, UpdateTechniqueRequest, get_technique_request::Key,
+        self as proto, CreateTechniqueRequest, GetTechniqueRequest, ListTechniquesRequest, ReviewTechniqueRequest,
+        StringList, UpdateTechniqueRequest, get_technique_request::Key,
     },
     testing::v1::ListTestsRequest,
 };

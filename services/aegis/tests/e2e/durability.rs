@@ -167,10 +167,11 @@ fn request(team: &Team, step: &str, record: &Record) -> reqwest::RequestBuilder 
             let body = json!({"attack_success": true, "red_summary": record.name});
             team.red_tech.request(Method::PATCH, &path("red")).json(&body)
         }
-        "upload_evidence" => team
-            .red_tech
-            .request(Method::POST, &path("evidence"))
-            .multipart(form("proof.bin", record.bytes.clone(), &[("team", "red")])),
+        "upload_evidence" => team.red_tech.request(Method::POST, &path("evidence")).multipart(form(
+            "proof.bin",
+            record.bytes.clone(),
+            &[("team", "red")],
+        )),
         "submit_red" => team.red_tech.request(Method::POST, &path("submit-red")),
         "update_blue" => {
             let body = json!({"detection_result": "detected", "blue_summary": record.name});
@@ -261,8 +262,7 @@ fn fits(test: &Value, timeline: &Value, steps: usize, bytes: &[u8]) -> bool {
     };
     let files = test["evidences"].as_array().map_or(0, Vec::len);
     let sizes_fit = files == 0 || test["evidences"][0]["size_bytes"].as_u64() == Some(bytes.len() as u64);
-    let kinds: Vec<&str> =
-        timeline.as_array().unwrap().iter().map(|entry| entry["kind"].as_str().unwrap()).collect();
+    let kinds: Vec<&str> = timeline.as_array().unwrap().iter().map(|entry| entry["kind"].as_str().unwrap()).collect();
     let count = |kind: &str| kinds.iter().filter(|k| **k == kind).count();
     let number = |names: &[&str]| names.iter().filter(|name| taken(name)).count();
     // A validation is a vote and a transition.

@@ -67,7 +67,8 @@ async fn bodies(admin: &Api, technique: &Value) {
             raw(path, bad).await.error(400, "VALIDATION_ERROR");
         }
         // Not UTF-8.
-        let bad = admin.request(Method::POST, path).header(header::CONTENT_TYPE, "application/json").body(vec![0xff, 0xfe]);
+        let bad =
+            admin.request(Method::POST, path).header(header::CONTENT_TYPE, "application/json").body(vec![0xff, 0xfe]);
         send(bad).await.error(400, "VALIDATION_ERROR");
     }
     let deep = format!("{}{}", "[".repeat(100_000), "]".repeat(100_000));
@@ -99,7 +100,11 @@ async fn bodies(admin: &Api, technique: &Value) {
         ("/tests", test(("name", json!(["x"]))), "name"),
         ("/tests", test(("name", json!("x".repeat(100_000)))), "name"),
         ("/tests", test(("state", json!("validated"))), "state"),
-        ("/techniques", json!({"mitre_id": "T9999", "name": "x", "tactic": "execution", "platforms": "windows"}), "platforms"),
+        (
+            "/techniques",
+            json!({"mitre_id": "T9999", "name": "x", "tactic": "execution", "platforms": "windows"}),
+            "platforms",
+        ),
         ("/techniques", json!({"mitre_id": "nonsense", "name": "x", "tactic": "execution"}), "mitre_id"),
     ];
     for (path, body, field) in wrong {
@@ -118,7 +123,8 @@ async fn bodies(admin: &Api, technique: &Value) {
 }
 
 async fn ids_and_queries(admin: &Api) {
-    for bad in ["nonsense", "1", "018f0000-0000-7000-8000-00000000000g", "%00", "..%2f..%2fetc%2fpasswd", "' OR 1=1 --"] {
+    for bad in ["nonsense", "1", "018f0000-0000-7000-8000-00000000000g", "%00", "..%2f..%2fetc%2fpasswd", "' OR 1=1 --"]
+    {
         for path in ["/tests/", "/users/", "/evidence/"] {
             admin.get(&format!("{path}{bad}")).await.error(400, "VALIDATION_ERROR");
         }
@@ -127,7 +133,16 @@ async fn ids_and_queries(admin: &Api) {
     for path in ["/tests/", "/users/", "/evidence/", "/system/jobs/"] {
         admin.get(&format!("{path}{NOBODYS_ID}")).await.error(404, "NOT_FOUND");
     }
-    for query in ["limit=0", "limit=-1", "limit=many", "limit=100000", "offset=-1", "offset=x", "status=x", "review_required=maybe"] {
+    for query in [
+        "limit=0",
+        "limit=-1",
+        "limit=many",
+        "limit=100000",
+        "offset=-1",
+        "offset=x",
+        "status=x",
+        "review_required=maybe",
+    ] {
         admin.get(&format!("/techniques?{query}")).await.error(400, "VALIDATION_ERROR");
     }
     for query in ["limit=201", "state=x", "technique_id=x", "pending_validation_side=green"] {
@@ -165,7 +180,9 @@ async fn paths_and_methods(admin: &Api) {
         admin.get(path).await.error(404, "NOT_FOUND");
         Api::new(&admin.base, None).get(path).await.error(404, "NOT_FOUND");
     }
-    for (method, path) in [(Method::DELETE, "/techniques"), (Method::PUT, "/auth/login"), (Method::PATCH, "/metrics/summary")] {
+    for (method, path) in
+        [(Method::DELETE, "/techniques"), (Method::PUT, "/auth/login"), (Method::PATCH, "/metrics/summary")]
+    {
         let answer = send(admin.request(method, path)).await;
         answer.error(405, "METHOD_NOT_ALLOWED");
         assert!(!answer.header("allow").is_empty(), "{answer}");
@@ -200,7 +217,8 @@ async fn documents(admin: &Api, folder: &Path) {
         "external_references": [{"source_name": "mitre-attack", "external_id": "T9001"}],
         "kill_chain_phases": [{"kill_chain_name": "mitre-attack", "phase_name": "execution"}],
     });
-    let bundle = json!({"type": "bundle", "id": "bundle--00000000-0000-4000-8000-000000000001", "objects": [technique]});
+    let bundle =
+        json!({"type": "bundle", "id": "bundle--00000000-0000-4000-8000-000000000001", "objects": [technique]});
     let bundle = serde_json::to_vec(&bundle).unwrap();
     let bad = [
         write("truncated.json", &bundle[..bundle.len() - 2]),
@@ -270,7 +288,8 @@ pub async fn identity(product: &mut Product) {
     let body = json!({"username": "short-lived", "password": PASSWORD, "role": "red_tech"});
     let id = admin.post("/users", &body).await.json(201)["id"].as_str().unwrap().to_owned();
     let path = format!("/users/{id}");
-    for change in [json!({"role": "viewer"}), json!({"password": format!("{PASSWORD}-2")}), json!({"is_active": false})] {
+    for change in [json!({"role": "viewer"}), json!({"password": format!("{PASSWORD}-2")}), json!({"is_active": false})]
+    {
         let password = if change.get("is_active").is_some() { format!("{PASSWORD}-2") } else { PASSWORD.to_owned() };
         let token = login("short-lived", &password).await.json(200)["access_token"].as_str().unwrap().to_owned();
         let user = nobody.with_token(&token);
@@ -281,7 +300,8 @@ pub async fn identity(product: &mut Product) {
     }
     login("short-lived", &format!("{PASSWORD}-2")).await.error(401, "INVALID_CREDENTIALS");
     admin.patch(&path, &json!({"is_active": true})).await.json(200);
-    let token = login("short-lived", &format!("{PASSWORD}-2")).await.json(200)["access_token"].as_str().unwrap().to_owned();
+    let token =
+        login("short-lived", &format!("{PASSWORD}-2")).await.json(200)["access_token"].as_str().unwrap().to_owned();
     let user = nobody.with_token(&token);
     let out = user.act("/auth/logout").await;
     assert!((200..300).contains(&out.status), "{out}");
@@ -294,10 +314,11 @@ pub async fn identity(product: &mut Product) {
         assert!(matches!(answer.status, 403 | 409), "{answer}");
     }
     // Guessing ends after ten failures, for that username alone.
-    let name = "guessed-at";
+    // Another run may have guessed a moment ago, on the same Redis.
+    let name = format!("guessed-{}", std::process::id());
     let mut refused = 0;
     for _ in 0..12 {
-        let answer = login(name, "wrong-password").await;
+        let answer = login(&name, "wrong-password").await;
         if answer.status == 429 {
             answer.error(429, "RATE_LIMITED");
             assert!(answer.header("retry-after").parse::<u64>().is_ok_and(|seconds| seconds > 0), "{answer}");
@@ -323,7 +344,10 @@ async fn must_change_password(product: &Product, admin: &Api) {
     for path in ["/techniques", "/users", "/metrics/summary", "/tests", "/notifications", "/audit-logs"] {
         flagged.get(path).await.error(403, "PASSWORD_CHANGE_REQUIRED");
     }
-    flagged.post("/users", &json!({"username": "x-y-z", "password": PASSWORD, "role": "viewer"})).await.error(403, "PASSWORD_CHANGE_REQUIRED");
+    flagged
+        .post("/users", &json!({"username": "x-y-z", "password": PASSWORD, "role": "viewer"}))
+        .await
+        .error(403, "PASSWORD_CHANGE_REQUIRED");
     let new = format!("{PASSWORD}-changed");
     flagged.post("/auth/change-password", &json!({"old_password": PASSWORD, "new_password": new})).await.json(200);
     flagged.get("/techniques?limit=1").await.error(401, "UNAUTHENTICATED");

@@ -10,33 +10,31 @@ mod durability;
 mod errors;
 mod harness;
 mod introspection;
+mod killed_sync;
 mod pages;
+mod races;
 mod roles;
 mod start;
 mod story;
 
-/// Every scenario in both modes.
+/// Every scenario in both modes, side by side: those of one mode wait for each other, those of two do not.
 macro_rules! scenarios {
     ($($name:ident => $scenario:path;)*) => {
-        mod embedded {
-            $(
+        $(
+            mod $name {
                 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-                async fn $name() {
+                async fn embedded() {
                     let mut product = crate::harness::embedded().await;
                     $scenario(&mut product).await;
                 }
-            )*
-        }
 
-        mod processes {
-            $(
                 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-                async fn $name() {
+                async fn processes() {
                     let Some(mut product) = crate::harness::processes().await else { return };
                     $scenario(&mut product).await;
                 }
-            )*
-        }
+            }
+        )*
     };
 }
 
@@ -46,6 +44,8 @@ scenarios! {
     who_is_not_let_in => crate::errors::identity;
     every_route_and_every_role => crate::roles::scenario;
     kill_9_loses_nothing => crate::durability::scenario;
+    races_have_one_winner => crate::races::scenario;
+    a_killed_sync_is_run_again => crate::killed_sync::scenario;
     grpc_introspection => crate::introspection::scenario;
     pages_need_no_network => crate::pages::scenario;
 }

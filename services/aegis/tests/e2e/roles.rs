@@ -46,15 +46,33 @@ const TABLE: &[Route] = &[
     ("GET", "/.well-known/jwks.json", "", Public, Nothing),
     ("POST", "/api/v1/auth/logout", "", These(EVERYONE), Nothing),
     ("GET", "/api/v1/auth/me", "", These(EVERYONE), Nothing),
-    ("POST", "/api/v1/auth/change-password", "", These(EVERYONE), Json(r#"{"old_password": "x", "new_password": "x"}"#)),
+    (
+        "POST",
+        "/api/v1/auth/change-password",
+        "",
+        These(EVERYONE),
+        Json(r#"{"old_password": "x", "new_password": "x"}"#),
+    ),
     // Users
     ("GET", "/api/v1/users", "", These(ADMIN), Nothing),
-    ("POST", "/api/v1/users", "", These(ADMIN), Json(r#"{"username": "admin", "password": "long enough 1", "role": "viewer"}"#)),
+    (
+        "POST",
+        "/api/v1/users",
+        "",
+        These(ADMIN),
+        Json(r#"{"username": "admin", "password": "long enough 1", "role": "viewer"}"#),
+    ),
     ("GET", "/api/v1/users/{id}", "$nobody", These(ADMIN), Nothing),
     ("PATCH", "/api/v1/users/{id}", "$nobody", These(ADMIN), Json(r#"{"role": "viewer"}"#)),
     // Techniques
     ("GET", "/api/v1/techniques", "", These(EVERYONE), Nothing),
-    ("POST", "/api/v1/techniques", "", These(ADMIN), Json(r#"{"mitre_id": "T1059", "name": "Again", "tactic": "execution"}"#)),
+    (
+        "POST",
+        "/api/v1/techniques",
+        "",
+        These(ADMIN),
+        Json(r#"{"mitre_id": "T1059", "name": "Again", "tactic": "execution"}"#),
+    ),
     ("GET", "/api/v1/techniques/{mitre_id}", "T1059", These(EVERYONE), Nothing),
     ("PATCH", "/api/v1/techniques/{mitre_id}", "T9999", These(ADMIN), Json(r#"{"name": "Renamed"}"#)),
     ("PATCH", "/api/v1/techniques/{mitre_id}/review", "T9999", These(LEADS), Nothing),
@@ -62,7 +80,13 @@ const TABLE: &[Route] = &[
     // Tests
     ("GET", "/api/v1/tests", "", These(EVERYONE), Nothing),
     ("POST", "/api/v1/tests", "", These(AUTHORS), Json(r#"{"technique_id": "$technique", "name": "By the table"}"#)),
-    ("POST", "/api/v1/tests/from-template", "", These(AUTHORS), Json(r#"{"template_id": "$nobody", "technique_id": "$technique"}"#)),
+    (
+        "POST",
+        "/api/v1/tests/from-template",
+        "",
+        These(AUTHORS),
+        Json(r#"{"template_id": "$nobody", "technique_id": "$technique"}"#),
+    ),
     ("GET", "/api/v1/tests/{id}", "$test", These(EVERYONE), Nothing),
     ("PATCH", "/api/v1/tests/{id}", "$test", These(ADMIN), Json(r#"{"name": "Renamed by the table"}"#)),
     ("PATCH", "/api/v1/tests/{id}/red", "$nobody", These(RED), Json(r#"{"red_summary": "x"}"#)),
@@ -72,8 +96,20 @@ const TABLE: &[Route] = &[
     ("POST", "/api/v1/tests/{id}/start-execution", "$nobody", These(RED), Nothing),
     ("POST", "/api/v1/tests/{id}/submit-red", "$nobody", These(RED), Nothing),
     ("POST", "/api/v1/tests/{id}/submit-blue", "$nobody", These(BLUE), Nothing),
-    ("POST", "/api/v1/tests/{id}/validate-red", "$nobody", These(&["admin", "red_lead"]), Json(r#"{"red_validation_status": "approved"}"#)),
-    ("POST", "/api/v1/tests/{id}/validate-blue", "$nobody", These(&["admin", "blue_lead"]), Json(r#"{"blue_validation_status": "approved"}"#)),
+    (
+        "POST",
+        "/api/v1/tests/{id}/validate-red",
+        "$nobody",
+        These(&["admin", "red_lead"]),
+        Json(r#"{"red_validation_status": "approved"}"#),
+    ),
+    (
+        "POST",
+        "/api/v1/tests/{id}/validate-blue",
+        "$nobody",
+        These(&["admin", "blue_lead"]),
+        Json(r#"{"blue_validation_status": "approved"}"#),
+    ),
     ("POST", "/api/v1/tests/{id}/validate", "$nobody", These(LEADS), Json(r#"{"result": "detected"}"#)),
     ("POST", "/api/v1/tests/{id}/reject", "$nobody", These(LEADS), Nothing),
     ("POST", "/api/v1/tests/{id}/reopen", "$test", These(LEADS), Nothing),
@@ -84,7 +120,13 @@ const TABLE: &[Route] = &[
     ("GET", "/api/v1/evidence/{id}/download", "$nobody", Public, Nothing),
     // Templates
     ("GET", "/api/v1/test-templates", "", These(EVERYONE), Nothing),
-    ("POST", "/api/v1/test-templates", "", These(ADMIN), Json(r#"{"name": "By the table", "mitre_technique_id": "T1003"}"#)),
+    (
+        "POST",
+        "/api/v1/test-templates",
+        "",
+        These(ADMIN),
+        Json(r#"{"name": "By the table", "mitre_technique_id": "T1003"}"#),
+    ),
     ("GET", "/api/v1/test-templates/stats", "", These(ADMIN), Nothing),
     ("GET", "/api/v1/test-templates/{id}", "$nobody", These(EVERYONE), Nothing),
     ("POST", "/api/v1/test-templates/{id}/toggle-active", "$nobody", These(ADMIN), Nothing),
@@ -156,7 +198,11 @@ pub async fn scenario(product: &mut Product) {
                 Public => true,
                 These(roles) => roles.contains(role),
             };
-            let fits = if may { !matches!(answer.status, 401 | 403 | 405) && answer.status < 500 } else { answer.status == 403 };
+            let fits = if may {
+                !matches!(answer.status, 401 | 403 | 405) && answer.status < 500
+            } else {
+                answer.status == 403
+            };
             if !fits {
                 faults.push(format!("{method} {path} as {role}: {answer}"));
             } else if !may {
@@ -199,7 +245,10 @@ fn covers(document: &Value) {
             Public => {}
             These(EVERYONE) => assert!(answers.contains_key("401"), "{method} {path} documents no 401"),
             These(_) => {
-                assert!(answers.contains_key("401") && answers.contains_key("403"), "{method} {path} documents no 401 or 403");
+                assert!(
+                    answers.contains_key("401") && answers.contains_key("403"),
+                    "{method} {path} documents no 401 or 403"
+                );
             }
         }
     }

@@ -112,10 +112,7 @@ async fn run(server: &url::Url, statements: &[String]) {
     let mut connection =
         PgConnection::connect(server.as_str()).await.expect("AEGIS_TEST_POSTGRES_URL names a server that answers");
     for statement in statements {
-        connection
-            .execute(AssertSqlSafe(statement.clone()))
-            .await
-            .unwrap_or_else(|e| panic!("{statement}: {e}"));
+        connection.execute(AssertSqlSafe(statement.clone())).await.unwrap_or_else(|e| panic!("{statement}: {e}"));
     }
     connection.close().await.expect("the connection closes");
 }
