@@ -22,9 +22,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let descriptors = protox::compile(files, ["."])?;
     let out = PathBuf::from(std::env::var("OUT_DIR")?);
     std::fs::write(out.join("descriptors.bin"), encode(&descriptors))?;
-    tonic_prost_build::configure()
-        .bytes(".aegis.evidence.v1")
-        .compile_fds(descriptors)?;
+    tonic_prost_build::configure().bytes(".aegis.evidence.v1").compile_fds(descriptors)?;
     Ok(())
 }
 

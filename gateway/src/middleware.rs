@@ -33,6 +33,8 @@ use crate::{
 };
 
 const REQUEST_ID: HeaderName = HeaderName::from_static(REQUEST_ID_HEADER);
+/// The same id under the name that the API's conventions spell.
+const PLAIN_REQUEST_ID: HeaderName = HeaderName::from_static("request_id");
 /// Headers that the processes of the product use among themselves.
 const INTERNAL_PREFIX: &str = "x-aegis-";
 const FORWARDED_FOR: &str = "x-forwarded-for";
@@ -74,6 +76,7 @@ pub async fn edge(State(gateway): State<Gateway>, mut request: Request, next: Ne
         response = reworded(response);
     }
     let headers = response.headers_mut();
+    headers.insert(PLAIN_REQUEST_ID, request_id.clone());
     headers.insert(REQUEST_ID, request_id);
     headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     headers.insert(REFERRER_POLICY, HeaderValue::from_static("no-referrer"));

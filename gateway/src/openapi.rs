@@ -42,7 +42,7 @@ Purple-team coverage of MITRE ATT&CK: techniques, the tests that prove their det
 **Changes** (PATCH) leave alone what is absent; `null` clears what may be empty. Fields that are not known are refused.
 
 **Errors** are `{\"detail\", \"code\"}`; a validation error adds `errors`, one entry for each field. A refused move of a \
-test has all of it inside `detail`. Every answer has an `X-Request-Id`; a client may send its own \
+test has all of it inside `detail`. Every answer has an `X-Request-Id` (and the same as `request_id`); a client may send its own \
 (`[A-Za-z0-9._-]{1,64}`).
 
 **Times** are RFC 3339 in UTC.";

@@ -25,19 +25,10 @@ pub fn run(args: &Args) -> Result<u8> {
     let workspace = Workspace::find()?;
     let begun = Instant::now();
     components(&workspace)?;
-    step("fmt", workspace.cargo().args(["fmt", "--all", "--check"]))
-        .context("run `cargo fmt --all`")?;
+    step("fmt", workspace.cargo().args(["fmt", "--all", "--check"])).context("run `cargo fmt --all`")?;
     step(
         "clippy",
-        workspace.cargo().args([
-            "clippy",
-            "--workspace",
-            "--all-targets",
-            "--locked",
-            "--",
-            "-D",
-            "warnings",
-        ]),
+        workspace.cargo().args(["clippy", "--workspace", "--all-targets", "--locked", "--", "-D", "warnings"]),
     )?;
     deny(&workspace, args.advisories)?;
     let code = test::run(&[])?;
@@ -65,35 +56,20 @@ fn components(workspace: &Workspace) -> Result<()> {
     if missing.is_empty() {
         return Ok(());
     }
-    step(
-        "rustup",
-        Command::new("rustup")
-            .args(["component", "add"])
-            .args(&missing),
-    )
-    .with_context(|| format!("the toolchain lacks {}", missing.join(" and ")))
+    step("rustup", Command::new("rustup").args(["component", "add"]).args(&missing))
+        .with_context(|| format!("the toolchain lacks {}", missing.join(" and ")))
 }
 
 fn deny(workspace: &Workspace, advisories: bool) -> Result<()> {
     let program = deny_program(workspace)?;
     // The rules look at the packages of every platform, also at those that no build here needed.
-    step(
-        "fetch",
-        workspace.cargo().args(["fetch", "--locked", "--quiet"]),
-    )?;
+    step("fetch", workspace.cargo().args(["fetch", "--locked", "--quiet"]))?;
     let mut rules = Command::new(&program);
-    rules
-        .current_dir(&workspace.root)
-        .args(["--offline", "--locked", "check"]);
+    rules.current_dir(&workspace.root).args(["--offline", "--locked", "check"]);
     step("deny", rules.args(["bans", "licenses", "sources"]))?;
     if advisories {
         let mut check = Command::new(&program);
-        step(
-            "advisories",
-            check
-                .current_dir(&workspace.root)
-                .args(["--locked", "check", "advisories"]),
-        )
+        step("advisories", check.current_dir(&workspace.root).args(["--locked", "check", "advisories"]))
     } else {
         ui::note("advisories not checked: they need the network (cargo xtask ci --advisories)");
         Ok(())
@@ -113,14 +89,7 @@ fn deny_program(workspace: &Workspace) -> Result<PathBuf> {
         "tools",
         workspace
             .cargo()
-            .args([
-                "install",
-                "--locked",
-                "--quiet",
-                "cargo-deny",
-                "--version",
-                DENY_VERSION,
-            ])
+            .args(["install", "--locked", "--quiet", "cargo-deny", "--version", DENY_VERSION])
             .arg("--root")
             .arg(&tools),
     )?;

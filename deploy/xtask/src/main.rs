@@ -110,16 +110,14 @@ Examples:
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
-    let result = proc::watch_signals()
-        .and_then(|()| guard::start())
-        .and_then(|()| match cli.command {
-            Command::Up(args) => up::run(&args),
-            Command::Test { args } => test::run(&args),
-            Command::Stores { command } => test::stores(&command),
-            Command::Ci(args) => ci::run(&args),
-            Command::Bench(args) => bench::run(&args),
-            Command::Floor { body } => bench::floor(body),
-        });
+    let result = proc::watch_signals().and_then(|()| guard::start()).and_then(|()| match cli.command {
+        Command::Up(args) => up::run(&args),
+        Command::Test { args } => test::run(&args),
+        Command::Stores { command } => test::stores(&command),
+        Command::Ci(args) => ci::run(&args),
+        Command::Bench(args) => bench::run(&args),
+        Command::Floor { body } => bench::floor(body),
+    });
     guard::end();
     match result {
         Ok(code) => ExitCode::from(code),

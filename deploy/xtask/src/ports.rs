@@ -62,8 +62,6 @@ pub fn http_ok(address: SocketAddr, path: &str) -> bool {
 /// `bytes` random bytes as hexadecimal digits.
 pub fn random_hex(bytes: usize) -> Result<String> {
     let mut random = vec![0_u8; bytes];
-    File::open("/dev/urandom")
-        .and_then(|mut file| file.read_exact(&mut random))
-        .context("cannot read /dev/urandom")?;
+    File::open("/dev/urandom").and_then(|mut file| file.read_exact(&mut random)).context("cannot read /dev/urandom")?;
     Ok(random.iter().map(|byte| format!("{byte:02x}")).collect())
 }

@@ -34,33 +34,25 @@ impl std::error::Error for Interrupted {}
 /// Notes SIGINT, SIGTERM and SIGHUP for [`check`]; the second one exits at once and leaves the rest to the
 /// watchdog.
 pub fn watch_signals() -> Result<()> {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let (mut interrupt, mut terminate, mut hangup) = {
         let _context = runtime.enter();
-        (
-            signal(SignalKind::interrupt())?,
-            signal(SignalKind::terminate())?,
-            signal(SignalKind::hangup())?,
-        )
+        (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?, signal(SignalKind::hangup())?)
     };
-    std::thread::Builder::new()
-        .name("signals".into())
-        .spawn(move || {
-            runtime.block_on(async {
-                loop {
-                    tokio::select! {
-                        _ = interrupt.recv() => {}
-                        _ = terminate.recv() => {}
-                        _ = hangup.recv() => {}
-                    }
-                    if SIGNALS.fetch_add(1, Ordering::SeqCst) > 0 {
-                        std::process::exit(130);
-                    }
+    std::thread::Builder::new().name("signals".into()).spawn(move || {
+        runtime.block_on(async {
+            loop {
+                tokio::select! {
+                    _ = interrupt.recv() => {}
+                    _ = terminate.recv() => {}
+                    _ = hangup.recv() => {}
                 }
-            });
-        })?;
+                if SIGNALS.fetch_add(1, Ordering::SeqCst) > 0 {
+                    std::process::exit(130);
+                }
+            }
+        });
+    })?;
     Ok(())
 }
 
@@ -92,25 +84,16 @@ pub struct Proc {
 impl Proc {
     /// Starts `command`. `stop` is the signal that asks it to end.
     pub fn spawn(name: &str, command: &mut Command, log: &Path, stop: Signal) -> Result<Self> {
-        let output =
-            File::create(log).with_context(|| format!("cannot write {}", log.display()))?;
+        let output = File::create(log).with_context(|| format!("cannot write {}", log.display()))?;
         let child = command
             .process_group(0)
             .stdin(Stdio::null())
             .stdout(output.try_clone()?)
             .stderr(output)
             .spawn()
-            .with_context(|| {
-                format!("cannot start {name} ({})", command.get_program().display())
-            })?;
+            .with_context(|| format!("cannot start {name} ({})", command.get_program().display()))?;
         guard::group(child.id());
-        Ok(Self {
-            name: name.to_owned(),
-            child,
-            log: log.to_owned(),
-            stop,
-            stopping: false,
-        })
+        Ok(Self { name: name.to_owned(), child, log: log.to_owned(), stop, stopping: false })
     }
 
     /// The process's name, for messages.
@@ -123,12 +106,7 @@ impl Proc {
         match self.child.try_wait()? {
             None => Ok(()),
             Some(status) => {
-                bail!(
-                    "{} ended by itself ({}){}",
-                    self.name,
-                    describe(status),
-                    self.last_lines()
-                )
+                bail!("{} ended by itself ({}){}", self.name, describe(status), self.last_lines())
             }
         }
     }
@@ -194,11 +172,7 @@ fn describe(status: ExitStatus) -> String {
 }
 
 /// Polls `ready` until it holds. Fails if `limit` passes, the process ends or a signal comes.
-pub fn wait_until(
-    process: &mut Proc,
-    limit: Duration,
-    mut ready: impl FnMut() -> bool,
-) -> Result<()> {
+pub fn wait_until(process: &mut Proc, limit: Duration, mut ready: impl FnMut() -> bool) -> Result<()> {
     let since = Instant::now();
     loop {
         process.check_alive()?;
@@ -206,12 +180,7 @@ pub fn wait_until(
             return Ok(());
         }
         if since.elapsed() > limit {
-            bail!(
-                "{} is not ready after {} s{}",
-                process.name,
-                limit.as_secs(),
-                process.last_lines()
-            );
+            bail!("{} is not ready after {} s{}", process.name, limit.as_secs(), process.last_lines());
         }
         pause()?;
     }
@@ -245,13 +214,8 @@ pub fn run_ok(command: &mut Command) -> Result<()> {
 
 /// Runs a command on the developer's own terminal: Ctrl-C reaches it, and what it makes of it counts.
 pub fn run_interactive(command: &mut Command) -> Result<ExitStatus> {
-    let child = command
-        .spawn()
-        .with_context(|| format!("cannot run {}", command.get_program().display()))?;
-    let mut child = Foreground {
-        child,
-        group: false,
-    };
+    let child = command.spawn().with_context(|| format!("cannot run {}", command.get_program().display()))?;
+    let mut child = Foreground { child, group: false };
     let mut asked = false;
     loop {
         if let Some(status) = child.child.try_wait()? {
@@ -279,9 +243,7 @@ impl Drop for Foreground {
             if matches!(self.child.try_wait(), Ok(None)) {
                 signal_group(&self.child, Signal::TERM);
                 let since = Instant::now();
-                while matches!(self.child.try_wait(), Ok(None))
-                    && since.elapsed() < Duration::from_secs(10)
-                {
+                while matches!(self.child.try_wait(), Ok(None)) && since.elapsed() < Duration::from_secs(10) {
                     std::thread::sleep(POLL);
                 }
             }
@@ -310,11 +272,7 @@ pub fn output(command: &mut Command, input: &str) -> Result<String> {
     if !output.status.success() {
         let program = Path::new(command.get_program()).display().to_string();
         let why = String::from_utf8_lossy(&output.stderr);
-        bail!(
-            "{program} failed ({}): {}",
-            describe(output.status),
-            why.trim()
-        );
+        bail!("{program} failed ({}): {}", describe(output.status), why.trim());
     }
     Ok(String::from_utf8_lossy(&output.stdout).into_owned())
 }
@@ -360,12 +318,7 @@ impl Account {
             .lines()
             .map(|line| line.split(':').collect::<Vec<_>>())
             .find(|fields| fields.first() == Some(&name))
-            .and_then(|fields| {
-                Some(Self {
-                    uid: fields.get(2)?.parse().ok()?,
-                    gid: fields.get(3)?.parse().ok()?,
-                })
-            })
+            .and_then(|fields| Some(Self { uid: fields.get(2)?.parse().ok()?, gid: fields.get(3)?.parse().ok()? }))
             .map(Some)
             .ok_or_else(|| anyhow!("there is no user `{name}`, whom the server has to run as"))
     }

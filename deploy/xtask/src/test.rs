@@ -14,10 +14,7 @@ use crate::{proc, ui};
 /// Builds everything, brings the stores up, runs the tests and gives cargo's exit code.
 pub fn run(args: &[OsString]) -> Result<u8> {
     let workspace = Workspace::find()?;
-    let separator = args
-        .iter()
-        .position(|arg| arg == "--")
-        .unwrap_or(args.len());
+    let separator = args.iter().position(|arg| arg == "--").unwrap_or(args.len());
     let (for_cargo, for_tests) = args.split_at(separator);
     let chosen = for_cargo.iter().any(|arg| {
         let text = arg.to_string_lossy();
@@ -29,19 +26,8 @@ pub fn run(args: &[OsString]) -> Result<u8> {
     let since = Instant::now();
     ui::step("build", "the product and the tests");
     // As a part of the workspace, so that it shares its dependencies' features with the tests.
-    proc::run_ok(
-        workspace
-            .cargo()
-            .args(["build", "--workspace", "--bin", "aegis"]),
-    )?;
-    proc::run_ok(
-        workspace
-            .cargo()
-            .arg("test")
-            .args(scope)
-            .args(for_cargo)
-            .arg("--no-run"),
-    )?;
+    proc::run_ok(workspace.cargo().args(["build", "--workspace", "--bin", "aegis"]))?;
+    proc::run_ok(workspace.cargo().arg("test").args(scope).args(for_cargo).arg("--no-run"))?;
     ui::done("build", "the product and the tests", since);
 
     let stores = up(&workspace)?;
@@ -60,10 +46,7 @@ pub fn run(args: &[OsString]) -> Result<u8> {
     if status.success() {
         ui::done("test", "passed", since);
     } else {
-        ui::error(&format!(
-            "tests failed after {:.1} s",
-            since.elapsed().as_secs_f64()
-        ));
+        ui::error(&format!("tests failed after {:.1} s", since.elapsed().as_secs_f64()));
     }
     down(stores);
     Ok(code(status))
@@ -85,11 +68,7 @@ pub fn stores(command: &[OsString]) -> Result<u8> {
 }
 
 fn up(workspace: &Workspace) -> Result<Stores> {
-    Stores::up(&Options {
-        durable: false,
-        logs: None,
-        root: &workspace.root,
-    })
+    Stores::up(&Options { durable: false, logs: None, root: &workspace.root })
 }
 
 fn down(stores: Stores) {
@@ -100,9 +79,6 @@ fn down(stores: Stores) {
 
 /// The code that a shell would give.
 fn code(status: ExitStatus) -> u8 {
-    let code = status
-        .code()
-        .or_else(|| status.signal().map(|signal| 128 + signal))
-        .unwrap_or(1);
+    let code = status.code().or_else(|| status.signal().map(|signal| 128 + signal)).unwrap_or(1);
     u8::try_from(code).unwrap_or(1)
 }

@@ -18,15 +18,7 @@ use crate::stores::{Options, Stores};
 use crate::workspace::Workspace;
 use crate::{ports, ui};
 
-const ROLES: [&str; 7] = [
-    "identity",
-    "catalog",
-    "testing",
-    "evidence",
-    "intel",
-    "analytics",
-    "gateway",
-];
+const ROLES: [&str; 7] = ["identity", "catalog", "testing", "evidence", "intel", "analytics", "gateway"];
 
 /// What `cargo xtask up` can be told.
 #[derive(Debug, clap::Args)]
@@ -48,11 +40,7 @@ pub fn run(args: &Args) -> Result<u8> {
     let logs = workspace.root.join(".xtask/logs");
 
     let since = Instant::now();
-    let mut stores = Stores::up(&Options {
-        durable: true,
-        logs: Some(&logs),
-        root: &workspace.root,
-    })?;
+    let mut stores = Stores::up(&Options { durable: true, logs: Some(&logs), root: &workspace.root })?;
     let settings = settings(&stores, gateway)?;
     migrate(&binary, &settings, &logs)?;
     let mut roles = Roles::start(&binary, &settings, gateway, &logs)?;
@@ -62,11 +50,7 @@ pub fn run(args: &Args) -> Result<u8> {
     announce(&settings, &roles, &logs, &file);
 
     let end = loop {
-        if let Err(end) = roles
-            .check_alive()
-            .and_then(|()| stores.check_alive())
-            .and_then(|()| proc::pause())
-        {
+        if let Err(end) = roles.check_alive().and_then(|()| stores.check_alive()).and_then(|()| proc::pause()) {
             break end;
         }
     };
@@ -77,22 +61,15 @@ pub fn run(args: &Args) -> Result<u8> {
     drop(stores);
     ui::done("down", "nothing is left running", since);
     // Ctrl-C is the ordinary end.
-    if end.is::<proc::Interrupted>() {
-        Ok(0)
-    } else {
-        Err(end)
-    }
+    if end.is::<proc::Interrupted>() { Ok(0) } else { Err(end) }
 }
 
 fn gateway_address() -> Result<SocketAddr> {
     let text = std::env::var("AEGIS_LISTEN").unwrap_or_else(|_| "127.0.0.1:8000".to_owned());
-    let address: SocketAddr = text
-        .parse()
-        .with_context(|| format!("AEGIS_LISTEN is no address with a port: {text}"))?;
+    let address: SocketAddr =
+        text.parse().with_context(|| format!("AEGIS_LISTEN is no address with a port: {text}"))?;
     TcpListener::bind(address).with_context(|| {
-        format!(
-            "cannot listen on {address}: stop what does, or set AEGIS_LISTEN to another address"
-        )
+        format!("cannot listen on {address}: stop what does, or set AEGIS_LISTEN to another address")
     })?;
     Ok(address)
 }
@@ -130,22 +107,13 @@ fn settings(stores: &Stores, gateway: SocketAddr) -> Result<Settings> {
         ("AEGIS_DATABASE_URL", stores.postgres.provision()?),
         ("AEGIS_BROKER_URL", stores.rabbitmq.url.clone()),
         ("AEGIS_CACHE_URL", stores.redis.url.clone()),
-        (
-            "AEGIS_BLOB_URL",
-            format!("s3://{}/evidence", stores.s3.bucket),
-        ),
+        ("AEGIS_BLOB_URL", format!("s3://{}/evidence", stores.s3.bucket)),
         ("AEGIS_S3_ENDPOINT", stores.s3.endpoint.clone()),
         ("AEGIS_S3_REGION", stores.s3.region.clone()),
         ("AEGIS_S3_ACCESS_KEY_ID", stores.s3.access_key_id.clone()),
-        (
-            "AEGIS_S3_SECRET_ACCESS_KEY",
-            stores.s3.secret_access_key.clone(),
-        ),
+        ("AEGIS_S3_SECRET_ACCESS_KEY", stores.s3.secret_access_key.clone()),
         ("AEGIS_SERVICE_SECRET", ports::random_hex(32)?),
-        (
-            "AEGIS_DATA_DIR",
-            stores.folder("data")?.display().to_string(),
-        ),
+        ("AEGIS_DATA_DIR", stores.folder("data")?.display().to_string()),
         ("AEGIS_ADMIN_PASSWORD", admin_password.clone()),
     ]
     .map(|(name, value)| (name.to_owned(), value))
@@ -157,17 +125,10 @@ fn settings(stores: &Stores, gateway: SocketAddr) -> Result<Settings> {
             continue;
         }
         let address = ports::local(ports::free()?);
-        variables.push((
-            format!("AEGIS_{}_URL", role.to_uppercase()),
-            format!("http://{address}"),
-        ));
+        variables.push((format!("AEGIS_{}_URL", role.to_uppercase()), format!("http://{address}")));
         peers.push((role, address));
     }
-    Ok(Settings {
-        variables,
-        peers,
-        admin_password,
-    })
+    Ok(Settings { variables, peers, admin_password })
 }
 
 /// The product's binary with the shared settings.
@@ -187,12 +148,7 @@ fn migrate(binary: &Path, settings: &Settings, logs: &Path) -> Result<()> {
     let since = Instant::now();
     let log = logs.join("migrate.log");
     let output = File::create(&log).with_context(|| format!("cannot write {}", log.display()))?;
-    let status = proc::run(
-        product(binary, settings)
-            .arg("migrate")
-            .stdout(output.try_clone()?)
-            .stderr(output),
-    )?;
+    let status = proc::run(product(binary, settings).arg("migrate").stdout(output.try_clone()?).stderr(output))?;
     if !status.success() {
         let text = fs::read_to_string(&log).unwrap_or_default();
         bail!("`aegis migrate` failed ({status}):\n{}", text.trim_end());
@@ -208,22 +164,15 @@ struct Roles {
 
 impl Roles {
     fn start(binary: &Path, settings: &Settings, gateway: SocketAddr, logs: &Path) -> Result<Self> {
-        let mut roles = Self {
-            running: Vec::new(),
-        };
+        let mut roles = Self { running: Vec::new() };
         for (role, address) in &settings.peers {
             let mut command = product(binary, settings);
-            command
-                .args(["serve", role])
-                .env("AEGIS_LISTEN", address.to_string());
+            command.args(["serve", role]).env("AEGIS_LISTEN", address.to_string());
             let log = logs.join(format!("{role}.log"));
             let process = Proc::spawn(role, &mut command, &log, Signal::TERM)?;
             roles.running.push((process, *address));
         }
-        ui::step(
-            "roles",
-            &format!("{} processes started, gateway on {gateway}", ROLES.len()),
-        );
+        ui::step("roles", &format!("{} processes started, gateway on {gateway}", ROLES.len()));
         Ok(roles)
     }
 
@@ -241,14 +190,9 @@ impl Roles {
             }
             if since.elapsed() > LIMIT {
                 let late = self.running.iter().zip(&ready).find(|(_, ready)| !**ready);
-                let lines = late.map(|((process, _), _)| {
-                    format!("{} is not ready{}", process.name(), process.last_lines())
-                });
-                bail!(
-                    "{} (waited {} s)",
-                    lines.unwrap_or_default(),
-                    LIMIT.as_secs()
-                );
+                let lines =
+                    late.map(|((process, _), _)| format!("{} is not ready{}", process.name(), process.last_lines()));
+                bail!("{} (waited {} s)", lines.unwrap_or_default(), LIMIT.as_secs());
             }
             proc::pause()?;
         }
@@ -256,9 +200,7 @@ impl Roles {
     }
 
     fn check_alive(&mut self) -> Result<()> {
-        self.running
-            .iter_mut()
-            .try_for_each(|(process, _)| process.check_alive())
+        self.running.iter_mut().try_for_each(|(process, _)| process.check_alive())
     }
 }
 
@@ -314,10 +256,7 @@ fn announce(settings: &Settings, roles: &Roles, logs: &Path, file: &EnvFile) {
     println!();
     for (process, address) in &roles.running {
         let what = match process.name() {
-            "gateway" => format!("http://{address}/api/v1")
-                .green()
-                .bold()
-                .to_string(),
+            "gateway" => format!("http://{address}/api/v1").green().bold().to_string(),
             _ => format!("http://{address}"),
         };
         println!("  {:<10} {what}", process.name());

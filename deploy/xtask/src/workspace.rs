@@ -19,15 +19,9 @@ impl Workspace {
     /// Asks cargo.
     pub fn find() -> Result<Self> {
         let manifest = concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.toml");
-        let metadata = MetadataCommand::new()
-            .manifest_path(manifest)
-            .no_deps()
-            .exec()
-            .context("cargo metadata failed")?;
-        Ok(Self {
-            root: metadata.workspace_root.into(),
-            target: metadata.target_directory.into(),
-        })
+        let metadata =
+            MetadataCommand::new().manifest_path(manifest).no_deps().exec().context("cargo metadata failed")?;
+        Ok(Self { root: metadata.workspace_root.into(), target: metadata.target_directory.into() })
     }
 
     /// A cargo command in this workspace.
@@ -37,15 +31,9 @@ impl Workspace {
         // What `cargo run` told us about ourselves would make build scripts that look at it run anew.
         for (name, _) in std::env::vars_os() {
             let text = name.to_string_lossy();
-            if [
-                "CARGO_PKG_",
-                "CARGO_MANIFEST_",
-                "CARGO_BIN_",
-                "CARGO_CRATE_",
-                "CARGO_PRIMARY_",
-            ]
-            .iter()
-            .any(|prefix| text.starts_with(prefix))
+            if ["CARGO_PKG_", "CARGO_MANIFEST_", "CARGO_BIN_", "CARGO_CRATE_", "CARGO_PRIMARY_"]
+                .iter()
+                .any(|prefix| text.starts_with(prefix))
             {
                 command.env_remove(&name);
             }
@@ -55,8 +43,6 @@ impl Workspace {
 
     /// Where cargo puts the product's binary.
     pub fn binary(&self, release: bool) -> PathBuf {
-        self.target
-            .join(if release { "release" } else { "debug" })
-            .join("aegis")
+        self.target.join(if release { "release" } else { "debug" }).join("aegis")
     }
 }

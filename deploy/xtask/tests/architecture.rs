@@ -13,16 +13,7 @@ const PLATFORM: &[(&str, &[&str])] = &[
     ("aegis-rpc", &["aegis-error", "aegis-telemetry"]),
     ("aegis-db", &["aegis-error"]),
     // An event names who caused it and which trace it belongs to, so that no service has to write that again.
-    (
-        "aegis-events",
-        &[
-            "aegis-auth",
-            "aegis-db",
-            "aegis-error",
-            "aegis-proto",
-            "aegis-telemetry",
-        ],
-    ),
+    ("aegis-events", &["aegis-auth", "aegis-db", "aegis-error", "aegis-proto", "aegis-telemetry"]),
     ("aegis-blob", &["aegis-error"]),
     ("aegis-cache", &["aegis-error"]),
     ("aegis-auth", &["aegis-error"]),
@@ -49,11 +40,7 @@ enum Room {
 }
 
 fn metadata() -> Metadata {
-    MetadataCommand::new()
-        .manifest_path(concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.toml"))
-        .no_deps()
-        .exec()
-        .unwrap()
+    MetadataCommand::new().manifest_path(concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.toml")).no_deps().exec().unwrap()
 }
 
 /// The room, from the crate's folder; its name has to be the folder's.
@@ -70,9 +57,7 @@ fn room(metadata: &Metadata, package: &Package) -> Result<Room, String> {
             let allowed = PLATFORM
                 .iter()
                 .find(|(known, _)| known.strip_prefix("aegis-") == Some(crate_name))
-                .ok_or(format!(
-                    "{folder} is a new platform crate: add it to the table in this test"
-                ))?;
+                .ok_or(format!("{folder} is a new platform crate: add it to the table in this test"))?;
             (Room::Platform(allowed.1), allowed.0.to_owned())
         }
         ["services", service] => (Room::Service, format!("aegis-{service}")),
@@ -101,10 +86,7 @@ fn may_import(from: &Room, to: &str) -> bool {
 fn crates_import_only_what_the_architecture_allows() {
     let metadata = metadata();
     let packages = metadata.workspace_packages();
-    let ours: BTreeSet<&str> = packages
-        .iter()
-        .map(|package| package.name.as_str())
-        .collect();
+    let ours: BTreeSet<&str> = packages.iter().map(|package| package.name.as_str()).collect();
     let mut faults = Vec::new();
     for package in &packages {
         let room = match room(&metadata, package) {
@@ -127,26 +109,15 @@ fn crates_import_only_what_the_architecture_allows() {
             }
         }
     }
-    assert!(
-        faults.is_empty(),
-        "who may import whom is broken:\n  {}",
-        faults.join("\n  ")
-    );
+    assert!(faults.is_empty(), "who may import whom is broken:\n  {}", faults.join("\n  "));
 }
 
 #[test]
 fn the_table_names_crates_that_exist() {
     let metadata = metadata();
-    let ours: BTreeSet<String> = metadata
-        .workspace_packages()
-        .iter()
-        .map(|package| package.name.to_string())
-        .collect();
+    let ours: BTreeSet<String> = metadata.workspace_packages().iter().map(|package| package.name.to_string()).collect();
     for (name, _) in PLATFORM {
-        assert!(
-            ours.contains(*name),
-            "{name} is in the table but not in the workspace"
-        );
+        assert!(ours.contains(*name), "{name} is in the table but not in the workspace");
     }
 }
 
@@ -173,10 +144,7 @@ fn calls_between_services_form_no_circle() {
     let root: PathBuf = metadata().workspace_root.into();
     let clients = clients(&root.join("proto/aegis"));
     let mut calls = Calls::new();
-    calls.insert(
-        "gateway".into(),
-        called(&sources(&root.join("gateway/src")), &clients),
-    );
+    calls.insert("gateway".into(), called(&sources(&root.join("gateway/src")), &clients));
     for entry in fs::read_dir(root.join("services")).unwrap() {
         let folder = entry.unwrap().path();
         let name = folder.file_name().unwrap().to_string_lossy().into_owned();
@@ -189,15 +157,9 @@ fn calls_between_services_form_no_circle() {
         calls.insert(name, owners);
     }
     let identity = calls.get("identity").unwrap();
-    assert!(
-        identity.is_empty(),
-        "identity must call no service, but holds clients of {identity:?}"
-    );
+    assert!(identity.is_empty(), "identity must call no service, but holds clients of {identity:?}");
     if let Some(circle) = circle(&calls) {
-        panic!(
-            "these services call one another in a circle: {}",
-            circle.join(" → ")
-        );
+        panic!("these services call one another in a circle: {}", circle.join(" → "));
     }
 }
 
@@ -205,12 +167,7 @@ fn calls_between_services_form_no_circle() {
 fn clients(protos: &Path) -> BTreeMap<String, String> {
     let mut names = BTreeMap::new();
     for file in files(protos, "proto") {
-        let owner = file
-            .strip_prefix(protos)
-            .unwrap()
-            .components()
-            .next()
-            .unwrap();
+        let owner = file.strip_prefix(protos).unwrap().components().next().unwrap();
         let owner = owner.as_os_str().to_string_lossy().into_owned();
         for line in fs::read_to_string(&file).unwrap().lines() {
             let mut words = line.split_whitespace();
@@ -222,11 +179,7 @@ fn clients(protos: &Path) -> BTreeMap<String, String> {
             }
         }
     }
-    assert!(
-        !names.is_empty(),
-        "no service is defined under {}",
-        protos.display()
-    );
+    assert!(!names.is_empty(), "no service is defined under {}", protos.display());
     names
 }
 
@@ -252,10 +205,7 @@ fn called(source: &str, clients: &BTreeMap<String, String>) -> BTreeSet<String> 
 }
 
 fn sources(folder: &Path) -> String {
-    files(folder, "rs")
-        .iter()
-        .map(|file| fs::read_to_string(file).unwrap())
-        .collect()
+    files(folder, "rs").iter().map(|file| fs::read_to_string(file).unwrap()).collect()
 }
 
 fn files(folder: &Path, extension: &str) -> Vec<PathBuf> {
@@ -305,23 +255,12 @@ fn circle(calls: &Calls) -> Option<Vec<String>> {
 #[test]
 fn circles_are_found() {
     let graph = |edges: &[(&str, &[&str])]| -> Calls {
-        edges
-            .iter()
-            .map(|(from, to)| {
-                (
-                    (*from).into(),
-                    to.iter().map(|name| (*name).into()).collect(),
-                )
-            })
-            .collect()
+        edges.iter().map(|(from, to)| ((*from).into(), to.iter().map(|name| (*name).into()).collect())).collect()
     };
     let line = graph(&[("a", &["b", "c"]), ("b", &["c"]), ("c", &[])]);
     assert_eq!(circle(&line), None);
     let ring = graph(&[("a", &["b"]), ("b", &["c"]), ("c", &["b"])]);
-    assert_eq!(
-        circle(&ring),
-        Some(vec!["b".into(), "c".into(), "b".into()])
-    );
+    assert_eq!(circle(&ring), Some(vec!["b".into(), "c".into(), "b".into()]));
 }
 
 #[test]
@@ -334,8 +273,5 @@ fn clients_are_found_in_sources() {
     let source = "use aegis_proto::catalog::v1::{catalog_service_client::CatalogServiceClient};\n\
                   // use aegis_proto::identity::v1::identity_service_client::X;\n\
                   let my_identity_service_client_of_old = 1;";
-    assert_eq!(
-        called(source, &clients),
-        BTreeSet::from(["catalog".to_owned()])
-    );
+    assert_eq!(called(source, &clients), BTreeSet::from(["catalog".to_owned()]));
 }

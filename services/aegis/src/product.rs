@@ -10,9 +10,7 @@ use aegis_error::Failure;
 use aegis_events::Bus;
 use aegis_proto::{
     analytics::v1::analytics_service_client::AnalyticsServiceClient,
-    catalog::v1::{
-        catalog_service_client::CatalogServiceClient, template_service_client::TemplateServiceClient,
-    },
+    catalog::v1::{catalog_service_client::CatalogServiceClient, template_service_client::TemplateServiceClient},
     evidence::v1::evidence_service_client::EvidenceServiceClient,
     identity::v1::{
         audit_service_client::AuditServiceClient, identity_service_client::IdentityServiceClient,

@@ -26,15 +26,8 @@ pub enum Role {
 
 impl Role {
     /// Every role.
-    pub const ALL: [Role; 7] = [
-        Role::Identity,
-        Role::Catalog,
-        Role::Testing,
-        Role::Evidence,
-        Role::Intel,
-        Role::Analytics,
-        Role::Gateway,
-    ];
+    pub const ALL: [Role; 7] =
+        [Role::Identity, Role::Catalog, Role::Testing, Role::Evidence, Role::Intel, Role::Analytics, Role::Gateway];
 
     /// Those that others call and that have a database.
     pub const SERVICES: [Role; 6] =

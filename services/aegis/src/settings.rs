@@ -192,7 +192,10 @@ impl Settings {
             if let Some(url) = self.peer(role) {
                 check(
                     url.starts_with("http://") || url.starts_with("https://"),
-                    &format!("{role}_url (AEGIS_{}_URL) must begin with http:// or https://", role.as_str().to_uppercase()),
+                    &format!(
+                        "{role}_url (AEGIS_{}_URL) must begin with http:// or https://",
+                        role.as_str().to_uppercase()
+                    ),
                 );
             }
         }
@@ -205,13 +208,18 @@ impl Settings {
         let everything = Role::ALL.iter().all(|role| roles.contains(role));
         if !everything {
             if self.broker_url.is_none() {
-                problems.push("broker_url (AEGIS_BROKER_URL) is needed: the services of several processes talk over RabbitMQ".into());
+                problems.push(
+                    "broker_url (AEGIS_BROKER_URL) is needed: the services of several processes talk over RabbitMQ"
+                        .into(),
+                );
             }
             if self.service_secret.is_none() {
                 problems.push("service_secret (AEGIS_SERVICE_SECRET) is needed: all processes share it".into());
             }
             if self.cache_url.is_none() && roles.contains(&Role::Identity) {
-                problems.push("cache_url (AEGIS_CACHE_URL) is needed: replicas count failed logins together, in Redis".into());
+                problems.push(
+                    "cache_url (AEGIS_CACHE_URL) is needed: replicas count failed logins together, in Redis".into(),
+                );
             }
         }
         for role in Role::SERVICES {
@@ -263,7 +271,8 @@ mod tests {
 
     #[test]
     fn secrets_are_not_shown() {
-        let settings = Settings { service_secret: Some("s3cret-s3cret-s3cret-s3cret-s3cret".into()), ..Settings::default() };
+        let settings =
+            Settings { service_secret: Some("s3cret-s3cret-s3cret-s3cret-s3cret".into()), ..Settings::default() };
         assert!(!format!("{settings:?}").contains("s3cret-"));
         assert!(!toml::to_string(&settings).unwrap().contains("s3cret-"));
     }

@@ -76,7 +76,10 @@ pub async fn database(settings: &Settings, role: Role) -> Result<Db> {
             make_data_dir(&settings.data_dir)?;
             let path = settings.data_dir.join(format!("{role}.db"));
             Db::sqlite(&path, &options).await.with_context(|| {
-                format!("cannot open the database {}: is the disk full, or does the file belong to somebody else?", path.display())
+                format!(
+                    "cannot open the database {}: is the disk full, or does the file belong to somebody else?",
+                    path.display()
+                )
             })
         }
     }
@@ -125,7 +128,8 @@ pub fn blobs(settings: &Settings) -> Result<Blobs> {
                 secret_access_key: settings.s3_secret_access_key.clone(),
                 allow_http: settings.s3_endpoint.as_deref().is_some_and(|url| url.starts_with("http://")),
             };
-            Blobs::s3(url, &options).context("cannot use the file store: check AEGIS_BLOB_URL and the AEGIS_S3_ settings")
+            Blobs::s3(url, &options)
+                .context("cannot use the file store: check AEGIS_BLOB_URL and the AEGIS_S3_ settings")
         }
         None => {
             let folder = settings.data_dir.join("blobs");

@@ -73,9 +73,7 @@ impl App {
     }
 }
 
-async fn collect(
-    batches: impl Stream<Item = Result<Vec<Technique>, Failure>>,
-) -> Result<Vec<Technique>, Error> {
+async fn collect(batches: impl Stream<Item = Result<Vec<Technique>, Failure>>) -> Result<Vec<Technique>, Error> {
     let mut batches = std::pin::pin!(batches);
     let mut all = Vec::new();
     while let Some(batch) = batches.next().await {

@@ -32,9 +32,7 @@ impl From<Error> for Failure {
         match error {
             Error::Db(error) => error.into(),
             Error::Failure(failure) => failure,
-            Error::Shared(error) if error.is_unavailable() => {
-                Failure::unavailable("the database").with_source(error)
-            }
+            Error::Shared(error) if error.is_unavailable() => Failure::unavailable("the database").with_source(error),
             Error::Shared(error) => Failure::internal(error),
             Error::TooMany(_) => Failure::new(Code::TooLarge, error.to_string()),
         }

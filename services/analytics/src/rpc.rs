@@ -31,10 +31,7 @@ impl Rpc {
 
 #[tonic::async_trait]
 impl AnalyticsService for Rpc {
-    async fn get_summary(
-        &self,
-        request: Request<GetSummaryRequest>,
-    ) -> Result<Response<GetSummaryResponse>, Status> {
+    async fn get_summary(&self, request: Request<GetSummaryRequest>) -> Result<Response<GetSummaryResponse>, Status> {
         let ctx = OpCtx::of(&request)?;
         let app = &self.app;
         let summary = app.outbox.audited(&app.db, &ctx, "GetSummary", app.summary(&ctx).await).await?;
@@ -98,8 +95,5 @@ fn coverage(counts: &Counts) -> pb::Coverage {
 }
 
 fn timestamp(at: DateTime<Utc>) -> prost_types::Timestamp {
-    prost_types::Timestamp {
-        seconds: at.timestamp(),
-        nanos: i32::try_from(at.timestamp_subsec_nanos()).unwrap_or(0),
-    }
+    prost_types::Timestamp { seconds: at.timestamp(), nanos: i32::try_from(at.timestamp_subsec_nanos()).unwrap_or(0) }
 }

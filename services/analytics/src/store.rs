@@ -49,11 +49,8 @@ macro_rules! counts {
     };
 }
 
-const SUMMARY: &str = concat!(
-    "SELECT ",
-    counts!(),
-    ", (SELECT as_of FROM meta) AS as_of FROM technique t WHERE t.active = TRUE"
-);
+const SUMMARY: &str =
+    concat!("SELECT ", counts!(), ", (SELECT as_of FROM meta) AS as_of FROM technique t WHERE t.active = TRUE");
 
 // The outer join gives the time of an empty projection too.
 const TACTICS: &str = concat!(

@@ -107,12 +107,15 @@ type Row = (Uuid, String, String, String, bool, Json<Vec<String>>, i64);
 
 /// Everything that the projection knows.
 async fn dump(db: &Db) -> (Vec<Row>, Vec<(Uuid, String)>) {
-    let techniques = read!(db, |pool| sqlx::query_as(
+    let techniques =
+        read!(db, |pool| {
+            sqlx::query_as(
         "SELECT id, mitre_id, name, status, active, platforms, version FROM technique WHERE deleted = FALSE ORDER BY id"
     )
     .fetch_all(pool)
-    .await)
-    .unwrap();
+    .await
+        })
+        .unwrap();
     let mut tactics: Vec<(Uuid, String)> =
         read!(db, |pool| sqlx::query_as("SELECT technique_id, tactic FROM technique_tactic").fetch_all(pool).await)
             .unwrap();
@@ -137,13 +140,16 @@ async fn an_empty_projection_has_no_coverage() {
 async fn coverage_follows_events_at_once() {
     for test in stores().await {
         let app = app(&test.db);
-        take_in(&app, &[
-            facts(1, "validated", &["execution", "persistence"], 1),
-            facts(2, "partial", &["execution"], 1),
-            facts(3, "not_evaluated", &["defense-evasion"], 1),
-            TechniqueFacts { revoked: true, ..facts(4, "validated", &["execution"], 1) },
-            TechniqueFacts { deprecated: true, ..facts(5, "validated", &["execution"], 1) },
-        ])
+        take_in(
+            &app,
+            &[
+                facts(1, "validated", &["execution", "persistence"], 1),
+                facts(2, "partial", &["execution"], 1),
+                facts(3, "not_evaluated", &["defense-evasion"], 1),
+                TechniqueFacts { revoked: true, ..facts(4, "validated", &["execution"], 1) },
+                TechniqueFacts { deprecated: true, ..facts(5, "validated", &["execution"], 1) },
+            ],
+        )
         .await
         .unwrap();
         let summary = summary(&app).await;

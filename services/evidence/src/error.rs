@@ -59,9 +59,7 @@ impl From<Error> for Failure {
                 BlobError::Unavailable(_) => Failure::unavailable("the evidence store").with_source(error),
                 BlobError::NotFound | BlobError::Invalid(_) => Failure::internal(error),
             },
-            Error::Validated => {
-                Failure::new(Code::InvalidState, error.to_string()).with("current_state", "validated")
-            }
+            Error::Validated => Failure::new(Code::InvalidState, error.to_string()).with("current_state", "validated"),
             Error::Duplicate { first } => {
                 Failure::new(Code::Duplicate, error.to_string()).with("id", first.to_string())
             }

@@ -16,7 +16,8 @@ use aegis_db::{Db, Migrations};
 use aegis_error::Failure;
 use aegis_events::{Bus, Outbox};
 use aegis_proto::{
-    evidence::v1::evidence_service_server::EvidenceServiceServer, testing::v1::testing_service_client::TestingServiceClient,
+    evidence::v1::evidence_service_server::EvidenceServiceServer,
+    testing::v1::testing_service_client::TestingServiceClient,
 };
 use aegis_rpc::RpcService;
 use aegis_runtime::{Check, Service, Task};

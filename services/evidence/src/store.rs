@@ -59,12 +59,7 @@ pub(crate) async fn get(db: &Db, id: Uuid) -> Result<Option<Evidence>> {
 }
 
 /// Files of a test after `after`, oldest first.
-pub(crate) async fn of_test(
-    db: &Db,
-    test_id: Uuid,
-    after: (DateTime<Utc>, Uuid),
-    limit: i64,
-) -> Result<Vec<Evidence>> {
+pub(crate) async fn of_test(db: &Db, test_id: Uuid, after: (DateTime<Utc>, Uuid), limit: i64) -> Result<Vec<Evidence>> {
     let sql = format!(
         "SELECT {COLUMNS} FROM evidence WHERE test_id = $1 AND (uploaded_at, id) > ($2, $3) \
          ORDER BY uploaded_at, id LIMIT $4"

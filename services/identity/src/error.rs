@@ -70,8 +70,7 @@ impl From<Error> for Failure {
                 return Failure::new(Code::RateLimited, error.to_string()).with_retry_after(retry_after);
             }
             Error::HashingQueueFull => {
-                return Failure::new(Code::RateLimited, error.to_string())
-                    .with_retry_after(Duration::from_secs(2));
+                return Failure::new(Code::RateLimited, error.to_string()).with_retry_after(Duration::from_secs(2));
             }
             Error::WrongCredentials | Error::WrongOldPassword | Error::WrongServiceSecret => Code::InvalidCredentials,
             Error::NoSuchUser(_) | Error::NoSuchUsername(_) | Error::NoSuchNotification(_) => Code::NotFound,

@@ -75,8 +75,9 @@ fn news(test: TestChanged) -> TestNews {
 
 /// When it happened, in the microseconds that the databases keep: the chain is over what can be read back.
 fn time(event: &Envelope) -> DateTime<Utc> {
-    let time = event.time.as_ref().and_then(|t| {
-        DateTime::from_timestamp(t.seconds, u32::try_from(t.nanos).ok()?).map(|at| at.trunc_subsecs(6))
-    });
+    let time = event
+        .time
+        .as_ref()
+        .and_then(|t| DateTime::from_timestamp(t.seconds, u32::try_from(t.nanos).ok()?).map(|at| at.trunc_subsecs(6)));
     time.unwrap_or_else(now)
 }

@@ -10,14 +10,11 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let path = std::env::args().nth(1).ok_or("usage: parse_attack FILE")?;
     let limits = FetchLimits::default();
     let started = Instant::now();
-    let Fetched::Document(document) =
-        fetch(&Location::file(path), &limits, None, |_, _| {}).await?
-    else {
+    let Fetched::Document(document) = fetch(&Location::file(path), &limits, None, |_, _| {}).await? else {
         return Err("a file is always new".into());
     };
     let attack = tokio::task::spawn_blocking(move || -> Result<_, String> {
-        let reader = open(&document, &|name| name.ends_with("-attack.json"), &limits)
-            .map_err(|e| e.to_string())?;
+        let reader = open(&document, &|name| name.ends_with("-attack.json"), &limits).map_err(|e| e.to_string())?;
         parse_attack(reader, &mut |_| {}).map_err(|e| e.to_string())
     })
     .await??;
@@ -25,17 +22,10 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     println!(
         "{} {}: {} objects, {} techniques ({} active), {} tactics, {} skipped",
         attack.domain,
-        attack
-            .upstream_version
-            .as_deref()
-            .unwrap_or("of unknown version"),
+        attack.upstream_version.as_deref().unwrap_or("of unknown version"),
         attack.objects_total,
         attack.techniques.len(),
-        attack
-            .techniques
-            .iter()
-            .filter(|technique: &&TechniqueRecord| technique.is_active())
-            .count(),
+        attack.techniques.iter().filter(|technique: &&TechniqueRecord| technique.is_active()).count(),
         attack.tactics.len(),
         attack.skipped_total,
     );

@@ -107,9 +107,7 @@ impl From<Error> for Failure {
             Error::NoSource(key) => Failure::not_found("data source", key),
             Error::NoJob(id) => Failure::not_found("job", id),
             Error::Disabled(_) => Failure::new(Code::InvalidState, text),
-            Error::Running { job, .. } => {
-                Failure::new(Code::Conflict, text).with("job_id", job.to_string())
-            }
+            Error::Running { job, .. } => Failure::new(Code::Conflict, text).with("job_id", job.to_string()),
             Error::Raced | Error::Lost => Failure::new(Code::Conflict, text),
             // A document that cannot be used is a url that leads to the wrong place.
             Error::Fetch(error) => match error.kind() {
@@ -118,9 +116,7 @@ impl From<Error> for Failure {
                 | FetchErrorKind::Forbidden
                 | FetchErrorKind::TooLarge
                 | FetchErrorKind::BadArchive => Failure::invalid("url", text).with_source(error),
-                FetchErrorKind::Unavailable => {
-                    Failure::new(Code::Unavailable, text).with_source(error)
-                }
+                FetchErrorKind::Unavailable => Failure::new(Code::Unavailable, text).with_source(error),
                 FetchErrorKind::TimedOut => Failure::new(Code::Timeout, text).with_source(error),
                 FetchErrorKind::Local => Failure::new(Code::Internal, text).with_source(error),
             },

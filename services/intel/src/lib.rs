@@ -12,8 +12,7 @@ use aegis_db::Db;
 use aegis_error::Failure;
 use aegis_events::{Bus, Outbox};
 use aegis_proto::{
-    catalog::v1::catalog_service_client::CatalogServiceClient,
-    intel::v1::intel_service_server::IntelServiceServer,
+    catalog::v1::catalog_service_client::CatalogServiceClient, intel::v1::intel_service_server::IntelServiceServer,
 };
 use aegis_rpc::{MAX_MESSAGE, RpcService};
 use aegis_runtime::{Check, Service, Task};
@@ -46,27 +45,18 @@ pub fn migrations() -> aegis_db::Migrations {
 
 /// Builds the service. Data sources that are missing are added with their publishers' addresses.
 pub async fn build(deps: Deps) -> Result<Service, Failure> {
-    let Deps {
-        db,
-        bus,
-        catalog,
-        background,
-    } = deps;
+    let Deps { db, bus, catalog, background } = deps;
     store::dialect::end_jobs_of_the_last_process(&db).await?;
     store::source::seed(&db, &domain::source::PUBLISHED).await?;
     let outbox = Outbox::new(NAME);
     let app = App::new(db.clone(), outbox.clone(), catalog, background);
     let rpc = rpc::Rpc::new(app.clone());
     let routes = Routes::new(
-        IntelServiceServer::new(rpc)
-            .max_decoding_message_size(MAX_MESSAGE)
-            .max_encoding_message_size(MAX_MESSAGE),
+        IntelServiceServer::new(rpc).max_decoding_message_size(MAX_MESSAGE).max_encoding_message_size(MAX_MESSAGE),
     );
     let ping = db.clone();
     Ok(Service::new(NAME, routes)
-        .task(Task::new("intel relay", move |shutdown| {
-            outbox.relay(db, bus, shutdown.token())
-        }))
+        .task(Task::new("intel relay", move |shutdown| outbox.relay(db, bus, shutdown.token())))
         .task(Task::new("intel syncs", move |shutdown| async move {
             shutdown.cancelled().await;
             app.stop().await;

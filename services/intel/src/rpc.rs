@@ -3,9 +3,9 @@
 use aegis_auth::OpCtx;
 use aegis_db::now;
 use aegis_proto::intel::v1::{
-    self as pb, GetDataSourceRequest, GetDataSourceResponse, GetJobRequest, GetJobResponse,
-    ListDataSourcesRequest, ListDataSourcesResponse, StartSyncRequest, StartSyncResponse,
-    UpdateDataSourceRequest, UpdateDataSourceResponse, intel_service_server::IntelService,
+    self as pb, GetDataSourceRequest, GetDataSourceResponse, GetJobRequest, GetJobResponse, ListDataSourcesRequest,
+    ListDataSourcesResponse, StartSyncRequest, StartSyncResponse, UpdateDataSourceRequest, UpdateDataSourceResponse,
+    intel_service_server::IntelService,
 };
 use chrono::{DateTime, Utc};
 use prost_types::Timestamp;
@@ -31,17 +31,9 @@ impl Rpc {
         Rpc { app }
     }
 
-    async fn answer<T>(
-        &self,
-        ctx: &OpCtx,
-        method: &str,
-        result: Result<T, Error>,
-    ) -> Result<Response<T>, Status> {
+    async fn answer<T>(&self, ctx: &OpCtx, method: &str, result: Result<T, Error>) -> Result<Response<T>, Status> {
         let outbox = self.app.outbox();
-        outbox
-            .audited(self.app.db(), ctx, method, result)
-            .await
-            .map(Response::new)
+        outbox.audited(self.app.db(), ctx, method, result).await.map(Response::new)
     }
 }
 
@@ -53,15 +45,13 @@ impl IntelService for Rpc {
     ) -> Result<Response<ListDataSourcesResponse>, Status> {
         let ctx = OpCtx::of(&request)?;
         let request = request.into_inner();
-        let result = self
-            .app
-            .list_sources(&ctx, request.page_size, &request.page_token)
-            .await
-            .map(|page| ListDataSourcesResponse {
+        let result = self.app.list_sources(&ctx, request.page_size, &request.page_token).await.map(|page| {
+            ListDataSourcesResponse {
                 data_sources: page.sources.into_iter().map(data_source).collect(),
                 next_page_token: page.next_page_token,
                 total_size: page.total,
-            });
+            }
+        });
         self.answer(&ctx, "ListDataSources", result).await
     }
 
@@ -71,9 +61,7 @@ impl IntelService for Rpc {
     ) -> Result<Response<GetDataSourceResponse>, Status> {
         let ctx = OpCtx::of(&request)?;
         let result = self.app.get_source(&ctx, &request.get_ref().id).await;
-        let result = result.map(|source| GetDataSourceResponse {
-            data_source: Some(data_source(source)),
-        });
+        let result = result.map(|source| GetDataSourceResponse { data_source: Some(data_source(source)) });
         self.answer(&ctx, "GetDataSource", result).await
     }
 
@@ -90,37 +78,25 @@ impl IntelService for Rpc {
             clear_schedule: request.clear_schedule,
         };
         let result = self.app.update_source(&ctx, &request.id, edit).await;
-        let result = result.map(|source| UpdateDataSourceResponse {
-            data_source: Some(data_source(source)),
-        });
+        let result = result.map(|source| UpdateDataSourceResponse { data_source: Some(data_source(source)) });
         self.answer(&ctx, "UpdateDataSource", result).await
     }
 
-    async fn start_sync(
-        &self,
-        request: Request<StartSyncRequest>,
-    ) -> Result<Response<StartSyncResponse>, Status> {
+    async fn start_sync(&self, request: Request<StartSyncRequest>) -> Result<Response<StartSyncResponse>, Status> {
         let ctx = OpCtx::of(&request)?;
         let request = request.into_inner();
         let result = self
             .app
             .start_sync(&ctx, &request.source_id, request.wait, request.url)
             .await
-            .map(|job| StartSyncResponse {
-                job: Some(job_message(job)),
-            });
+            .map(|job| StartSyncResponse { job: Some(job_message(job)) });
         self.answer(&ctx, "StartSync", result).await
     }
 
-    async fn get_job(
-        &self,
-        request: Request<GetJobRequest>,
-    ) -> Result<Response<GetJobResponse>, Status> {
+    async fn get_job(&self, request: Request<GetJobRequest>) -> Result<Response<GetJobResponse>, Status> {
         let ctx = OpCtx::of(&request)?;
         let result = self.app.get_job(&ctx, &request.get_ref().id).await;
-        let result = result.map(|job| GetJobResponse {
-            job: Some(job_message(job)),
-        });
+        let result = result.map(|job| GetJobResponse { job: Some(job_message(job)) });
         self.answer(&ctx, "GetJob", result).await
     }
 }
@@ -129,9 +105,7 @@ fn data_source(source: Source) -> pb::DataSource {
     // What runs is on its job alone, so that a process that ends leaves nothing behind here.
     let (last_status, last_error) = match source.running_at {
         None => (source.last_status, source.last_error),
-        Some(at) if job::is_dead(at, now()) => {
-            (Some(FAILED.to_owned()), Some(Error::Died.public()))
-        }
+        Some(at) if job::is_dead(at, now()) => (Some(FAILED.to_owned()), Some(Error::Died.public())),
         Some(_) => (Some(RUNNING.to_owned()), None),
     };
     pb::DataSource {
@@ -157,11 +131,7 @@ fn job_message(job: Job) -> pb::Job {
     // Its process can no longer say so itself.
     let dead = job.status == RUNNING && job::is_dead(job.heartbeat_at, now());
     let (status, error, finished_at) = match dead {
-        true => (
-            FAILED.to_owned(),
-            Some(Error::Died.public()),
-            Some(job.heartbeat_at),
-        ),
+        true => (FAILED.to_owned(), Some(Error::Died.public()), Some(job.heartbeat_at)),
         false => (job.status, job.error, job.finished_at),
     };
     pb::Job {
@@ -184,8 +154,5 @@ fn job_message(job: Job) -> pb::Job {
 
 fn timestamp(at: DateTime<Utc>) -> Option<Timestamp> {
     let nanos = i32::try_from(at.timestamp_subsec_nanos()).ok()?;
-    Some(Timestamp {
-        seconds: at.timestamp(),
-        nanos,
-    })
+    Some(Timestamp { seconds: at.timestamp(), nanos })
 }

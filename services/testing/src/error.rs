@@ -44,15 +44,10 @@ impl From<Error> for Failure {
         match error {
             Error::Db(error) => error.into(),
             Error::Failure(failure) => failure,
-            Error::Transition(TransitionError { current, target }) => {
-                Failure::new(Code::InvalidTransition, text)
-                    .with("current_state", current.as_str())
-                    .with("target_state", target.as_str())
-                    .with(
-                        "valid_transitions",
-                        names(current.valid_transitions()).join(","),
-                    )
-            }
+            Error::Transition(TransitionError { current, target }) => Failure::new(Code::InvalidTransition, text)
+                .with("current_state", current.as_str())
+                .with("target_state", target.as_str())
+                .with("valid_transitions", names(current.valid_transitions()).join(",")),
             Error::NoTest(id) => Failure::not_found("test", id),
             Error::WrongState { current, .. } => {
                 Failure::new(Code::InvalidState, text).with("current_state", current.as_str())

@@ -90,7 +90,7 @@ impl Floor {
 
     /// Ends it.
     pub async fn stop(mut self) -> Result<()> {
-        terminate(&mut self.child).await
+        self.child.kill().await.context("cannot end the floor")
     }
 }
 

@@ -38,25 +38,13 @@ impl Compose {
         let base = root.join("docker-compose.yml");
         let overlay = folder.join("overlay.yml");
         fs::write(&overlay, overlay_text(services, !base.is_file()))?;
-        let files = if base.is_file() {
-            vec![base, overlay]
-        } else {
-            vec![overlay]
-        };
-        let compose = Self {
-            project: format!("aegis-xtask-{}", ports::random_hex(4)?),
-            files,
-        };
+        let files = if base.is_file() { vec![base, overlay] } else { vec![overlay] };
+        let compose = Self { project: format!("aegis-xtask-{}", ports::random_hex(4)?), files };
         guard::project(&compose.project);
         let names: Vec<&str> = services.iter().map(|(name, _)| *name).collect();
         ui::step("compose", &format!("docker compose up {}", names.join(" ")));
-        proc::run_ok(
-            compose
-                .command()
-                .args(["up", "--detach", "--wait", "--no-deps"])
-                .args(&names),
-        )
-        .context("docker compose")?;
+        proc::run_ok(compose.command().args(["up", "--detach", "--wait", "--no-deps"]).args(&names))
+            .context("docker compose")?;
         ui::done("compose", "containers ready", since);
         Ok(compose)
     }
@@ -64,13 +52,7 @@ impl Compose {
     /// A `psql` in the database's container.
     pub fn psql(&self) -> Command {
         let mut command = self.command();
-        command.args([
-            "exec",
-            "--no-TTY",
-            "postgres",
-            "psql",
-            "--username=postgres",
-        ]);
+        command.args(["exec", "--no-TTY", "postgres", "psql", "--username=postgres"]);
         command
     }
 
@@ -126,10 +108,7 @@ fn overlay_text(services: &[(&str, u16)], with_images: bool) -> String {
         if with_images {
             let _ = writeln!(text, "    image: {image}");
         }
-        let _ = write!(
-            text,
-            "    ports: !override ['127.0.0.1:{port}:{inner}']\n{settings}"
-        );
+        let _ = write!(text, "    ports: !override ['127.0.0.1:{port}:{inner}']\n{settings}");
     }
     text
 }

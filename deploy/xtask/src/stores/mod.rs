@@ -59,10 +59,7 @@ pub struct Server {
 
 impl Server {
     fn elsewhere(url: impl Into<String>) -> Self {
-        Self {
-            url: url.into(),
-            procs: Vec::new(),
-        }
+        Self { url: url.into(), procs: Vec::new() }
     }
 }
 
@@ -80,8 +77,7 @@ impl Stores {
         let scratch = Scratch::new()?;
         let logs = match options.logs {
             Some(folder) => {
-                fs::create_dir_all(folder)
-                    .with_context(|| format!("cannot make {}", folder.display()))?;
+                fs::create_dir_all(folder).with_context(|| format!("cannot make {}", folder.display()))?;
                 folder.to_owned()
             }
             None => scratch.folder("logs", None)?,
@@ -89,15 +85,9 @@ impl Stores {
         let mut plan = Plan::make()?;
         // Compose belongs to the scratch folder, so that it is taken down if anything below fails.
         let compose = plan.compose(options.root, &scratch)?;
-        let Plan {
-            postgres,
-            redis,
-            rabbitmq,
-        } = plan;
+        let Plan { postgres, redis, rabbitmq } = plan;
         let (postgres, redis, rabbitmq, s3) = thread::scope(|scope| {
-            let postgres = scope.spawn(|| {
-                Postgres::up(postgres, &scratch, &logs, options.durable, compose.as_ref())
-            });
+            let postgres = scope.spawn(|| Postgres::up(postgres, &scratch, &logs, options.durable, compose.as_ref()));
             let redis = scope.spawn(|| redis::up(redis, &scratch, &logs));
             let rabbitmq = scope.spawn(|| rabbitmq::up(rabbitmq, &scratch, &logs));
             let s3 = scope.spawn(|| S3::up(&scratch));
@@ -136,19 +126,12 @@ impl Stores {
             ("AEGIS_TEST_S3_REGION", self.s3.region.clone()),
             ("AEGIS_TEST_S3_URL", format!("s3://{}/test", self.s3.bucket)),
             ("AEGIS_TEST_S3_ACCESS_KEY_ID", self.s3.access_key_id.clone()),
-            (
-                "AEGIS_TEST_S3_SECRET_ACCESS_KEY",
-                self.s3.secret_access_key.clone(),
-            ),
+            ("AEGIS_TEST_S3_SECRET_ACCESS_KEY", self.s3.secret_access_key.clone()),
         ]
     }
 
     fn procs(&mut self) -> impl Iterator<Item = &mut proc::Proc> {
-        self.rabbitmq
-            .procs
-            .iter_mut()
-            .chain(&mut self.redis.procs)
-            .chain(&mut self.postgres.procs)
+        self.rabbitmq.procs.iter_mut().chain(&mut self.redis.procs).chain(&mut self.postgres.procs)
     }
 }
 
@@ -158,11 +141,7 @@ impl Drop for Stores {
         if let Some(broker) = self.rabbitmq.procs.first_mut() {
             broker.begin_stop();
         }
-        self.redis
-            .procs
-            .iter_mut()
-            .chain(&mut self.postgres.procs)
-            .for_each(proc::Proc::begin_stop);
+        self.redis.procs.iter_mut().chain(&mut self.postgres.procs).for_each(proc::Proc::begin_stop);
     }
 }
 
@@ -193,25 +172,13 @@ impl Plan {
         }
         let mut absent = Vec::new();
         let plan = Self {
-            postgres: source(
-                "PostgreSQL",
-                "AEGIS_UP_POSTGRES_URL",
-                postgres::find(),
-                &mut absent,
-            )?,
+            postgres: source("PostgreSQL", "AEGIS_UP_POSTGRES_URL", postgres::find(), &mut absent)?,
             redis: source("Redis", "AEGIS_UP_REDIS_URL", redis::find(), &mut absent)?,
-            rabbitmq: source(
-                "RabbitMQ",
-                "AEGIS_UP_RABBITMQ_URL",
-                rabbitmq::find(),
-                &mut absent,
-            )?,
+            rabbitmq: source("RabbitMQ", "AEGIS_UP_RABBITMQ_URL", rabbitmq::find(), &mut absent)?,
         };
         if !absent.is_empty() && !compose::available() {
             let names = absent.join(", ");
-            let why = reason
-                .map(|error| format!(" ({error:#})"))
-                .unwrap_or_default();
+            let why = reason.map(|error| format!(" ({error:#})")).unwrap_or_default();
             bail!(
                 "no {names} here{why}. One of these helps:\n  \
                  - install it (Debian: apt-get install postgresql redis-server rabbitmq-server)\n  \
@@ -267,9 +234,7 @@ fn named(variable: &str) -> Result<Option<Url>> {
     match std::env::var(variable) {
         Ok(text) if !text.is_empty() => {
             // The value may hold a password, so the message does not.
-            Url::parse(&text)
-                .map(Some)
-                .map_err(|error| anyhow!("{variable} is no URL: {error}"))
+            Url::parse(&text).map(Some).map_err(|error| anyhow!("{variable} is no URL: {error}"))
         }
         _ => Ok(None),
     }
@@ -284,17 +249,12 @@ struct Scratch {
 
 impl Scratch {
     fn new() -> Result<Self> {
-        let folder = tempfile::Builder::new()
-            .prefix("aegis-xtask-")
-            .tempdir()
-            .context("cannot make a temporary folder")?;
+        let folder =
+            tempfile::Builder::new().prefix("aegis-xtask-").tempdir().context("cannot make a temporary folder")?;
         guard::folder(folder.path());
         // The servers' users must reach their own folders in it, and need not list it.
         fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o711))?;
-        Ok(Self {
-            compose: None,
-            folder,
-        })
+        Ok(Self { compose: None, folder })
     }
 
     /// A folder of its own for `name`, which only `account` can read.

@@ -22,21 +22,15 @@ pub fn install(packages: &[&str]) -> Result<()> {
     ui::step("packages", &format!("apt-get install {names}"));
     let _policy = NoAutostart::set()?;
     proc::run_ok(apt_get().args(["update", "-q"])).context("apt-get update")?;
-    proc::run_ok(
-        apt_get()
-            .args(["install", "-q", "-y", "--no-install-recommends"])
-            .args(packages),
-    )
-    .context("apt-get install")?;
+    proc::run_ok(apt_get().args(["install", "-q", "-y", "--no-install-recommends"]).args(packages))
+        .context("apt-get install")?;
     ui::done("packages", &format!("{names} installed"), since);
     Ok(())
 }
 
 fn apt_get() -> Command {
     let mut command = Command::new("apt-get");
-    command
-        .env("DEBIAN_FRONTEND", "noninteractive")
-        .stdout(Stdio::null());
+    command.env("DEBIAN_FRONTEND", "noninteractive").stdout(Stdio::null());
     command
 }
 

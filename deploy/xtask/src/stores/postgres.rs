@@ -15,14 +15,7 @@ use crate::proc::{self, Account, Proc};
 use crate::{ports, ui};
 
 /// The services that keep data, each with a schema and role of its own.
-const SERVICES: [&str; 6] = [
-    "identity",
-    "catalog",
-    "testing",
-    "evidence",
-    "intel",
-    "analytics",
-];
+const SERVICES: [&str; 6] = ["identity", "catalog", "testing", "evidence", "intel", "analytics"];
 
 /// The folder with `initdb`, `postgres` and `psql`.
 pub struct Programs(PathBuf);
@@ -75,40 +68,19 @@ impl Postgres {
                 let psql = find()
                     .map(|programs| programs.0.join("psql"))
                     .or_else(|| proc::find_program("psql", &[]))
-                    .context(
-                        "AEGIS_UP_POSTGRES_URL needs `psql` here (Debian: postgresql-client)",
-                    )?;
+                    .context("AEGIS_UP_POSTGRES_URL needs `psql` here (Debian: postgresql-client)")?;
                 let how = "named by AEGIS_UP_POSTGRES_URL";
-                (
-                    Self {
-                        admin,
-                        psql: Psql::Program(psql),
-                        procs: Vec::new(),
-                    },
-                    how,
-                )
+                (Self { admin, psql: Psql::Program(psql), procs: Vec::new() }, how)
             }
             Source::Compose(port) => {
                 let command = compose.context("no Compose project for PostgreSQL")?.psql();
                 let words = std::iter::once(command.get_program()).chain(command.get_args());
                 let psql = Psql::Container(words.map(ToOwned::to_owned).collect());
-                (
-                    Self {
-                        admin: local_url(port)?,
-                        psql,
-                        procs: Vec::new(),
-                    },
-                    "in a container",
-                )
+                (Self { admin: local_url(port)?, psql, procs: Vec::new() }, "in a container")
             }
-            Source::Local(programs) => (
-                Self::start(&programs.0, scratch, logs, durable)?,
-                "local programs",
-            ),
+            Source::Local(programs) => (Self::start(&programs.0, scratch, logs, durable)?, "local programs"),
         };
-        postgres
-            .sql("postgres", "SELECT 1;")
-            .context("PostgreSQL does not answer")?;
+        postgres.sql("postgres", "SELECT 1;").context("PostgreSQL does not answer")?;
         let place = place(&postgres.admin, 5432);
         ui::done("postgresql", &format!("{place}, {how}"), since);
         Ok(postgres)
@@ -122,10 +94,7 @@ impl Postgres {
         let port = ports::free()?;
         let command = |program: &str| {
             let mut command = Command::new(programs.join(program));
-            Account::apply(account, &mut command)
-                .current_dir(&folder)
-                .env("HOME", &folder)
-                .env_remove("PGDATA");
+            Account::apply(account, &mut command).current_dir(&folder).env("HOME", &folder).env_remove("PGDATA");
             command
         };
         proc::output(
@@ -141,39 +110,22 @@ impl Postgres {
         let mut server = command("postgres");
         server.arg("-D").arg(&data).arg("-p").arg(port.to_string());
         // Loopback only: whoever may connect is trusted.
-        for setting in [
-            "listen_addresses=127.0.0.1",
-            "unix_socket_directories=",
-            "max_connections=300",
-        ] {
+        for setting in ["listen_addresses=127.0.0.1", "unix_socket_directories=", "max_connections=300"] {
             server.args(["-c", setting]);
         }
         if !durable {
-            for setting in [
-                "fsync=off",
-                "synchronous_commit=off",
-                "full_page_writes=off",
-            ] {
+            for setting in ["fsync=off", "synchronous_commit=off", "full_page_writes=off"] {
                 server.args(["-c", setting]);
             }
         }
         // SIGINT is the fast shutdown; SIGTERM would wait for every client to leave.
-        let mut server = Proc::spawn(
-            "postgresql",
-            &mut server,
-            &logs.join("postgresql.log"),
-            Signal::INT,
-        )?;
+        let mut server = Proc::spawn("postgresql", &mut server, &logs.join("postgresql.log"), Signal::INT)?;
         let admin = local_url(port)?;
         let psql = Psql::Program(programs.join("psql"));
         proc::wait_until(&mut server, Duration::from_secs(60), || {
             query(&psql, &admin, "postgres", "SELECT 1;").is_ok()
         })?;
-        Ok(Self {
-            admin,
-            psql,
-            procs: vec![server],
-        })
+        Ok(Self { admin, psql, procs: vec![server] })
     }
 
     /// Makes the product's database: a role and a schema a service, and nobody sees another's. Gives the
@@ -201,23 +153,12 @@ impl Postgres {
             );
         }
         script.push_str("COMMIT;\n");
-        self.sql("aegis", &script)
-            .context("cannot make the roles and schemas")?;
-        ui::done(
-            "database",
-            "aegis, with a role and a schema a service",
-            since,
-        );
+        self.sql("aegis", &script).context("cannot make the roles and schemas")?;
+        ui::done("database", "aegis, with a role and a schema a service", since);
         let host = self.admin.host_str().unwrap_or("127.0.0.1");
         let port = self.admin.port().unwrap_or(5432);
-        let options = self
-            .admin
-            .query()
-            .map(|query| format!("?{query}"))
-            .unwrap_or_default();
-        Ok(format!(
-            "postgres://aegis_{{service}}:{password}@{host}:{port}/aegis{options}"
-        ))
+        let options = self.admin.query().map(|query| format!("?{query}")).unwrap_or_default();
+        Ok(format!("postgres://aegis_{{service}}:{password}@{host}:{port}/aegis{options}"))
     }
 
     fn sql(&self, database: &str, script: &str) -> Result<String> {
@@ -237,10 +178,7 @@ fn query(psql: &Psql, admin: &Url, database: &str, script: &str) -> Result<Strin
                 command.env("PGPASSWORD", password);
                 let _ = target.set_password(None);
             }
-            command
-                .env("PGCONNECT_TIMEOUT", "10")
-                .arg("--dbname")
-                .arg(target.as_str());
+            command.env("PGCONNECT_TIMEOUT", "10").arg("--dbname").arg(target.as_str());
             command
         }
         Psql::Container(words) => {
@@ -249,28 +187,18 @@ fn query(psql: &Psql, admin: &Url, database: &str, script: &str) -> Result<Strin
             command
         }
     };
-    command.args([
-        "--no-psqlrc",
-        "--quiet",
-        "--no-password",
-        "--set=ON_ERROR_STOP=1",
-    ]);
+    command.args(["--no-psqlrc", "--quiet", "--no-password", "--set=ON_ERROR_STOP=1"]);
     proc::output(&mut command, script)
 }
 
 /// A password as it was before it was written into a URL.
 fn decoded(text: &str) -> String {
     let pair = format!("p={}", text.replace('+', "%2B"));
-    url::form_urlencoded::parse(pair.as_bytes())
-        .next()
-        .map(|(_, value)| value.into_owned())
-        .unwrap_or_default()
+    url::form_urlencoded::parse(pair.as_bytes()).next().map(|(_, value)| value.into_owned()).unwrap_or_default()
 }
 
 fn local_url(port: u16) -> Result<Url> {
-    Ok(Url::parse(&format!(
-        "postgres://postgres@127.0.0.1:{port}/postgres"
-    ))?)
+    Ok(Url::parse(&format!("postgres://postgres@127.0.0.1:{port}/postgres"))?)
 }
 
 pub(super) fn place(url: &Url, default_port: u16) -> String {

@@ -23,11 +23,7 @@ pub struct Programs {
 pub fn find() -> Option<Programs> {
     // Not Debian's wrapper of the same name: that one insists on the system's own folders.
     let packaged = PathBuf::from("/usr/lib/rabbitmq/bin/rabbitmq-server");
-    let server = if packaged.is_file() {
-        packaged
-    } else {
-        proc::find_program("rabbitmq-server", &["/usr/sbin"])?
-    };
+    let server = if packaged.is_file() { packaged } else { proc::find_program("rabbitmq-server", &["/usr/sbin"])? };
     let epmd = proc::find_program("epmd", &["/usr/bin", "/usr/lib/erlang/bin"])?;
     Some(Programs { server, epmd })
 }
@@ -37,24 +33,13 @@ pub(super) fn up(source: Source<Programs>, scratch: &Scratch, logs: &Path) -> Re
     let (server, place, how) = match source {
         Source::Named(url) => {
             let place = super::postgres::place(&url, 5672);
-            (
-                Server::elsewhere(url),
-                place,
-                "named by AEGIS_UP_RABBITMQ_URL",
-            )
+            (Server::elsewhere(url), place, "named by AEGIS_UP_RABBITMQ_URL")
         }
         Source::Compose(port) => (Server::elsewhere(url(port)), local(port), "in a container"),
         Source::Local(programs) => {
             ui::step("rabbitmq", "starting, this takes a while");
             let (port, procs) = start(&programs, scratch, logs)?;
-            (
-                Server {
-                    url: url(port),
-                    procs,
-                },
-                local(port),
-                "local programs",
-            )
+            (Server { url: url(port), procs }, local(port), "local programs")
         }
     };
     ui::done("rabbitmq", &format!("{place}, {how}"), since);
@@ -100,39 +85,27 @@ fn start(programs: &Programs, scratch: &Scratch, logs: &Path) -> Result<(u16, Ve
     })?;
 
     let mut node = command(&programs.server);
-    node.env(
-        "RABBITMQ_NODENAME",
-        format!("aegis-{}@localhost", ports::random_hex(4)?),
-    )
-    .env("RABBITMQ_NODE_IP_ADDRESS", "127.0.0.1")
-    .env("RABBITMQ_NODE_PORT", port.to_string())
-    .env("RABBITMQ_DIST_PORT", distribution.to_string())
-    .env("RABBITMQ_MNESIA_BASE", folder.join("data"))
-    .env("RABBITMQ_LOG_BASE", folder.join("log"))
-    .env("RABBITMQ_LOGS", "-")
-    .env("RABBITMQ_SCHEMA_DIR", folder.join("schema"))
-    .env("RABBITMQ_GENERATED_CONFIG_DIR", folder.join("config"))
-    .env("RABBITMQ_PID_FILE", folder.join("pid"))
-    .env("RABBITMQ_ENABLED_PLUGINS_FILE", plugins)
-    .env("RABBITMQ_CONF_ENV_FILE", environment)
-    .env("RABBITMQ_CONFIG_FILE", config)
-    .env(
-        "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS",
-        "-start_epmd false -kernel inet_dist_use_interface {127,0,0,1}",
-    )
-    // Makes the start script become the node, rather than watch over it.
-    .env("RUNNING_UNDER_SYSTEMD", "true")
-    .env_remove("NOTIFY_SOCKET");
-    let mut node = Proc::spawn(
-        "rabbitmq",
-        &mut node,
-        &logs.join("rabbitmq.log"),
-        Signal::TERM,
-    )?;
+    node.env("RABBITMQ_NODENAME", format!("aegis-{}@localhost", ports::random_hex(4)?))
+        .env("RABBITMQ_NODE_IP_ADDRESS", "127.0.0.1")
+        .env("RABBITMQ_NODE_PORT", port.to_string())
+        .env("RABBITMQ_DIST_PORT", distribution.to_string())
+        .env("RABBITMQ_MNESIA_BASE", folder.join("data"))
+        .env("RABBITMQ_LOG_BASE", folder.join("log"))
+        .env("RABBITMQ_LOGS", "-")
+        .env("RABBITMQ_SCHEMA_DIR", folder.join("schema"))
+        .env("RABBITMQ_GENERATED_CONFIG_DIR", folder.join("config"))
+        .env("RABBITMQ_PID_FILE", folder.join("pid"))
+        .env("RABBITMQ_ENABLED_PLUGINS_FILE", plugins)
+        .env("RABBITMQ_CONF_ENV_FILE", environment)
+        .env("RABBITMQ_CONFIG_FILE", config)
+        .env("RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS", "-start_epmd false -kernel inet_dist_use_interface {127,0,0,1}")
+        // Makes the start script become the node, rather than watch over it.
+        .env("RUNNING_UNDER_SYSTEMD", "true")
+        .env_remove("NOTIFY_SOCKET");
+    let mut node = Proc::spawn("rabbitmq", &mut node, &logs.join("rabbitmq.log"), Signal::TERM)?;
     proc::wait_until(&mut node, Duration::from_secs(120), || {
         // The protocol's greeting; the first frame back is a method frame (1).
-        ports::ask(ports::local(port), b"AMQP\x00\x00\x09\x01")
-            .is_ok_and(|answer| answer.first() == Some(&1))
+        ports::ask(ports::local(port), b"AMQP\x00\x00\x09\x01").is_ok_and(|answer| answer.first() == Some(&1))
     })?;
     Ok((port, vec![node, epmd]))
 }

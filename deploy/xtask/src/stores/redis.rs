@@ -35,33 +35,16 @@ pub(super) fn up(source: Source<Programs>, scratch: &Scratch, logs: &Path) -> Re
             let folder = scratch.folder("redis", None)?;
             let mut command = Command::new(programs.0);
             command
-                .args([
-                    "--save",
-                    "",
-                    "--appendonly",
-                    "no",
-                    "--bind",
-                    "127.0.0.1",
-                    "--port",
-                ])
+                .args(["--save", "", "--appendonly", "no", "--bind", "127.0.0.1", "--port"])
                 .arg(port.to_string())
                 .arg("--dir")
                 .arg(&folder)
                 .current_dir(&folder);
-            let mut process =
-                Proc::spawn("redis", &mut command, &logs.join("redis.log"), Signal::TERM)?;
+            let mut process = Proc::spawn("redis", &mut command, &logs.join("redis.log"), Signal::TERM)?;
             proc::wait_until(&mut process, Duration::from_secs(30), || {
-                ports::ask(ports::local(port), b"PING\r\n")
-                    .is_ok_and(|answer| answer.starts_with(b"+PONG"))
+                ports::ask(ports::local(port), b"PING\r\n").is_ok_and(|answer| answer.starts_with(b"+PONG"))
             })?;
-            (
-                Server {
-                    url: url(port),
-                    procs: vec![process],
-                },
-                local(port),
-                "local programs",
-            )
+            (Server { url: url(port), procs: vec![process] }, local(port), "local programs")
         }
     };
     ui::done("redis", &format!("{place}, {how}"), since);

@@ -47,9 +47,7 @@ impl S3 {
     }
 
     fn named(endpoint: String) -> Result<Self> {
-        let needed = |name: &str| {
-            setting(name).with_context(|| format!("AEGIS_UP_S3_ENDPOINT needs {name} too"))
-        };
+        let needed = |name: &str| setting(name).with_context(|| format!("AEGIS_UP_S3_ENDPOINT needs {name} too"));
         Ok(Self {
             endpoint,
             region: setting("AEGIS_UP_S3_REGION").unwrap_or_else(|| REGION.to_owned()),
@@ -67,15 +65,9 @@ impl S3 {
         let secret_access_key = ports::random_hex(20)?;
         let files = FileSystem::new(&folder).map_err(|error| anyhow!("S3 folder: {error:?}"))?;
         let mut builder = S3ServiceBuilder::new(files);
-        builder.set_auth(SimpleAuth::from_single(
-            access_key_id.clone(),
-            secret_access_key.clone(),
-        ));
-        let runtime = tokio::runtime::Builder::new_multi_thread()
-            .worker_threads(2)
-            .thread_name("s3")
-            .enable_all()
-            .build()?;
+        builder.set_auth(SimpleAuth::from_single(access_key_id.clone(), secret_access_key.clone()));
+        let runtime =
+            tokio::runtime::Builder::new_multi_thread().worker_threads(2).thread_name("s3").enable_all().build()?;
         let port = ports::free()?;
         let listener = runtime.block_on(TcpListener::bind(ports::local(port)))?;
         runtime.spawn(serve(listener, builder.build()));
@@ -98,9 +90,7 @@ async fn serve(listener: TcpListener, service: S3Service) {
             tokio::time::sleep(std::time::Duration::from_millis(50)).await;
             continue;
         };
-        let connection = http
-            .serve_connection(TokioIo::new(socket), service.clone())
-            .into_owned();
+        let connection = http.serve_connection(TokioIo::new(socket), service.clone()).into_owned();
         // A client that goes away in the middle is no fault of the server.
         tokio::spawn(async move { drop(connection.await) });
     }

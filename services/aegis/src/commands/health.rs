@@ -28,7 +28,8 @@ pub async fn run(settings: &Settings, output: Output) -> Result<ExitCode> {
     let answer = match client()?.get(&url).send().await {
         Ok(answer) => answer,
         Err(_) => {
-            output.error(&format!("nothing answers at {url}: is Aegis running, and is AEGIS_LISTEN the same for both?"));
+            output
+                .error(&format!("nothing answers at {url}: is Aegis running, and is AEGIS_LISTEN the same for both?"));
             return Ok(ExitCode::from(3));
         }
     };

@@ -11,9 +11,7 @@ use aegis_proto::{
 use anyhow::Result;
 use futures::{Stream, TryStreamExt};
 
-use crate::{
-    cli::Projection, commands::access::Access, output::Output, settings::Settings,
-};
+use crate::{cli::Projection, commands::access::Access, output::Output, settings::Settings};
 
 /// A rebuild takes no longer.
 const PATIENCE: std::time::Duration = std::time::Duration::from_secs(3600);
@@ -39,21 +37,23 @@ async fn analytics(access: &Access) -> Result<String> {
     let mut export = ctx.outgoing(ExportTechniquesRequest {});
     export.set_timeout(PATIENCE);
     let pages = access.clients.catalog()?.export_techniques(export).await.map_err(Failure::from)?.into_inner();
-    let requests = whole(pages.map_ok(|page| RebuildProjectionRequest {
-        techniques: page
-            .techniques
-            .into_iter()
-            .map(|technique| ProjectedTechnique {
-                id: technique.id,
-                mitre_id: technique.mitre_id,
-                name: technique.name,
-                tactics: technique.tactics,
-                platforms: technique.platforms,
-                status: technique.status_global,
-                active: !technique.revoked && !technique.deprecated,
-                version: technique.version,
-            })
-            .collect(),
+    let requests = whole(pages.map_ok(|page| {
+        RebuildProjectionRequest {
+            techniques: page
+                .techniques
+                .into_iter()
+                .map(|technique| ProjectedTechnique {
+                    id: technique.id,
+                    mitre_id: technique.mitre_id,
+                    name: technique.name,
+                    tactics: technique.tactics,
+                    platforms: technique.platforms,
+                    status: technique.status_global,
+                    active: !technique.revoked && !technique.deprecated,
+                    version: technique.version,
+                })
+                .collect(),
+        }
     }))
     .await?;
     let mut rebuild = ctx.outgoing(requests);
@@ -67,20 +67,22 @@ async fn statuses(access: &Access) -> Result<String> {
     let mut export = ctx.outgoing(ExportTestsRequest {});
     export.set_timeout(PATIENCE);
     let pages = access.clients.testing()?.export_tests(export).await.map_err(Failure::from)?.into_inner();
-    let requests = whole(pages.map_ok(|page| RebuildStatusesRequest {
-        tests: page
-            .tests
-            .into_iter()
-            .map(|test| TestFact {
-                test_id: test.id,
-                version: test.version,
-                technique_id: test.technique_id,
-                state: test.state,
-                detection_result: test.detection_result.unwrap_or_default(),
-                chain_id: test.chain_id,
-                validated_at: test.validated_at,
-            })
-            .collect(),
+    let requests = whole(pages.map_ok(|page| {
+        RebuildStatusesRequest {
+            tests: page
+                .tests
+                .into_iter()
+                .map(|test| TestFact {
+                    test_id: test.id,
+                    version: test.version,
+                    technique_id: test.technique_id,
+                    state: test.state,
+                    detection_result: test.detection_result.unwrap_or_default(),
+                    chain_id: test.chain_id,
+                    validated_at: test.validated_at,
+                })
+                .collect(),
+        }
     }))
     .await?;
     let mut rebuild = ctx.outgoing(requests);
@@ -90,9 +92,7 @@ async fn statuses(access: &Access) -> Result<String> {
 }
 
 /// All pages, before the first is passed on: an export that breaks off must not look like one that ended.
-async fn whole<T>(
-    pages: impl Stream<Item = Result<T, tonic::Status>>,
-) -> Result<impl Stream<Item = T> + Send + 'static>
+async fn whole<T>(pages: impl Stream<Item = Result<T, tonic::Status>>) -> Result<impl Stream<Item = T> + Send + 'static>
 where
     T: Send + 'static,
 {

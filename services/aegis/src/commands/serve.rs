@@ -50,7 +50,10 @@ fn announce(settings: &Settings, roles: &[Role], address: &str, product: &Produc
     }
     if let Some(password) = &product.initial_password {
         println!("  user      {}", "admin".bold());
-        println!("  password  {}   (shown once; it has to be changed at the first login)", password.expose_secret().bold());
+        println!(
+            "  password  {}   (shown once; it has to be changed at the first login)",
+            password.expose_secret().bold()
+        );
         println!("  next      log in at http://{address}/docs (Authorize), then bring in the whole of ATT&CK:");
         println!("            aegis sync mitre_attack_enterprise   (the starter matrix is there already)");
     }

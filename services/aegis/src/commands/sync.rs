@@ -69,7 +69,8 @@ async fn follow(access: &Access, source_id: String, url: Option<String>, output:
     let bar = if output.json || !std::io::stderr().is_terminal() {
         ProgressBar::hidden()
     } else {
-        ProgressBar::new(1000).with_style(ProgressStyle::with_template("{msg:>9} [{bar:40.green}] {percent:>3} %  {elapsed}")?)
+        ProgressBar::new(1000)
+            .with_style(ProgressStyle::with_template("{msg:>9} [{bar:40.green}] {percent:>3} %  {elapsed}")?)
     };
     while job.status == "running" {
         bar.set_message(job.phase.clone());

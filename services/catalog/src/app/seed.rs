@@ -57,6 +57,11 @@ async fn fill(db: &Db, outbox: &Outbox) -> Result<(), Error> {
     };
     outbox.audit_as(&mut tx, actor, audit, true).await?;
     tx.commit().await?;
-    tracing::info!(techniques = counts.0, tactics = counts.1, templates = counts.2, "the catalogue was empty and has its starter content");
+    tracing::info!(
+        techniques = counts.0,
+        tactics = counts.1,
+        templates = counts.2,
+        "the catalogue was empty and has its starter content"
+    );
     Ok(())
 }

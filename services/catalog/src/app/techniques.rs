@@ -117,11 +117,7 @@ pub(crate) async fn export(catalog: &Catalog, after: Uuid, limit: i64) -> Result
 }
 
 /// The live tactics, of one matrix or of all.
-pub(crate) async fn list_tactics(
-    catalog: &Catalog,
-    ctx: &OpCtx,
-    domain: Option<String>,
-) -> Result<Vec<Tactic>, Error> {
+pub(crate) async fn list_tactics(catalog: &Catalog, ctx: &OpCtx, domain: Option<String>) -> Result<Vec<Tactic>, Error> {
     ctx.user()?;
     let mut fields = Fields::default();
     if let Some(domain) = &domain {

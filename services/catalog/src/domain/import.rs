@@ -109,8 +109,7 @@ fn assign<'a>(
     records: impl Iterator<Item = (&'a str, &'a str)> + Clone,
 ) -> Vec<Option<usize>> {
     let by_mitre: HashMap<&str, usize> = existing.clone().enumerate().map(|(i, (mitre, _))| (mitre, i)).collect();
-    let by_stix: HashMap<&str, usize> =
-        existing.enumerate().filter_map(|(i, (_, stix))| Some((stix?, i))).collect();
+    let by_stix: HashMap<&str, usize> = existing.enumerate().filter_map(|(i, (_, stix))| Some((stix?, i))).collect();
     let mut taken: HashSet<usize> = records.clone().filter_map(|(mitre, _)| by_mitre.get(mitre).copied()).collect();
     let row_of = |(mitre, stix): (&str, &str)| match by_mitre.get(mitre) {
         Some(row) => Some(*row),

@@ -125,8 +125,7 @@ fn starter_rows_that_nobody_needs_go() {
     overridden.status_override = Some(Status::Partial);
     let custom = row("T1008", Source::Custom);
     let rows = vec![unused.clone(), tested.clone(), overridden, custom];
-    let plan =
-        plan_techniques(rows, vec![record(1)], &HashSet::from([tested.id]), Domain::Enterprise, at(9));
+    let plan = plan_techniques(rows, vec![record(1)], &HashSet::from([tested.id]), Domain::Enterprise, at(9));
     assert_eq!(plan.counts, Counts { created: 1, removed: 1, vanished: 2, ..Counts::default() });
     assert_eq!(plan.remove.iter().map(|t| (t.id, t.version)).collect::<Vec<_>>(), [(unused.id, 2)]);
     let kept: Vec<_> = plan.write[1..].iter().map(|t| (t.mitre_id.as_str(), t.deprecated)).collect();

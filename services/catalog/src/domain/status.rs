@@ -154,15 +154,9 @@ mod tests {
             (&[fact(1, 1, "validated", "partially_detected", 5)], Status::Partial),
             (&[fact(1, 1, "validated", "not_detected", 5)], Status::NotCovered),
             // Two chains, one found and one missed.
-            (
-                &[fact(1, 1, "validated", "detected", 5), fact(2, 2, "validated", "not_detected", 5)],
-                Status::Partial,
-            ),
+            (&[fact(1, 1, "validated", "detected", 5), fact(2, 2, "validated", "not_detected", 5)], Status::Partial),
             // A retest was detected: the miss before it does not count, whatever the order they come in.
-            (
-                &[fact(2, 1, "validated", "detected", 9), fact(1, 1, "validated", "not_detected", 5)],
-                Status::Validated,
-            ),
+            (&[fact(2, 1, "validated", "detected", 9), fact(1, 1, "validated", "not_detected", 5)], Status::Validated),
             // A retest that is open or has no result leaves the one before it standing.
             (
                 &[

@@ -159,8 +159,7 @@ impl CatalogService for CatalogRpc {
             let rows = techniques::export(&catalog, after, EXPORTED).await.map_err(Failure::from)?;
             let Some(last) = rows.last().map(|row| row.id) else { return Ok(None) };
             let more = rows.len() as i64 == EXPORTED;
-            let page =
-                pb::ExportTechniquesResponse { techniques: rows.iter().map(messages::technique).collect() };
+            let page = pb::ExportTechniquesResponse { techniques: rows.iter().map(messages::technique).collect() };
             Ok::<_, Status>(Some((page, (catalog, more.then_some(last)))))
         });
         Ok(Response::new(Box::pin(pages.into_stream())))
@@ -216,7 +215,9 @@ impl CatalogRpc {
                 }
                 Some(Part::Commit(true)) if begun => break,
                 Some(Part::Commit(_)) | None => {
-                    return Err(Failure::invalid("part", "every message brings records, the last one commit = true").into());
+                    return Err(
+                        Failure::invalid("part", "every message brings records, the last one commit = true").into()
+                    );
                 }
                 Some(Part::Header(_) | Part::Techniques(_) | Part::Tactics(_)) => {
                     return Err(Failure::invalid("part", "the first message, and only that, is the header").into());

@@ -150,8 +150,7 @@ pub(crate) async fn lock_by_id(tx: &mut Tx, id: Uuid) -> Result<Option<Technique
 /// All techniques of a domain, held until the end of the transaction.
 pub(crate) async fn lock_domain(tx: &mut Tx, domain: Domain) -> Result<Vec<Technique>> {
     let sql = format!("SELECT {COLUMNS} FROM technique WHERE domain = $1 ORDER BY id{}", dialect::for_update(tx));
-    let rows: Vec<Row> =
-        on!(tx, |c| sqlx::query_as(AssertSqlSafe(sql)).bind(domain.as_str()).fetch_all(c).await)?;
+    let rows: Vec<Row> = on!(tx, |c| sqlx::query_as(AssertSqlSafe(sql)).bind(domain.as_str()).fetch_all(c).await)?;
     techniques(rows)
 }
 
@@ -175,8 +174,7 @@ pub(crate) async fn tested_starters(tx: &mut Tx) -> Result<HashSet<Uuid>> {
 
 /// Whether there is any technique.
 pub(crate) async fn any(tx: &mut Tx) -> Result<bool> {
-    let one: Option<i32> =
-        on!(tx, |c| sqlx::query_scalar("SELECT 1 FROM technique LIMIT 1").fetch_optional(c).await)?;
+    let one: Option<i32> = on!(tx, |c| sqlx::query_scalar("SELECT 1 FROM technique LIMIT 1").fetch_optional(c).await)?;
     Ok(one.is_some())
 }
 

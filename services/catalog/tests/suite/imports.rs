@@ -116,7 +116,10 @@ async fn a_document_replaces_the_starter_matrix_and_the_next_is_compared() {
         assert_eq!((action.as_str(), entity.as_str()), ("sync_techniques", "mitre_attack:enterprise"));
         assert_eq!(details["techniques"]["removed"], 688);
         let taken = world.technique("T1059").await;
-        assert_eq!((taken.id, taken.name.as_str(), taken.source.as_str()), (starter.id, "Published T1059", "mitre_attack"));
+        assert_eq!(
+            (taken.id, taken.name.as_str(), taken.source.as_str()),
+            (starter.id, "Published T1059", "mitre_attack")
+        );
         assert_eq!((taken.version, taken.review_required, taken.description.is_some()), (2, false, true));
         let listed = world.list(pb::ListTechniquesRequest::default()).await;
         let ids: Vec<_> = listed.iter().map(|t| t.mitre_id.as_str()).collect();
@@ -142,13 +145,12 @@ async fn a_document_replaces_the_starter_matrix_and_the_next_is_compared() {
         revoked.content_hash[0] ^= 1;
         let second = vec![changed, revoked, record("T8002")];
         assert_eq!(import(&world, second.clone()).await, (1, 2, 0, 1, 0));
-        let flagged = pb::ListTechniquesRequest {
-            review_required: Some(true),
-            include_revoked: true,
-            ..Default::default()
-        };
-        let flagged: Vec<_> = world.list(flagged).await.into_iter().map(|t| (t.mitre_id, t.revoked, t.deprecated)).collect();
-        let expected = [("T1001", false, true), ("T1059", false, false), ("T1059.001", true, false), ("T8001", false, true)];
+        let flagged =
+            pb::ListTechniquesRequest { review_required: Some(true), include_revoked: true, ..Default::default() };
+        let flagged: Vec<_> =
+            world.list(flagged).await.into_iter().map(|t| (t.mitre_id, t.revoked, t.deprecated)).collect();
+        let expected =
+            [("T1001", false, true), ("T1059", false, false), ("T1059.001", true, false), ("T8001", false, true)];
         assert_eq!(flagged, expected.map(|(id, r, d)| (id.to_owned(), r, d)));
         assert_eq!(world.technique("T1059.001").await.revoked_by.as_deref(), Some("T8002"));
         assert_eq!(world.list(pb::ListTechniquesRequest::default()).await.len(), 3);
@@ -162,7 +164,10 @@ async fn a_document_replaces_the_starter_matrix_and_the_next_is_compared() {
         // The technique that an administrator made is published at last: its name is kept.
         assert_eq!(import(&world, [second, vec![record("T8001"), record("T9001")]].concat()).await, (1, 0, 4, 0, 0));
         let adopted = world.technique("T9001").await;
-        assert_eq!((adopted.name.as_str(), adopted.source.as_str(), adopted.platforms[0].as_str()), ("Ours", "mitre_attack", "linux"));
+        assert_eq!(
+            (adopted.name.as_str(), adopted.source.as_str(), adopted.platforms[0].as_str()),
+            ("Ours", "mitre_attack", "linux")
+        );
         world.close().await;
     }
 }
@@ -236,7 +241,9 @@ async fn what_is_not_whole_or_not_right_changes_nothing() {
 #[tokio::test]
 async fn a_document_of_the_real_size_and_one_too_large() {
     for world in World::all().await {
-        let all = |count: usize| (0..count).map(|n| record(&format!("T{:04}.{:03}", n / 999 + 1, n % 999))).collect::<Vec<_>>();
+        let all = |count: usize| {
+            (0..count).map(|n| record(&format!("T{:04}.{:03}", n / 999 + 1, n % 999))).collect::<Vec<_>>()
+        };
         world.published().await;
         for round in ["new", "the same", "changed"] {
             let mut records = all(1_300);

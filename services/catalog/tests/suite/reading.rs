@@ -36,11 +36,7 @@ async fn filters_find_what_they_name() {
         let partial = world.list(pb::ListTechniquesRequest { status: Some("partial".into()), ..ask() }).await;
         assert_eq!(ids(&partial), ["T1059"]);
         assert_eq!(partial[0].description, None, "lists leave descriptions out");
-        let both = pb::ListTechniquesRequest {
-            status: Some("partial".into()),
-            tactic: Some("impact".into()),
-            ..ask()
-        };
+        let both = pb::ListTechniquesRequest { status: Some("partial".into()), tactic: Some("impact".into()), ..ask() };
         assert!(world.list(both).await.is_empty());
 
         for (term, first) in [("t1059", "T1059"), (" T1059.001 ", "T1059.001"), ("PowerShell Profile", "T1546.013")] {
@@ -85,8 +81,7 @@ async fn pages_join_to_the_whole() {
         let mut viewer = world.catalog(Role::Viewer);
         let (mut seen, mut token, mut pages) = (Vec::new(), String::new(), 0);
         loop {
-            let request =
-                pb::ListTechniquesRequest { page_size: 200, page_token: token, ..Default::default() };
+            let request = pb::ListTechniquesRequest { page_size: 200, page_token: token, ..Default::default() };
             let page = viewer.list_techniques(request).await.unwrap().into_inner();
             assert_eq!(page.total_size, 691);
             seen.extend(page.techniques.into_iter().map(|t| t.mitre_id));
@@ -103,12 +98,8 @@ async fn pages_join_to_the_whole() {
         let past = viewer.list_techniques(request).await.unwrap().into_inner();
         assert_eq!((past.techniques.len(), past.total_size), (0, 691));
 
-        let mut export = world
-            .catalog(Role::Service)
-            .export_techniques(pb::ExportTechniquesRequest {})
-            .await
-            .unwrap()
-            .into_inner();
+        let mut export =
+            world.catalog(Role::Service).export_techniques(pb::ExportTechniquesRequest {}).await.unwrap().into_inner();
         let (mut exported, mut sizes) = (Vec::new(), Vec::new());
         while let Some(part) = export.message().await.unwrap() {
             sizes.push(part.techniques.len());

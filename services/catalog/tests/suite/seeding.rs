@@ -22,10 +22,15 @@ async fn an_empty_catalogue_is_filled_once() {
         let listed = world.list(pb::ListTechniquesRequest::default()).await;
         assert_eq!(listed.len(), 691);
         assert!(listed.is_sorted_by(|a, b| a.mitre_id < b.mitre_id));
-        assert!(listed.iter().all(|t| t.source == "starter" && t.status_global == "not_evaluated" && !t.review_required));
+        assert!(
+            listed.iter().all(|t| t.source == "starter" && t.status_global == "not_evaluated" && !t.review_required)
+        );
         let technique = world.technique("T1059.001").await;
         assert_eq!((technique.name.as_str(), technique.tactic.as_str()), ("PowerShell", "execution"));
-        assert_eq!((technique.platforms.as_slice(), technique.parent_mitre_id.as_deref()), (&["windows".to_owned()][..], Some("T1059")));
+        assert_eq!(
+            (technique.platforms.as_slice(), technique.parent_mitre_id.as_deref()),
+            (&["windows".to_owned()][..], Some("T1059"))
+        );
         assert_eq!(technique.url.as_deref(), Some("https://attack.mitre.org/techniques/T1059/001/"));
 
         let mut viewer = world.catalog(Role::Viewer);

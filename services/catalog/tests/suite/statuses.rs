@@ -70,14 +70,17 @@ async fn a_test_moves_its_technique_and_each_change_is_told_once() {
         assert_eq!(events[0].actor.as_ref().unwrap().username, "blue", "who moved the test");
         expect("validated", 3, 0).await;
         // What comes late or again changes nothing.
-        testing.publish(&[test(id, 4, of, "in_review", "detected", 0), test(id, 5, of, "validated", "detected", 9)]).await;
+        testing
+            .publish(&[test(id, 4, of, "in_review", "detected", 0), test(id, 5, of, "validated", "detected", 9)])
+            .await;
         expect("validated", 3, 0).await;
         // A second test, missed: half.
         let second = Uuid::now_v7();
         testing.publish(&[test(second, 3, of, "validated", "not_detected", 11)]).await;
         expect("partial", 4, 1).await;
         // Its retest in the same chain is newer and counts instead.
-        let retest = TestChanged { chain_id: second.to_string(), ..test(Uuid::now_v7(), 4, of, "validated", "detected", 20) };
+        let retest =
+            TestChanged { chain_id: second.to_string(), ..test(Uuid::now_v7(), 4, of, "validated", "detected", 20) };
         testing.publish(std::slice::from_ref(&retest)).await;
         expect("validated", 5, 1).await;
         // Deleted, and an older event after that does not bring it back.

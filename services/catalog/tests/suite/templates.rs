@@ -22,7 +22,10 @@ async fn templates_are_listed_made_and_switched() {
         assert!(all.templates.iter().all(|t| t.source == "aegis" && t.is_active && t.attack_procedure.is_some()));
 
         let made = admin.create_template(new()).await.unwrap().into_inner().template.unwrap();
-        assert_eq!((made.source.as_str(), made.source_id == made.id, made.severity.as_str()), ("custom", true, "medium"));
+        assert_eq!(
+            (made.source.as_str(), made.source_id == made.id, made.severity.as_str()),
+            ("custom", true, "medium")
+        );
         let twin = admin.create_template(new()).await.unwrap().into_inner().template.unwrap();
         assert_ne!(made.id, twin.id, "a name is not a key");
         let got = viewer.get_template(pb::GetTemplateRequest { id: made.id.clone() }).await.unwrap().into_inner();

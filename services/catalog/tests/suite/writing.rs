@@ -21,7 +21,10 @@ async fn an_administrator_makes_techniques() {
         world.published().await;
         let made = world.admin().create_technique(new("T9001.002")).await.unwrap().into_inner().technique.unwrap();
         assert_eq!(made.tactics, ["impact", "initial-access"]);
-        assert_eq!((made.tactic.as_str(), made.domain.as_str(), made.source.as_str()), ("impact", "enterprise", "custom"));
+        assert_eq!(
+            (made.tactic.as_str(), made.domain.as_str(), made.source.as_str()),
+            ("impact", "enterprise", "custom")
+        );
         assert_eq!(made.platforms, ["windows", "mainframe"]);
         assert_eq!((made.is_subtechnique, made.parent_mitre_id.as_deref(), made.version), (true, Some("T9001"), 1));
         assert_eq!(world.technique("T9001.002").await, made);
@@ -56,7 +59,10 @@ async fn an_administrator_makes_techniques() {
             assert_eq!(refusal(world.catalog(role).create_technique(new("T9003")).await).0, Code::Forbidden);
         }
         let refused = audited(&world.published().await);
-        assert!(refused.len() == 4 && refused.iter().all(|(action, entity, _)| action == "access_denied" && entity == "CreateTechnique"));
+        assert!(
+            refused.len() == 4
+                && refused.iter().all(|(action, entity, _)| action == "access_denied" && entity == "CreateTechnique")
+        );
         world.close().await;
     }
 }
@@ -167,11 +173,18 @@ async fn changes_at_the_same_moment_are_all_kept() {
             let mut admin = world.admin();
             async move {
                 let name = Some(format!("Name {n}"));
-                admin.update_technique(pb::UpdateTechniqueRequest { mitre_id: "T1059".into(), name, ..Default::default() }).await
+                admin
+                    .update_technique(pb::UpdateTechniqueRequest {
+                        mitre_id: "T1059".into(),
+                        name,
+                        ..Default::default()
+                    })
+                    .await
             }
         };
         let results = futures::future::join_all((0..8).map(change)).await;
-        let mut versions: Vec<i64> = results.into_iter().map(|r| r.unwrap().into_inner().technique.unwrap().version).collect();
+        let mut versions: Vec<i64> =
+            results.into_iter().map(|r| r.unwrap().into_inner().technique.unwrap().version).collect();
         versions.sort_unstable();
         assert_eq!(versions, (2..10).collect::<Vec<i64>>());
         assert_eq!(world.technique("T1059").await.version, 9);

@@ -79,7 +79,5 @@ fn holder(ctx: &OpCtx, user: Uuid) -> Actor {
 }
 
 fn split(mut bytes: Bytes) -> impl Iterator<Item = Bytes> {
-    std::iter::from_fn(move || {
-        (!bytes.is_empty()).then(|| bytes.split_to(bytes.len().min(CHUNK)))
-    })
+    std::iter::from_fn(move || (!bytes.is_empty()).then(|| bytes.split_to(bytes.len().min(CHUNK))))
 }

@@ -27,8 +27,7 @@ impl App {
     pub(crate) async fn get(&self, ctx: &OpCtx, id: &str) -> Result<Linked, Error> {
         let user = ctx.user()?.user_id;
         let parsed = id.parse::<Uuid>().map_err(|_| Failure::invalid("id", "must be a UUID"))?;
-        let evidence =
-            store::get(&self.db, parsed).await?.ok_or_else(|| Failure::not_found("evidence", parsed))?;
+        let evidence = store::get(&self.db, parsed).await?.ok_or_else(|| Failure::not_found("evidence", parsed))?;
         let link = self.link(&evidence, user).await?;
         if link.direct {
             self.record_links(ctx, "evidence", parsed, evidence.facts()).await?;
@@ -73,8 +72,7 @@ impl App {
 
     async fn record_links(&self, ctx: &OpCtx, entity: &str, id: Uuid, details: Value) -> Result<(), Error> {
         let mut tx = self.db.begin().await?;
-        let audit =
-            Audit { action: "issue_evidence_link", entity_type: entity, entity_id: id.to_string(), details };
+        let audit = Audit { action: "issue_evidence_link", entity_type: entity, entity_id: id.to_string(), details };
         self.outbox.audit(&mut tx, ctx, audit).await?;
         tx.commit().await?;
         Ok(())

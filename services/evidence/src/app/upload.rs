@@ -150,12 +150,8 @@ impl App {
             team: evidence.team.clone().unwrap_or_default(),
         };
         self.outbox.publish(&mut tx, ctx, &subject, &event).await?;
-        let audit = Audit {
-            action: "upload_evidence",
-            entity_type: "evidence",
-            entity_id: subject,
-            details: evidence.facts(),
-        };
+        let audit =
+            Audit { action: "upload_evidence", entity_type: "evidence", entity_id: subject, details: evidence.facts() };
         self.outbox.audit(&mut tx, ctx, audit).await?;
         Ok((tx, Linked { evidence, link }))
     }

@@ -86,9 +86,8 @@ async fn a_link_that_is_altered_or_old_reads_nothing() {
             DownloadEvidenceRequest { signature: String::from_utf8(flipped).unwrap(), ..good.clone() },
             DownloadEvidenceRequest { signature: String::new(), ..good.clone() },
         ];
-        let downloads = async || {
-            world.audit().await.into_iter().filter(|(_, record)| record.action == "download_evidence").count()
-        };
+        let downloads =
+            async || world.audit().await.into_iter().filter(|(_, record)| record.action == "download_evidence").count();
         for one in altered {
             // A token does not help: the link is what counts.
             for who in [nobody(), ctx(Role::Admin, "ada")] {

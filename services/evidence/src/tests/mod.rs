@@ -87,8 +87,10 @@ impl World {
     /// What went into the outbox, oldest first.
     pub(crate) async fn events(&self) -> Vec<Envelope> {
         let bodies: Vec<Vec<u8>> =
-            read!(&self.test.db, |pool| sqlx::query_scalar("SELECT body FROM outbox ORDER BY seq").fetch_all(pool).await)
-                .unwrap();
+            read!(&self.test.db, |pool| sqlx::query_scalar("SELECT body FROM outbox ORDER BY seq")
+                .fetch_all(pool)
+                .await)
+            .unwrap();
         bodies.iter().map(|body| Envelope::decode(body.as_slice()).unwrap()).collect()
     }
 

@@ -118,8 +118,7 @@ async fn what_is_refused_leaves_nothing_behind() {
 async fn a_stream_that_breaks_leaves_nothing_behind() {
     for world in worlds().await {
         let test = world.tests.add(&["draft"]);
-        let about =
-            Header { test_id: test.to_string(), file_name: "a.bin".into(), team: None, notes: None };
+        let about = Header { test_id: test.to_string(), file_name: "a.bin".into(), team: None, notes: None };
         let parts = stream::iter([
             Ok(AppPart::Header(about)),
             Ok(AppPart::Chunk(content(CHUNK).into())),

@@ -45,11 +45,7 @@ pub(crate) struct Verdict {
 
 impl App {
     /// A page of records, newest first; the token of the next one; how many pass. Administrators.
-    pub(crate) async fn list_audit(
-        &self,
-        ctx: &OpCtx,
-        query: AuditQuery,
-    ) -> Result<(Vec<Record>, String, i64), Error> {
+    pub(crate) async fn list_audit(&self, ctx: &OpCtx, query: AuditQuery) -> Result<(Vec<Record>, String, i64), Error> {
         ctx.require(&[Role::Admin])?;
         let limit = page::size(query.page_size, 50, 100)?;
         let offset = page::offset(&query.page_token, query.skip)?;

@@ -34,12 +34,7 @@ impl App {
     /// Exchanges a username and password for a token. For everybody.
     ///
     /// An unknown user, a wrong password and a disabled account look the same and take as long.
-    pub(crate) async fn login(
-        &self,
-        ctx: &OpCtx,
-        username: &str,
-        password: &SecretString,
-    ) -> Result<SignedIn, Error> {
+    pub(crate) async fn login(&self, ctx: &OpCtx, username: &str, password: &SecretString) -> Result<SignedIn, Error> {
         let attempt = self.throttle.login(username, &ctx.origin().address);
         self.throttle.check(&attempt).await?;
         let slot = self.hasher.enter().await?;
@@ -61,7 +56,8 @@ impl App {
         self.throttle.failed(&attempt).await;
         drop(slot);
         let entity_id = user.map(|user| user.id.to_string()).unwrap_or_default();
-        let audit = Audit { action: "login_failed", entity_type: "user", entity_id, details: json!({ "reason": reason }) };
+        let audit =
+            Audit { action: "login_failed", entity_type: "user", entity_id, details: json!({ "reason": reason }) };
         self.record(actor_from(ctx, clean(username, MAX_USERNAME)), audit, false).await?;
         Err(Error::WrongCredentials)
     }
@@ -129,11 +125,7 @@ impl App {
         let mut fields = Fields::default();
         let min = self.config.password_min_length;
         check_password(&mut fields, "new_password", new.expose_secret(), &seen.username, min);
-        fields.check(
-            new.expose_secret() != old.expose_secret(),
-            "new_password",
-            "must differ from the old one",
-        );
+        fields.check(new.expose_secret() != old.expose_secret(), "new_password", "must differ from the old one");
         fields.finish()?;
 
         let attempt = self.throttle.login(&seen.username, &ctx.origin().address);
@@ -141,20 +133,13 @@ impl App {
         let slot = self.hasher.enter().await?;
         self.throttle.check(&attempt).await?;
         let hash = Some(row.password_hash).filter(|_| !too_long(old));
-        let audit = |details| Audit {
-            action: "change_password",
-            entity_type: "user",
-            entity_id: id.to_string(),
-            details,
-        };
+        let audit =
+            |details| Audit { action: "change_password", entity_type: "user", entity_id: id.to_string(), details };
         if !slot.verify(old, hash).await? {
             self.throttle.failed(&attempt).await;
             drop(slot);
-            let actor = Actor {
-                user_id: id.to_string(),
-                role: seen.role.to_string(),
-                ..actor_from(ctx, seen.username)
-            };
+            let actor =
+                Actor { user_id: id.to_string(), role: seen.role.to_string(), ..actor_from(ctx, seen.username) };
             self.record(actor, audit(json!({ "reason": "wrong old password" })), false).await?;
             return Err(Error::WrongOldPassword);
         }

@@ -82,8 +82,7 @@ impl App {
 /// Ends all tokens of a user that are older than its present epoch.
 async fn end_tokens(tx: &mut Tx, user: &User) -> aegis_db::Result<()> {
     let lifetime = TimeDelta::from_std(MAX_TOKEN_LIFETIME).unwrap_or(TimeDelta::MAX);
-    let revocation =
-        Revocation::User { user_id: user.id, min_epoch: user.token_epoch, expires_at: now() + lifetime };
+    let revocation = Revocation::User { user_id: user.id, min_epoch: user.token_epoch, expires_at: now() + lifetime };
     store::revocations::insert(tx, &revocation).await
 }
 

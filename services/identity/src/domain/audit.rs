@@ -267,6 +267,9 @@ mod tests {
         assert_eq!(walk(&forged).unwrap_err().reason, "the record was changed after it was written");
         // With its hash made to fit, the next one does not follow.
         forged[1].hash = forged[1].computed_hash();
-        assert_eq!(walk(&forged).unwrap_err(), Break { seq: 3, reason: "the record does not follow the one before it" });
+        assert_eq!(
+            walk(&forged).unwrap_err(),
+            Break { seq: 3, reason: "the record does not follow the one before it" }
+        );
     }
 }

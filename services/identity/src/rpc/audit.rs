@@ -36,12 +36,10 @@ impl AuditService for Rpc {
             };
             self.0.list_audit(&ctx, query).await
         };
-        self.answer(&ctx, "ListAuditLogs", result, |(records, next_page_token, total_size)| {
-            pb::ListAuditLogsResponse {
-                items: records.into_iter().map(message).collect(),
-                next_page_token,
-                total_size,
-            }
+        self.answer(&ctx, "ListAuditLogs", result, |(records, next_page_token, total_size)| pb::ListAuditLogsResponse {
+            items: records.into_iter().map(message).collect(),
+            next_page_token,
+            total_size,
         })
         .await
     }
@@ -51,8 +49,8 @@ impl AuditService for Rpc {
         request: Request<pb::ListAuditActionsRequest>,
     ) -> Result<Response<pb::ListAuditActionsResponse>, Status> {
         let ctx = OpCtx::of(&request)?;
-        self.answer(&ctx, "ListAuditActions", self.0.audit_actions(&ctx), |actions| {
-            pb::ListAuditActionsResponse { actions }
+        self.answer(&ctx, "ListAuditActions", self.0.audit_actions(&ctx), |actions| pb::ListAuditActionsResponse {
+            actions,
         })
         .await
     }

@@ -18,9 +18,16 @@ impl IdentityService for Rpc {
         let ctx = OpCtx::of(&request)?;
         let pb::LoginRequest { username, password } = request.into_inner();
         let password = SecretString::from(password);
-        self.answer(&ctx, "Login", self.0.login(&ctx, &username, &password), |SignedIn { token, must_change_password }| {
-            pb::LoginResponse { expires_in: seconds(&token), access_token: token.text, must_change_password }
-        })
+        self.answer(
+            &ctx,
+            "Login",
+            self.0.login(&ctx, &username, &password),
+            |SignedIn { token, must_change_password }| pb::LoginResponse {
+                expires_in: seconds(&token),
+                access_token: token.text,
+                must_change_password,
+            },
+        )
         .await
     }
 
@@ -41,9 +48,12 @@ impl IdentityService for Rpc {
         let ctx = OpCtx::of(&request)?;
         let pb::ChangePasswordRequest { old_password, new_password } = request.into_inner();
         let (old, new) = (SecretString::from(old_password), SecretString::from(new_password));
-        self.answer(&ctx, "ChangePassword", self.0.change_password(&ctx, &old, &new), |()| {
-            pb::ChangePasswordResponse {}
-        })
+        self.answer(
+            &ctx,
+            "ChangePassword",
+            self.0.change_password(&ctx, &old, &new),
+            |()| pb::ChangePasswordResponse {},
+        )
         .await
     }
 
@@ -62,10 +72,7 @@ impl IdentityService for Rpc {
         .await
     }
 
-    async fn get_user(
-        &self,
-        request: Request<pb::GetUserRequest>,
-    ) -> Result<Response<pb::GetUserResponse>, Status> {
+    async fn get_user(&self, request: Request<pb::GetUserRequest>) -> Result<Response<pb::GetUserResponse>, Status> {
         let ctx = OpCtx::of(&request)?;
         let id = request.into_inner().id;
         self.answer(&ctx, "GetUser", self.0.get_user(&ctx, &id), |user| pb::GetUserResponse {
@@ -102,10 +109,7 @@ impl IdentityService for Rpc {
         .await
     }
 
-    async fn get_jwks(
-        &self,
-        request: Request<pb::GetJwksRequest>,
-    ) -> Result<Response<pb::GetJwksResponse>, Status> {
+    async fn get_jwks(&self, request: Request<pb::GetJwksRequest>) -> Result<Response<pb::GetJwksResponse>, Status> {
         let ctx = OpCtx::of(&request)?;
         self.answer(&ctx, "GetJwks", self.0.jwks(), |jwks_json| pb::GetJwksResponse { jwks_json }).await
     }

@@ -38,9 +38,7 @@ pub(crate) fn routes(app: Arc<App>) -> Routes {
         IdentityServiceServer::new(rpc.clone()).max_decoding_message_size(limit).max_encoding_message_size(limit),
     )
     .add_service(
-        NotificationServiceServer::new(rpc.clone())
-            .max_decoding_message_size(limit)
-            .max_encoding_message_size(limit),
+        NotificationServiceServer::new(rpc.clone()).max_decoding_message_size(limit).max_encoding_message_size(limit),
     )
     .add_service(AuditServiceServer::new(rpc).max_decoding_message_size(limit).max_encoding_message_size(limit))
 }
@@ -61,10 +59,7 @@ impl Rpc {
 }
 
 fn timestamp(at: DateTime<Utc>) -> Timestamp {
-    Timestamp {
-        seconds: at.timestamp(),
-        nanos: i32::try_from(at.timestamp_subsec_nanos()).unwrap_or(0),
-    }
+    Timestamp { seconds: at.timestamp(), nanos: i32::try_from(at.timestamp_subsec_nanos()).unwrap_or(0) }
 }
 
 fn date(field: &str, timestamp: Option<Timestamp>) -> Result<Option<DateTime<Utc>>, Failure> {

@@ -38,10 +38,7 @@ impl NotificationService for Rpc {
         .await
     }
 
-    async fn mark_read(
-        &self,
-        request: Request<pb::MarkReadRequest>,
-    ) -> Result<Response<pb::MarkReadResponse>, Status> {
+    async fn mark_read(&self, request: Request<pb::MarkReadRequest>) -> Result<Response<pb::MarkReadResponse>, Status> {
         let ctx = OpCtx::of(&request)?;
         let id = request.into_inner().id;
         self.answer(&ctx, "MarkRead", self.0.mark_read(&ctx, &id), |row| pb::MarkReadResponse {

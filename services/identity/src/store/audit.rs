@@ -75,11 +75,10 @@ impl From<Row> for Record {
 /// Puts an entry at the end of the chain. The head's row is locked until the transaction ends, so the chain does
 /// not fork, however many append.
 pub(crate) async fn append(tx: &mut Tx, entry: Entry) -> Result<()> {
-    let (seq, prev_hash): (i64, String) = on!(tx, |c| sqlx::query_as(
-        "UPDATE audit_head SET seq = seq + 1 WHERE id = 1 RETURNING seq, hash"
-    )
-    .fetch_one(c)
-    .await)?;
+    let (seq, prev_hash): (i64, String) =
+        on!(tx, |c| sqlx::query_as("UPDATE audit_head SET seq = seq + 1 WHERE id = 1 RETURNING seq, hash")
+            .fetch_one(c)
+            .await)?;
     let record = Record::chain(seq, prev_hash, entry);
     let entry = &record.entry;
     on!(tx, |c| sqlx::query(
@@ -195,13 +194,12 @@ pub(crate) async fn head(db: &Db) -> Result<(i64, String)> {
 
 /// At most `limit` records after a position and up to another, in order.
 pub(crate) async fn range(db: &Db, after: i64, to: i64, limit: i64) -> Result<Vec<Record>> {
-    let rows: Vec<Row> = read!(db, |pool| sqlx::query_as(
-        "SELECT * FROM audit_log WHERE seq > $1 AND seq <= $2 ORDER BY seq LIMIT $3"
-    )
-    .bind(after)
-    .bind(to)
-    .bind(limit)
-    .fetch_all(pool)
-    .await)?;
+    let rows: Vec<Row> =
+        read!(db, |pool| sqlx::query_as("SELECT * FROM audit_log WHERE seq > $1 AND seq <= $2 ORDER BY seq LIMIT $3")
+            .bind(after)
+            .bind(to)
+            .bind(limit)
+            .fetch_all(pool)
+            .await)?;
     Ok(rows.into_iter().map(Record::from).collect())
 }

@@ -11,8 +11,7 @@ use super::users::UserRow;
 /// To be called before any other row of users is locked, so that two callers cannot wait for each other.
 pub(crate) async fn lock_active_admins(tx: &mut Tx) -> Result<Vec<Uuid>> {
     const ADMINS: &str = "SELECT id FROM users WHERE role = 'admin' AND is_active ORDER BY id";
-    const LOCKED: &str =
-        "SELECT id FROM users WHERE role = 'admin' AND is_active ORDER BY id FOR NO KEY UPDATE";
+    const LOCKED: &str = "SELECT id FROM users WHERE role = 'admin' AND is_active ORDER BY id FOR NO KEY UPDATE";
     Ok(match tx.conn() {
         Conn::Postgres(c) => sqlx::query_scalar(LOCKED).fetch_all(c).await?,
         Conn::Sqlite(c) => sqlx::query_scalar(ADMINS).fetch_all(c).await?,

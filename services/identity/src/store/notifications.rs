@@ -47,10 +47,7 @@ pub(crate) async fn active_with_role(tx: &mut Tx, roles: &[Role]) -> Result<Vec<
 
 /// This user, if active.
 pub(crate) async fn active_with_id(tx: &mut Tx, id: Uuid) -> Result<Vec<Uuid>> {
-    Ok(on!(tx, |c| sqlx::query_scalar("SELECT id FROM users WHERE id = $1 AND is_active")
-        .bind(id)
-        .fetch_all(c)
-        .await)?)
+    Ok(on!(tx, |c| sqlx::query_scalar("SELECT id FROM users WHERE id = $1 AND is_active").bind(id).fetch_all(c).await)?)
 }
 
 /// Adds notifications.
@@ -109,12 +106,10 @@ async fn count(db: &Db, user_id: Uuid) -> Result<i64> {
 
 /// How many of a user's notifications are not marked.
 pub(crate) async fn count_unread(db: &Db, user_id: Uuid) -> Result<i64> {
-    Ok(read!(db, |pool| sqlx::query_scalar(
-        "SELECT COUNT(*) FROM notification WHERE user_id = $1 AND NOT is_read"
-    )
-    .bind(user_id)
-    .fetch_one(pool)
-    .await)?)
+    Ok(read!(db, |pool| sqlx::query_scalar("SELECT COUNT(*) FROM notification WHERE user_id = $1 AND NOT is_read")
+        .bind(user_id)
+        .fetch_one(pool)
+        .await)?)
 }
 
 /// Marks one; nothing where it is marked already or not this user's.

@@ -17,11 +17,10 @@ struct Row {
 /// Adds a revocation. To be called late in a transaction: others that revoke wait for its end, which is what makes
 /// the positions appear in their order, so that a reader who has seen one has seen all before it.
 pub(crate) async fn insert(tx: &mut Tx, revocation: &Revocation) -> Result<()> {
-    let seq: i64 = on!(tx, |c| sqlx::query_scalar(
-        "UPDATE revocation_head SET seq = seq + 1 WHERE id = 1 RETURNING seq"
-    )
-    .fetch_one(c)
-    .await)?;
+    let seq: i64 =
+        on!(tx, |c| sqlx::query_scalar("UPDATE revocation_head SET seq = seq + 1 WHERE id = 1 RETURNING seq")
+            .fetch_one(c)
+            .await)?;
     let (jti, user_id, min_epoch, expires_at) = match *revocation {
         Revocation::Token { jti, expires_at } => (Some(jti), None, 0, expires_at),
         Revocation::User { user_id, min_epoch, expires_at } => (None, Some(user_id), min_epoch, expires_at),
@@ -54,9 +53,7 @@ pub(crate) async fn after(db: &Db, after: i64, now: DateTime<Utc>, limit: i64) -
     let cursor = rows.last().map_or(after, |row| row.seq);
     let revocations = rows.into_iter().map(|row| match (row.jti, row.user_id) {
         (Some(jti), None) => Ok(Revocation::Token { jti, expires_at: row.expires_at }),
-        (None, Some(user_id)) => {
-            Ok(Revocation::User { user_id, min_epoch: row.min_epoch, expires_at: row.expires_at })
-        }
+        (None, Some(user_id)) => Ok(Revocation::User { user_id, min_epoch: row.min_epoch, expires_at: row.expires_at }),
         _ => Err(Error::Sqlx(sqlx::Error::Decode("a revocation names neither token nor user, or both".into()))),
     });
     Ok((revocations.collect::<Result<_>>()?, cursor))

@@ -1,9 +1,9 @@
 //! The chain under many writers, forgery and redelivery; filters.
 
 use aegis_db::Tx;
+use aegis_events::Audit;
 use aegis_events::Handler;
 use aegis_proto::events::v1::{Actor, AuditRecorded, Envelope};
-use aegis_events::Audit;
 use chrono::{DateTime, TimeDelta, Utc};
 use prost::Message;
 use serde_json::json;
@@ -177,10 +177,7 @@ async fn the_trail_is_filtered_and_paged_newest_first() {
         let big = AuditQuery { page_size: 101, ..query() };
         assert_eq!(failure(bench.app.list_audit(&ctx, big).await).code(), Code::Validation);
 
-        assert_eq!(
-            bench.app.audit_actions(&ctx).await.unwrap(),
-            ["create_technique", "create_test", "delete_test"]
-        );
+        assert_eq!(bench.app.audit_actions(&ctx).await.unwrap(), ["create_technique", "create_test", "delete_test"]);
         assert_eq!(bench.app.audit_entity_types(&ctx).await.unwrap(), ["technique", "test"]);
     })
     .await;

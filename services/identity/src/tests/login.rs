@@ -42,11 +42,8 @@ async fn a_given_password_is_not_flagged_and_has_to_be_one() {
     .await;
     for home in fresh().await {
         for bad in ["", "short", &"x".repeat(129)] {
-            let app = App::new(
-                home.db.clone(),
-                Cache::memory(),
-                Config { admin_password: Some(bad.into()), ..config() },
-            );
+            let app =
+                App::new(home.db.clone(), Cache::memory(), Config { admin_password: Some(bad.into()), ..config() });
             let refused = failure(app.set_up().await);
             assert_eq!(refused.fields()[0].field, "admin_password");
         }

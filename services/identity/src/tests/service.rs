@@ -2,8 +2,8 @@
 
 use aegis_auth::AuthLayer;
 use aegis_proto::identity::v1::{
-    GetJwksRequest, GetMeRequest, ListAuditLogsRequest, ListRevocationsRequest, ListUsersRequest, LoginRequest,
-    LogoutRequest, CountUnreadRequest, ChangePasswordRequest, audit_service_client::AuditServiceClient,
+    ChangePasswordRequest, CountUnreadRequest, GetJwksRequest, GetMeRequest, ListAuditLogsRequest,
+    ListRevocationsRequest, ListUsersRequest, LoginRequest, LogoutRequest, audit_service_client::AuditServiceClient,
     identity_service_client::IdentityServiceClient, notification_service_client::NotificationServiceClient,
 };
 use aegis_rpc::{RpcService, local};
@@ -42,11 +42,7 @@ impl KeySource for Remote {
             let expires_at = chrono::DateTime::from_timestamp(expires_at.seconds, 0).unwrap();
             match r.jti.parse() {
                 Ok(jti) => Revocation::Token { jti, expires_at },
-                Err(_) => Revocation::User {
-                    user_id: r.user_id.parse().unwrap(),
-                    min_epoch: r.min_epoch,
-                    expires_at,
-                },
+                Err(_) => Revocation::User { user_id: r.user_id.parse().unwrap(), min_epoch: r.min_epoch, expires_at },
             }
         });
         Ok((revocations.collect(), answer.cursor))

@@ -80,10 +80,7 @@ async fn only_administrators_manage_users() {
             assert_eq!(failure(bench.app.get_user(&other, &id).await).code(), Code::Forbidden);
             assert_eq!(failure(bench.patch(&other, user.id, active(false)).await).code(), Code::Forbidden);
             assert_eq!(failure(bench.app.verify_audit(&other).await).code(), Code::Forbidden);
-            assert_eq!(
-                failure(bench.app.list_audit(&other, AuditQuery::default()).await).code(),
-                Code::Forbidden
-            );
+            assert_eq!(failure(bench.app.list_audit(&other, AuditQuery::default()).await).code(), Code::Forbidden);
         }
         assert_eq!(failure(bench.app.get_user(&admin, "7").await).code(), Code::Validation);
         assert_eq!(failure(bench.app.get_user(&admin, &Uuid::nil().to_string()).await).code(), Code::NotFound);

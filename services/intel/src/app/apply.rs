@@ -5,8 +5,8 @@ use std::{sync::Arc, time::Duration};
 use aegis_auth::Background;
 use aegis_error::Failure;
 use aegis_proto::catalog::v1::{
-    ImportCounts, ImportHeader, ImportKnowledgeRequest, TacticBatch, TacticRecord, TechniqueBatch,
-    TechniqueRecord, catalog_service_client::CatalogServiceClient, import_knowledge_request::Part,
+    ImportCounts, ImportHeader, ImportKnowledgeRequest, TacticBatch, TacticRecord, TechniqueBatch, TechniqueRecord,
+    catalog_service_client::CatalogServiceClient, import_knowledge_request::Part,
 };
 use aegis_rpc::RpcService;
 use futures::stream;
@@ -37,24 +37,12 @@ pub(super) async fn apply(
     let ctx = background.ctx().await?;
     let mut request = ctx.outgoing(stream::iter(messages(document, Arc::clone(progress))));
     request.set_timeout(TIMEOUT);
-    let answer = catalog
-        .clone()
-        .import_knowledge(request)
-        .await
-        .map_err(Failure::from)?
-        .into_inner();
-    Ok(Counts::new(
-        tally(answer.techniques.unwrap_or_default()),
-        tally(answer.tactics.unwrap_or_default()),
-        skipped,
-    ))
+    let answer = catalog.clone().import_knowledge(request).await.map_err(Failure::from)?.into_inner();
+    Ok(Counts::new(tally(answer.techniques.unwrap_or_default()), tally(answer.tactics.unwrap_or_default()), skipped))
 }
 
 /// The messages of one import, each made when it is sent.
-fn messages(
-    document: AttackDocument,
-    progress: Arc<Progress>,
-) -> impl Iterator<Item = ImportKnowledgeRequest> + Send {
+fn messages(document: AttackDocument, progress: Arc<Progress>) -> impl Iterator<Item = ImportKnowledgeRequest> + Send {
     let header = Part::Header(ImportHeader {
         source: MITRE_ATTACK.to_owned(),
         domain: document.domain.as_str().to_owned(),
@@ -63,14 +51,13 @@ fn messages(
     });
     let total = document.techniques.len();
     let mut sent = 0;
-    let tactics = batches(document.tactics.into_iter().map(tactic))
-        .map(|tactics| Part::Tactics(TacticBatch { tactics }));
-    let techniques =
-        batches(document.techniques.into_iter().map(technique)).map(move |techniques| {
-            sent += techniques.len();
-            progress.applying(sent, total);
-            Part::Techniques(TechniqueBatch { techniques })
-        });
+    let tactics =
+        batches(document.tactics.into_iter().map(tactic)).map(|tactics| Part::Tactics(TacticBatch { tactics }));
+    let techniques = batches(document.techniques.into_iter().map(technique)).map(move |techniques| {
+        sent += techniques.len();
+        progress.applying(sent, total);
+        Part::Techniques(TechniqueBatch { techniques })
+    });
     std::iter::once(header)
         .chain(tactics)
         .chain(techniques)
@@ -142,16 +129,11 @@ mod tests {
     use super::*;
 
     fn record(bytes: usize) -> TacticRecord {
-        TacticRecord {
-            name: "x".repeat(bytes),
-            ..TacticRecord::default()
-        }
+        TacticRecord { name: "x".repeat(bytes), ..TacticRecord::default() }
     }
 
     fn sizes(records: Vec<TacticRecord>) -> Vec<usize> {
-        batches(records.into_iter())
-            .map(|batch| batch.len())
-            .collect()
+        batches(records.into_iter()).map(|batch| batch.len()).collect()
     }
 
     #[test]
@@ -160,9 +142,6 @@ mod tests {
         assert_eq!(sizes(vec![record(1); 401]), [200, 200, 1]);
         let megabyte = 1024 * 1024;
         assert_eq!(sizes(vec![record(megabyte); 7]), [3, 3, 1]);
-        assert_eq!(
-            sizes(vec![record(1), record(5 * megabyte), record(1)]),
-            [1, 1, 1]
-        );
+        assert_eq!(sizes(vec![record(1), record(5 * megabyte), record(1)]), [1, 1, 1]);
     }
 }

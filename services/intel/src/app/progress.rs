@@ -73,8 +73,7 @@ impl Progress {
         let width = u64::from(to - from);
         let share = part.saturating_mul(width) / whole.max(1);
         let share = share.min(width - 1);
-        self.0
-            .fetch_max(from + u32::try_from(share).unwrap_or(0), Ordering::Relaxed);
+        self.0.fetch_max(from + u32::try_from(share).unwrap_or(0), Ordering::Relaxed);
     }
 }
 

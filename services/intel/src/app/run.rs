@@ -95,27 +95,16 @@ impl App {
         let mut attack = self.read(document, claim.domain, progress).await?;
         progress.parsed();
         if attack.domain != claim.domain {
-            return Err(Error::WrongDomain {
-                found: attack.domain,
-                wanted: claim.domain,
-            });
+            return Err(Error::WrongDomain { found: attack.domain, wanted: claim.domain });
         }
         let upstream_version = attack.upstream_version.clone();
         let skipped = std::mem::take(&mut attack.skipped)
             .into_iter()
-            .map(|skipped| SkippedRecord {
-                id: skipped.id,
-                reason: skipped.reason,
-            })
+            .map(|skipped| SkippedRecord { id: skipped.id, reason: skipped.reason })
             .collect();
         let counts = apply(&self.0.catalog, &self.0.background, attack, progress).await?;
         progress.done();
-        Ok(Outcome {
-            counts,
-            skipped,
-            upstream_version,
-            etag,
-        })
+        Ok(Outcome { counts, skipped, upstream_version, etag })
     }
 
     /// Reads the document whole, on a thread of its own. The document is gone after that.
@@ -132,10 +121,7 @@ impl App {
         let _guard = abandoned.clone().drop_guard();
         let reading = tokio::task::spawn_blocking(move || {
             let reader = open(&document, domain, &limits)?;
-            let reader = Abandonable {
-                inner: reader,
-                abandoned,
-            };
+            let reader = Abandonable { inner: reader, abandoned };
             let (size, format) = (document.size, document.format);
             let attack = parse_attack(reader, &mut |bytes| progress.parsing(bytes, size, format))?;
             Ok(attack)
@@ -171,12 +157,7 @@ impl App {
     }
 
     /// Writes the end of a job, again and again while the database is away.
-    async fn end(
-        &self,
-        claim: &Claim,
-        progress: &Progress,
-        result: &Result<Outcome, Error>,
-    ) -> Result<(), Error> {
+    async fn end(&self, claim: &Claim, progress: &Progress, result: &Result<Outcome, Error>) -> Result<(), Error> {
         let mut tries = 1;
         loop {
             match self.try_end(claim, progress, result).await {
@@ -190,18 +171,14 @@ impl App {
                 // answer did not come.
                 Ok(false) => {
                     let now = job::get(self.db(), claim.job.id).await?;
-                    let wrote = tries > 1
-                        && now.is_some_and(|job| (job.status == job::SUCCEEDED) == result.is_ok());
+                    let wrote = tries > 1 && now.is_some_and(|job| (job.status == job::SUCCEEDED) == result.is_ok());
                     return match wrote || result.is_err() {
                         true => Ok(()),
                         false => Err(Error::Lost),
                     };
                 }
                 Err(error) => {
-                    tracing::error!(
-                        cause = error.chain(),
-                        "the end of a sync could not be written"
-                    );
+                    tracing::error!(cause = error.chain(), "the end of a sync could not be written");
                     return Err(error);
                 }
             }
@@ -224,8 +201,7 @@ impl App {
                     heartbeat_at: now(),
                     ..claim.job.clone()
                 };
-                self.end_failed(&mut tx, &job, error, claim.actor.clone())
-                    .await?
+                self.end_failed(&mut tx, &job, error, claim.actor.clone()).await?
             }
         };
         tx.commit().await?;
@@ -234,18 +210,11 @@ impl App {
 }
 
 /// Opens the bundle in a document, which may be an archive of several.
-fn open(
-    document: &Document,
-    domain: Domain,
-    limits: &FetchLimits,
-) -> Result<Box<dyn Read + Send>, Error> {
-    let [latest, named] = ENTRY_NAMES.map(|wanted| {
-        move |path: &str| wanted(domain, path.rsplit('/').next().unwrap_or_default())
-    });
+fn open(document: &Document, domain: Domain, limits: &FetchLimits) -> Result<Box<dyn Read + Send>, Error> {
+    let [latest, named] =
+        ENTRY_NAMES.map(|wanted| move |path: &str| wanted(domain, path.rsplit('/').next().unwrap_or_default()));
     match fetch::open(document, &latest, limits) {
-        Err(error) if error.kind() == FetchErrorKind::NotFound => {
-            Ok(fetch::open(document, &named, limits)?)
-        }
+        Err(error) if error.kind() == FetchErrorKind::NotFound => Ok(fetch::open(document, &named, limits)?),
         opened => Ok(opened?),
     }
 }

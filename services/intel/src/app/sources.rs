@@ -46,11 +46,7 @@ impl App {
         let offset = page::offset(page_token, 0)?;
         let total = source::count(self.db()).await?;
         let sources = source::list(self.db(), limit, offset).await?;
-        Ok(SourcePage {
-            next_page_token: page::next_offset(offset, sources.len(), total),
-            sources,
-            total,
-        })
+        Ok(SourcePage { next_page_token: page::next_offset(offset, sources.len(), total), sources, total })
     }
 
     pub(crate) async fn get_source(&self, ctx: &OpCtx, id: &str) -> Result<Source, Error> {
@@ -60,19 +56,12 @@ impl App {
         found.ok_or_else(|| Error::NoSource(key.to_string()))
     }
 
-    pub(crate) async fn update_source(
-        &self,
-        ctx: &OpCtx,
-        id: &str,
-        edit: SourceEdit,
-    ) -> Result<Source, Error> {
+    pub(crate) async fn update_source(&self, ctx: &OpCtx, id: &str, edit: SourceEdit) -> Result<Source, Error> {
         ctx.require(&[Role::Admin])?;
         let edit = self.checked(edit)?;
         let key = Key::from(id);
         let mut tx = self.db().begin().await?;
-        let before = source::lock(&mut tx, &key)
-            .await?
-            .ok_or_else(|| Error::NoSource(key.to_string()))?;
+        let before = source::lock(&mut tx, &key).await?.ok_or_else(|| Error::NoSource(key.to_string()))?;
         let mut after = before.clone();
         if let Some(url) = edit.url {
             after.url = url;
@@ -120,11 +109,7 @@ impl App {
             }
         }
         if let Some(text) = edit.schedule.as_mut() {
-            fields.check(
-                !edit.clear_schedule,
-                "schedule",
-                "is either given or cleared, not both",
-            );
+            fields.check(!edit.clear_schedule, "schedule", "is either given or cleared, not both");
             match schedule::parse(text) {
                 Ok(schedule) => *text = schedule,
                 Err(problem) => {
@@ -147,11 +132,7 @@ pub(super) fn location(url: &str, limits: &FetchLimits) -> Result<Location, Fetc
 /// The fields that differ, as they were and as they are.
 fn differences(before: &Source, after: &Source) -> (Map<String, Value>, Map<String, Value>) {
     let shown = |source: &Source| {
-        [
-            ("url", json!(source.url)),
-            ("enabled", json!(source.enabled)),
-            ("schedule", json!(source.schedule)),
-        ]
+        [("url", json!(source.url)), ("enabled", json!(source.enabled)), ("schedule", json!(source.schedule))]
     };
     let mut old = Map::new();
     let mut new = Map::new();

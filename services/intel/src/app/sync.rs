@@ -59,34 +59,20 @@ impl App {
         fields.finish()?;
         if self.0.stop.is_cancelled() {
             let text = "this process is about to stop; try again in a moment";
-            return Err(Failure::new(Code::Unavailable, text)
-                .with_retry_after(Duration::from_secs(2))
-                .into());
+            return Err(Failure::new(Code::Unavailable, text).with_retry_after(Duration::from_secs(2)).into());
         }
-        let claim = self
-            .claim(
-                &Key::from(source_id),
-                &principal.username,
-                url,
-                actor_of(ctx),
-            )
-            .await?;
+        let claim = self.claim(&Key::from(source_id), &principal.username, url, actor_of(ctx)).await?;
         let job = claim.job.clone();
         let span = tracing::info_span!("sync", source = job.source_name, job = %job.id);
         // Of its own: the sync goes on when the caller leaves.
         let app = self.clone();
-        let sync = self
-            .0
-            .syncs
-            .spawn(async move { app.run(claim).await }.instrument(span));
+        let sync = self.0.syncs.spawn(async move { app.run(claim).await }.instrument(span));
         if !wait {
             return Ok(job);
         }
         match sync.await {
             Ok(Ok(ended)) => Ok(ended),
-            Ok(Err(error)) => Err(Failure::from(error)
-                .with("job_id", job.id.to_string())
-                .into()),
+            Ok(Err(error)) => Err(Failure::from(error).with("job_id", job.id.to_string()).into()),
             Err(error) => Err(Error::fault(error)),
         }
     }
@@ -99,17 +85,9 @@ impl App {
     }
 
     /// Makes the source's one running job, across all processes.
-    async fn claim(
-        &self,
-        key: &Key,
-        started_by: &str,
-        url: Option<String>,
-        actor: Actor,
-    ) -> Result<Claim, Error> {
+    async fn claim(&self, key: &Key, started_by: &str, url: Option<String>, actor: Actor) -> Result<Claim, Error> {
         let mut tx = self.db().begin().await?;
-        let source = source::lock(&mut tx, key)
-            .await?
-            .ok_or_else(|| Error::NoSource(key.to_string()))?;
+        let source = source::lock(&mut tx, key).await?.ok_or_else(|| Error::NoSource(key.to_string()))?;
         if !source.enabled {
             return Err(Error::Disabled(source.name));
         }
@@ -120,14 +98,10 @@ impl App {
         let at = now();
         if let Some(running) = job::running(&mut tx, source.id).await? {
             if !job::is_dead(running.heartbeat_at, at) {
-                return Err(Error::Running {
-                    source_name: source.name,
-                    job: running.id,
-                });
+                return Err(Error::Running { source_name: source.name, job: running.id });
             }
             tracing::warn!(job = %running.id, source = source.name, "a sync lost its process");
-            self.end_failed(&mut tx, &running, &Error::Died, system_actor(NAME))
-                .await?;
+            self.end_failed(&mut tx, &running, &Error::Died, system_actor(NAME)).await?;
         }
         job::purge(&mut tx, source.id, at - JOBS_KEPT).await?;
         let job = Job {
@@ -167,12 +141,7 @@ impl App {
     }
 
     /// Writes that a job succeeded. False when it no longer runs.
-    pub(super) async fn end_succeeded(
-        &self,
-        tx: &mut Tx,
-        claim: &Claim,
-        outcome: &Outcome,
-    ) -> Result<bool, Error> {
+    pub(super) async fn end_succeeded(&self, tx: &mut Tx, claim: &Claim, outcome: &Outcome) -> Result<bool, Error> {
         let at = now();
         let job = Job {
             status: SUCCEEDED.to_owned(),
@@ -210,8 +179,7 @@ impl App {
             "before": { "upstream_version": claim.version_before },
             "after": { "upstream_version": outcome.upstream_version },
         });
-        self.told(tx, &job, claim.actor.clone(), &event, details)
-            .await?;
+        self.told(tx, &job, claim.actor.clone(), &event, details).await?;
         Ok(true)
     }
 
@@ -225,12 +193,8 @@ impl App {
     ) -> Result<bool, Error> {
         let at = now();
         let text = error.public();
-        let job = Job {
-            status: FAILED.to_owned(),
-            error: Some(text.clone()),
-            finished_at: Some(at),
-            ..running.clone()
-        };
+        let job =
+            Job { status: FAILED.to_owned(), error: Some(text.clone()), finished_at: Some(at), ..running.clone() };
         if !job::finish(tx, &job).await? {
             return Ok(false);
         }
@@ -258,18 +222,10 @@ impl App {
         details: serde_json::Value,
     ) -> Result<(), Error> {
         let outbox = self.outbox();
-        outbox
-            .publish_as(tx, actor.clone(), &job.source_id.to_string(), event)
-            .await?;
-        let audit = Audit {
-            action: "sync_source",
-            entity_type: "data_source",
-            entity_id: job.source_id.to_string(),
-            details,
-        };
-        outbox
-            .audit_as(tx, actor, audit, job.status == SUCCEEDED)
-            .await?;
+        outbox.publish_as(tx, actor.clone(), &job.source_id.to_string(), event).await?;
+        let audit =
+            Audit { action: "sync_source", entity_type: "data_source", entity_id: job.source_id.to_string(), details };
+        outbox.audit_as(tx, actor, audit, job.status == SUCCEEDED).await?;
         Ok(())
     }
 }

@@ -93,13 +93,7 @@ mod tests {
         };
         let again = Counts::new(techniques, Tally::default(), 7).again();
         let json = serde_json::to_value(again).unwrap();
-        for (name, value) in [
-            ("new", 0),
-            ("updated", 0),
-            ("unchanged", 10),
-            ("revoked", 1),
-            ("skipped", 7),
-        ] {
+        for (name, value) in [("new", 0), ("updated", 0), ("unchanged", 10), ("revoked", 1), ("skipped", 7)] {
             assert_eq!(json[name], value, "{name}");
         }
         assert_eq!(json["techniques"]["vanished"], 0);

@@ -6,17 +6,15 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 use futures::StreamExt;
 use reqwest::header::{
-    ACCEPT_ENCODING, ACCEPT_RANGES, CONTENT_RANGE, ETAG, HeaderMap, HeaderName, IF_NONE_MATCH,
-    IF_RANGE, RANGE, RETRY_AFTER,
+    ACCEPT_ENCODING, ACCEPT_RANGES, CONTENT_RANGE, ETAG, HeaderMap, HeaderName, IF_NONE_MATCH, IF_RANGE, RANGE,
+    RETRY_AFTER,
 };
 use reqwest::{Client, Response, StatusCode, redirect};
 use tempfile::TempPath;
 use tokio::io::{AsyncSeekExt, AsyncWriteExt, BufWriter};
 use url::Url;
 
-use super::{
-    Content, Document, FetchError, FetchErrorKind, FetchLimits, Fetched, local, location, unpack,
-};
+use super::{Content, Document, FetchError, FetchErrorKind, FetchLimits, Fetched, local, location, unpack};
 
 /// Longer than a publisher may ask us to wait within one sync.
 const MAX_RETRY_AFTER: Duration = Duration::from_secs(60);
@@ -41,7 +39,8 @@ pub(super) async fn fetch(
     };
     tokio::time::timeout(limits.total_timeout, download).await.unwrap_or_else(|_| {
         let seconds = limits.total_timeout.as_secs();
-        let message = format!("{url} was not here after {seconds} s: try again later, or point the data source at a mirror");
+        let message =
+            format!("{url} was not here after {seconds} s: try again later, or point the data source at a mirror");
         Err(FetchError::new(FetchErrorKind::TimedOut, message))
     })
 }
@@ -80,14 +79,11 @@ impl<'a> Download<'a> {
         progress: Progress<'a>,
     ) -> Result<Self, FetchError> {
         let folder = limits.spool_dir.clone().unwrap_or_else(std::env::temp_dir);
-        let file = tokio::task::spawn_blocking(move || {
-            tempfile::Builder::new()
-                .prefix("aegis-fetch-")
-                .tempfile_in(folder)
-        })
-        .await
-        .map_err(spool_error)?
-        .map_err(spool_error)?;
+        let file =
+            tokio::task::spawn_blocking(move || tempfile::Builder::new().prefix("aegis-fetch-").tempfile_in(folder))
+                .await
+                .map_err(spool_error)?
+                .map_err(spool_error)?;
         let (file, path) = file.into_parts();
         Ok(Self {
             client: client(url, limits)?,
@@ -119,29 +115,20 @@ impl<'a> Download<'a> {
             if failures >= self.limits.max_attempts {
                 return Err(error);
             }
-            let backoff = self
-                .limits
-                .first_pause
-                .saturating_mul(1 << (failures - 1).min(10))
-                .min(MAX_PAUSE);
+            let backoff = self.limits.first_pause.saturating_mul(1 << (failures - 1).min(10)).min(MAX_PAUSE);
             tokio::time::sleep(pause.unwrap_or(backoff)).await;
         }
     }
 
     async fn attempt(&mut self) -> Result<Step, FetchError> {
         // Asking for packed bytes would make lengths and ranges mean something else.
-        let mut request = self
-            .client
-            .get(self.url.clone())
-            .header(ACCEPT_ENCODING, "identity");
+        let mut request = self.client.get(self.url.clone()).header(ACCEPT_ENCODING, "identity");
         if !self.resumable || self.etag.is_none() {
             self.restart().await?;
         }
         match (&self.etag, self.known_etag) {
             (Some(etag), _) if self.written > 0 => {
-                request = request
-                    .header(RANGE, format!("bytes={}-", self.written))
-                    .header(IF_RANGE, etag);
+                request = request.header(RANGE, format!("bytes={}-", self.written)).header(IF_RANGE, etag);
             }
             (_, Some(known)) => request = request.header(IF_NONE_MATCH, known),
             _ => {}
@@ -165,30 +152,21 @@ impl<'a> Download<'a> {
         }
         let total = response.content_length().map(|rest| self.written + rest);
         if total.is_some_and(|total| total > self.limits.max_download_bytes) {
-            return Err(local::too_large(
-                self.url.as_str(),
-                self.limits.max_download_bytes,
-            ));
+            return Err(local::too_large(self.url.as_str(), self.limits.max_download_bytes));
         }
         if status == StatusCode::OK {
             // A weak one does not promise the same bytes.
-            let etag = header(response.headers(), ETAG)
-                .filter(|etag| etag.len() <= 512)
-                .map(str::to_owned);
+            let etag = header(response.headers(), ETAG).filter(|etag| etag.len() <= 512).map(str::to_owned);
             let strong = etag.as_ref().is_some_and(|etag| !etag.starts_with("W/"));
-            let ranges = header(response.headers(), ACCEPT_RANGES)
-                .is_some_and(|units| units.eq_ignore_ascii_case("bytes"));
+            let ranges =
+                header(response.headers(), ACCEPT_RANGES).is_some_and(|units| units.eq_ignore_ascii_case("bytes"));
             self.resumable = strong && ranges;
             self.etag = etag;
         }
         self.receive(response, total).await
     }
 
-    async fn receive(
-        &mut self,
-        response: Response,
-        total: Option<u64>,
-    ) -> Result<Step, FetchError> {
+    async fn receive(&mut self, response: Response, total: Option<u64>) -> Result<Step, FetchError> {
         (self.progress)(self.written, total);
         let mut body = response.bytes_stream();
         while let Some(chunk) = body.next().await {
@@ -201,10 +179,7 @@ impl<'a> Download<'a> {
             };
             let written = self.written + chunk.len() as u64;
             if written > self.limits.max_download_bytes {
-                return Err(local::too_large(
-                    self.url.as_str(),
-                    self.limits.max_download_bytes,
-                ));
+                return Err(local::too_large(self.url.as_str(), self.limits.max_download_bytes));
             }
             self.out.write_all(&chunk).await.map_err(spool_error)?;
             self.written = written;
@@ -220,13 +195,9 @@ impl<'a> Download<'a> {
 
     /// Whether a 206 goes on exactly where we are, in the same bytes.
     fn continues(&self, response: &Response) -> bool {
-        let same =
-            header(response.headers(), ETAG).is_none_or(|etag| Some(etag) == self.etag.as_deref());
-        let range = header(response.headers(), CONTENT_RANGE)
-            .and_then(|range| range.strip_prefix("bytes "));
-        let start = range
-            .and_then(|range| range.split_once('-'))
-            .and_then(|(start, _)| start.trim().parse().ok());
+        let same = header(response.headers(), ETAG).is_none_or(|etag| Some(etag) == self.etag.as_deref());
+        let range = header(response.headers(), CONTENT_RANGE).and_then(|range| range.strip_prefix("bytes "));
+        let start = range.and_then(|range| range.split_once('-')).and_then(|(start, _)| start.trim().parse().ok());
         self.written > 0 && same && start == Some(self.written)
     }
 
@@ -236,10 +207,7 @@ impl<'a> Download<'a> {
         if self.written > 0 {
             self.out.flush().await.map_err(spool_error)?;
             self.out.get_mut().set_len(0).await.map_err(spool_error)?;
-            self.out
-                .seek(SeekFrom::Start(0))
-                .await
-                .map_err(spool_error)?;
+            self.out.seek(SeekFrom::Start(0)).await.map_err(spool_error)?;
             self.written = 0;
         }
         Ok(())
@@ -260,26 +228,17 @@ impl<'a> Download<'a> {
             while let Some(source) = deepest.source() {
                 deepest = source;
             }
-            let message = format!(
-                "{} redirects in a way that is not followed: {deepest}",
-                self.url
-            );
+            let message = format!("{} redirects in a way that is not followed: {deepest}", self.url);
             return Err(FetchError::new(FetchErrorKind::InvalidUrl, message));
         }
         if error.is_builder() {
-            let message = format!(
-                "{} cannot be asked for: check the data source's url",
-                self.url
-            );
-            return Err(
-                FetchError::new(FetchErrorKind::InvalidUrl, message).because(error.without_url())
-            );
+            let message = format!("{} cannot be asked for: check the data source's url", self.url);
+            return Err(FetchError::new(FetchErrorKind::InvalidUrl, message).because(error.without_url()));
         }
         let host = self.url.host_str().unwrap_or_default();
         let failure = if error.is_timeout() {
-            let message = format!(
-                "{host} does not answer in time: try again later, or point the data source at a mirror"
-            );
+            let message =
+                format!("{host} does not answer in time: try again later, or point the data source at a mirror");
             FetchError::new(FetchErrorKind::TimedOut, message)
         } else if error.is_connect() {
             let message = format!(
@@ -295,32 +254,22 @@ impl<'a> Download<'a> {
     /// An answer without the document.
     fn refused(&self, status: StatusCode, headers: &HeaderMap) -> Result<Step, FetchError> {
         let (url, code) = (self.url, status.as_u16());
-        let busy = matches!(
-            status,
-            StatusCode::TOO_MANY_REQUESTS | StatusCode::REQUEST_TIMEOUT
-        ) || status.is_server_error();
+        let busy =
+            matches!(status, StatusCode::TOO_MANY_REQUESTS | StatusCode::REQUEST_TIMEOUT) || status.is_server_error();
         if busy {
             let asked = header(headers, RETRY_AFTER).and_then(|text| retry_after(text, Utc::now()));
             if let Some(asked) = asked.filter(|asked| *asked > MAX_RETRY_AFTER) {
-                let message = format!(
-                    "{url} answers {code} and asks to wait {} s: sync again after that",
-                    asked.as_secs()
-                );
+                let message =
+                    format!("{url} answers {code} and asks to wait {} s: sync again after that", asked.as_secs());
                 return Err(FetchError::new(FetchErrorKind::Unavailable, message));
             }
-            let message = format!(
-                "{url} answers {code}, again and again: try again later, or point the data source at a mirror"
-            );
-            return Ok(Step::Again(
-                asked,
-                FetchError::new(FetchErrorKind::Unavailable, message),
-            ));
+            let message =
+                format!("{url} answers {code}, again and again: try again later, or point the data source at a mirror");
+            return Ok(Step::Again(asked, FetchError::new(FetchErrorKind::Unavailable, message)));
         }
         Err(match status {
             StatusCode::NOT_FOUND | StatusCode::GONE => {
-                let message = format!(
-                    "{url} does not exist (the server answers {code}): check the data source's url"
-                );
+                let message = format!("{url} does not exist (the server answers {code}): check the data source's url");
                 FetchError::new(FetchErrorKind::NotFound, message)
             }
             StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => {
@@ -330,25 +279,15 @@ impl<'a> Download<'a> {
                 FetchError::new(FetchErrorKind::Forbidden, message)
             }
             _ => {
-                let message =
-                    format!("{url} answers {code} and no document: check the data source's url");
+                let message = format!("{url} answers {code} and no document: check the data source's url");
                 FetchError::new(FetchErrorKind::Unavailable, message)
             }
         })
     }
 
     async fn finish(self) -> Result<Document, FetchError> {
-        local::check_size(
-            self.written,
-            self.limits.max_download_bytes,
-            self.url.as_str(),
-        )?;
-        let name = self
-            .url
-            .path_segments()
-            .and_then(|mut parts| parts.next_back())
-            .unwrap_or_default()
-            .to_owned();
+        local::check_size(self.written, self.limits.max_download_bytes, self.url.as_str())?;
+        let name = self.url.path_segments().and_then(|mut parts| parts.next_back()).unwrap_or_default().to_owned();
         let mut document = Document {
             content: Content::Downloaded(self.path),
             label: self.url.to_string(),
@@ -376,8 +315,7 @@ fn client(url: &Url, limits: &FetchLimits) -> Result<Client, FetchError> {
             attempt.error(format!("more than {max} redirects"))
         } else if loopback && !local {
             attempt.error("the redirect leads to this machine")
-        } else if next.scheme() == "https" || (next.scheme() == "http" && (allow_http || loopback))
-        {
+        } else if next.scheme() == "https" || (next.scheme() == "http" && (allow_http || loopback)) {
             attempt.follow()
         } else {
             attempt.error("the redirect leads away from https")
@@ -393,19 +331,13 @@ fn client(url: &Url, limits: &FetchLimits) -> Result<Client, FetchError> {
         builder = builder.no_proxy();
     }
     builder.build().map_err(|error| {
-        FetchError::new(
-            FetchErrorKind::Local,
-            "no HTTP client can be made here: check the system's certificates",
-        )
-        .because(error)
+        FetchError::new(FetchErrorKind::Local, "no HTTP client can be made here: check the system's certificates")
+            .because(error)
     })
 }
 
 fn header(headers: &HeaderMap, name: HeaderName) -> Option<&str> {
-    headers
-        .get(name)
-        .and_then(|value| value.to_str().ok())
-        .map(str::trim)
+    headers.get(name).and_then(|value| value.to_str().ok()).map(str::trim)
 }
 
 /// Seconds or an HTTP date.
@@ -430,14 +362,8 @@ mod tests {
     fn retry_after_is_seconds_or_a_date() {
         let now = "2025-11-21T10:00:00Z".parse().unwrap();
         assert_eq!(retry_after("7", now), Some(Duration::from_secs(7)));
-        assert_eq!(
-            retry_after("Fri, 21 Nov 2025 10:00:30 GMT", now),
-            Some(Duration::from_secs(30))
-        );
-        assert_eq!(
-            retry_after("Fri, 21 Nov 2025 09:00:00 GMT", now),
-            Some(Duration::ZERO)
-        );
+        assert_eq!(retry_after("Fri, 21 Nov 2025 10:00:30 GMT", now), Some(Duration::from_secs(30)));
+        assert_eq!(retry_after("Fri, 21 Nov 2025 09:00:00 GMT", now), Some(Duration::ZERO));
         assert_eq!(retry_after("soon", now), None);
     }
 }

@@ -14,9 +14,7 @@ pub(super) async fn fetch(
     let (path, label, max) = (path.to_owned(), label.to_owned(), limits.max_download_bytes);
     let document = tokio::task::spawn_blocking(move || look(&path, label, max))
         .await
-        .map_err(|error| {
-            FetchError::new(FetchErrorKind::Local, "the file could not be read").because(error)
-        })??;
+        .map_err(|error| FetchError::new(FetchErrorKind::Local, "the file could not be read").because(error))??;
     progress(document.size, Some(document.size));
     Ok(document)
 }
@@ -24,8 +22,7 @@ pub(super) async fn fetch(
 fn look(path: &Path, label: String, max: u64) -> Result<Document, FetchError> {
     let metadata = std::fs::metadata(path).map_err(|error| read_error(&label, error))?;
     if !metadata.is_file() {
-        let message =
-            format!("{label} is no file but a folder or a device: check the data source's url");
+        let message = format!("{label} is no file but a folder or a device: check the data source's url");
         return Err(FetchError::new(FetchErrorKind::InvalidUrl, message));
     }
     check_size(metadata.len(), max, &label)?;
@@ -36,10 +33,7 @@ fn look(path: &Path, label: String, max: u64) -> Result<Document, FetchError> {
         etag: None,
         size: metadata.len(),
     };
-    let name = path
-        .file_name()
-        .map(|name| name.to_string_lossy().into_owned())
-        .unwrap_or_default();
+    let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
     document.format = unpack::detect(&document, &name)?;
     Ok(document)
 }
@@ -63,18 +57,14 @@ pub(super) fn too_large(label: &str, max: u64) -> FetchError {
 
 pub(super) fn read_error(label: &str, error: io::Error) -> FetchError {
     let (kind, message) = match error.kind() {
-        ErrorKind::NotFound | ErrorKind::NotADirectory => (
-            FetchErrorKind::NotFound,
-            format!("{label} does not exist: check the data source's url"),
-        ),
+        ErrorKind::NotFound | ErrorKind::NotADirectory => {
+            (FetchErrorKind::NotFound, format!("{label} does not exist: check the data source's url"))
+        }
         ErrorKind::PermissionDenied => (
             FetchErrorKind::Forbidden,
             format!("{label} may not be read: check the permissions of the file and its folders"),
         ),
-        _ => (
-            FetchErrorKind::Local,
-            format!("{label} cannot be read: check the file"),
-        ),
+        _ => (FetchErrorKind::Local, format!("{label} cannot be read: check the file")),
     };
     FetchError::new(kind, message).because(error)
 }

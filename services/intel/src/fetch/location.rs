@@ -38,23 +38,13 @@ impl Location {
             return Err(invalid("it holds control characters"));
         }
         // Not through the url crate, which makes every file url absolute.
-        if let Some(rest) = text
-            .get(..5)
-            .filter(|scheme| scheme.eq_ignore_ascii_case("file:"))
-            .and(text.get(5..))
-        {
+        if let Some(rest) = text.get(..5).filter(|scheme| scheme.eq_ignore_ascii_case("file:")).and(text.get(5..)) {
             return file(text, rest);
         }
-        let url = Url::parse(text).map_err(|error| {
-            invalid(&format!(
-                "`{text}` is no url ({error}): use https://… or file:…"
-            ))
-        })?;
+        let url = Url::parse(text)
+            .map_err(|error| invalid(&format!("`{text}` is no url ({error}): use https://… or file:…")))?;
         if !matches!(url.scheme(), "https" | "http") {
-            return Err(invalid(&format!(
-                "`{}:` is not supported: use https://… or file:…",
-                url.scheme()
-            )));
+            return Err(invalid(&format!("`{}:` is not supported: use https://… or file:…", url.scheme())));
         }
         // The url is shown to everyone who may list the data sources.
         if !url.username().is_empty() || url.password().is_some() {
@@ -66,21 +56,14 @@ impl Location {
     /// A file named by its path, as on a command line.
     pub fn file(path: impl Into<PathBuf>) -> Location {
         let path = path.into();
-        Location::File {
-            label: path.display().to_string(),
-            path,
-        }
+        Location::File { label: path.display().to_string(), path }
     }
 
     /// Whether these limits allow it at all.
     pub fn check(&self, limits: &FetchLimits) -> Result<(), FetchError> {
         match self {
-            Location::Http(url)
-                if url.scheme() == "http" && !limits.allow_http && !is_loopback(url) =>
-            {
-                Err(invalid(
-                    "http: is only allowed for this machine: use https:",
-                ))
+            Location::Http(url) if url.scheme() == "http" && !limits.allow_http && !is_loopback(url) => {
+                Err(invalid("http: is only allowed for this machine: use https:"))
             }
             _ => Ok(()),
         }
@@ -88,10 +71,7 @@ impl Location {
 }
 
 fn invalid(detail: &str) -> FetchError {
-    FetchError::new(
-        FetchErrorKind::InvalidUrl,
-        format!("the data source's url is not usable: {detail}"),
-    )
+    FetchError::new(FetchErrorKind::InvalidUrl, format!("the data source's url is not usable: {detail}"))
 }
 
 fn file(label: &str, rest: &str) -> Result<Location, FetchError> {
@@ -107,18 +87,11 @@ fn file(label: &str, rest: &str) -> Result<Location, FetchError> {
             path
         }
     };
-    let path = percent_decode_str(path)
-        .decode_utf8()
-        .map_err(|_| invalid("its path is not UTF-8"))?;
+    let path = percent_decode_str(path).decode_utf8().map_err(|_| invalid("its path is not UTF-8"))?;
     if path.is_empty() || path.contains('\0') {
-        return Err(invalid(
-            "it names no file: use file:///absolute/path or file:relative/path",
-        ));
+        return Err(invalid("it names no file: use file:///absolute/path or file:relative/path"));
     }
-    Ok(Location::File {
-        path: PathBuf::from(path.as_ref()),
-        label: label.to_owned(),
-    })
+    Ok(Location::File { path: PathBuf::from(path.as_ref()), label: label.to_owned() })
 }
 
 /// Whether the host is this machine.
@@ -147,10 +120,7 @@ mod tests {
         assert_eq!(path("file:///srv/a%20b/x.json.zst"), "/srv/a b/x.json.zst");
         assert_eq!(path("file://localhost/srv/x.json"), "/srv/x.json");
         assert_eq!(path("FILE:/srv/x.json"), "/srv/x.json");
-        assert_eq!(
-            path(" file:../data/100%/x#1?.json "),
-            "../data/100%/x#1?.json"
-        );
+        assert_eq!(path(" file:../data/100%/x#1?.json "), "../data/100%/x#1?.json");
     }
 
     #[test]
@@ -176,10 +146,7 @@ mod tests {
     #[test]
     fn plain_http_is_for_this_machine_unless_allowed() {
         let limits = FetchLimits::default();
-        let open = FetchLimits {
-            allow_http: true,
-            ..FetchLimits::default()
-        };
+        let open = FetchLimits { allow_http: true, ..FetchLimits::default() };
         for (text, by_default) in [
             ("http://127.0.0.1:8/x", true),
             ("http://localhost/x", true),

@@ -116,9 +116,7 @@ pub async fn fetch(
 ) -> Result<Fetched, FetchError> {
     location.check(limits)?;
     match location {
-        Location::File { path, label } => local::fetch(path, label, limits, &progress)
-            .await
-            .map(Fetched::Document),
+        Location::File { path, label } => local::fetch(path, label, limits, &progress).await.map(Fetched::Document),
         Location::Http(url) => http::fetch(url, limits, etag, &progress).await,
     }
 }

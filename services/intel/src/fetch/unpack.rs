@@ -38,13 +38,10 @@ pub enum Format {
 /// Tells the format by the first bytes, and by the name where old tar archives have no mark.
 pub(super) fn detect(document: &Document, name: &str) -> Result<Format, FetchError> {
     let mut file = document.file()?;
-    let outer =
-        head(&mut file).map_err(|error| super::local::read_error(&document.label, error))?;
+    let outer = head(&mut file).map_err(|error| super::local::read_error(&document.label, error))?;
     let unsupported = |what: &str| {
-        let message = format!(
-            "{} is packed with {what}, which is not supported: use zst, gz, tar or zip",
-            document.label
-        );
+        let message =
+            format!("{} is packed with {what}, which is not supported: use zst, gz, tar or zip", document.label);
         Err(FetchError::new(FetchErrorKind::BadArchive, message))
     };
     let format = match outer.as_slice() {
@@ -62,16 +59,11 @@ pub(super) fn detect(document: &Document, name: &str) -> Result<Format, FetchErr
         }
         _ => return Ok(Format::Plain),
     };
-    file.rewind()
-        .map_err(|error| super::local::read_error(&document.label, error))?;
+    file.rewind().map_err(|error| super::local::read_error(&document.label, error))?;
     let name = name.to_ascii_lowercase();
-    let named_tar = [".tar.gz", ".tgz", ".tar.zst", ".tzst"]
-        .iter()
-        .any(|end| name.ends_with(end));
+    let named_tar = [".tar.gz", ".tgz", ".tar.zst", ".tzst"].iter().any(|end| name.ends_with(end));
     // Damage is told by whoever reads it.
-    let inner = decoder(file, format)
-        .and_then(|mut decoder| head(&mut decoder))
-        .unwrap_or_default();
+    let inner = decoder(file, format).and_then(|mut decoder| head(&mut decoder)).unwrap_or_default();
     let tar = is_tar(&inner) || (named_tar && inner.contains(&0));
     Ok(match (format, tar) {
         (Format::Zstd, true) => Format::TarZstd,
@@ -97,13 +89,8 @@ fn decoder(file: File, format: Format) -> io::Result<Box<dyn Read + Send>> {
             decoder.window_log_max(ZSTD_WINDOW_LOG)?;
             Box::new(decoder)
         }
-        Format::Gzip | Format::TarGzip => Box::new(MultiGzDecoder::new(BufReader::with_capacity(
-            64 * 1024,
-            file,
-        ))),
-        Format::Plain | Format::Tar | Format::Zip => {
-            Box::new(BufReader::with_capacity(64 * 1024, file))
-        }
+        Format::Gzip | Format::TarGzip => Box::new(MultiGzDecoder::new(BufReader::with_capacity(64 * 1024, file))),
+        Format::Plain | Format::Tar | Format::Zip => Box::new(BufReader::with_capacity(64 * 1024, file)),
     })
 }
 
@@ -134,8 +121,7 @@ fn damaged(label: &str, error: impl Into<Box<dyn std::error::Error + Send + Sync
     if too_large {
         return FetchError::new(FetchErrorKind::TooLarge, format!("{label}: {error}"));
     }
-    let message =
-        format!("{label} cannot be unpacked ({error}): it is damaged or was cut; fetch it again");
+    let message = format!("{label} cannot be unpacked ({error}): it is damaged or was cut; fetch it again");
     FetchError::new(FetchErrorKind::BadArchive, message).because(error)
 }
 
@@ -153,17 +139,10 @@ impl Names {
             let message = format!("{label} has more than {MAX_ENTRIES} entries");
             return Err(FetchError::new(FetchErrorKind::TooLarge, message));
         }
-        let shown = || {
-            name.chars()
-                .filter(|c| !c.is_control())
-                .take(80)
-                .collect::<String>()
-        };
+        let shown = || name.chars().filter(|c| !c.is_control()).take(80).collect::<String>();
         if leads_out(name) {
-            let message = format!(
-                "{label} has the entry `{}`, which leads out of the archive: it is not opened",
-                shown()
-            );
+            let message =
+                format!("{label} has the entry `{}`, which leads out of the archive: it is not opened", shown());
             return Err(FetchError::new(FetchErrorKind::BadArchive, message));
         }
         if self.first.len() < 3 {
@@ -177,9 +156,7 @@ impl Names {
             true => "nothing".to_owned(),
             false => format!("{} entries such as {}", self.count, self.first.join(", ")),
         };
-        let message = format!(
-            "{label} does not hold the document: it holds {held}. Check the data source's url"
-        );
+        let message = format!("{label} does not hold the document: it holds {held}. Check the data source's url");
         FetchError::new(FetchErrorKind::NotFound, message)
     }
 }
@@ -187,10 +164,7 @@ impl Names {
 /// Nothing is written under an entry's name, but an archive with such names was made to do harm.
 fn leads_out(name: &str) -> bool {
     let drive = name.as_bytes().get(1) == Some(&b':') && name.as_bytes()[0].is_ascii_alphabetic();
-    name.starts_with(['/', '\\'])
-        || drive
-        || name.contains('\0')
-        || name.split(['/', '\\']).any(|part| part == "..")
+    name.starts_with(['/', '\\']) || drive || name.contains('\0') || name.split(['/', '\\']).any(|part| part == "..")
 }
 
 fn tar_entry(
@@ -201,25 +175,15 @@ fn tar_entry(
     // The archive reads headers block by block and nothing beyond, so that after the wanted entry's
     // header the reader stands at its first byte and outlives the archive.
     let size = seek_tar_entry(&mut reader, label, wanted)?;
-    Ok(Box::new(Exact {
-        inner: reader,
-        left: size,
-    }))
+    Ok(Box::new(Exact { inner: reader, left: size }))
 }
 
 /// Leaves the reader at the wanted entry's first byte and tells the entry's length.
-fn seek_tar_entry(
-    reader: &mut Bounded,
-    label: &str,
-    wanted: &dyn Fn(&str) -> bool,
-) -> Result<u64, FetchError> {
+fn seek_tar_entry(reader: &mut Bounded, label: &str, wanted: &dyn Fn(&str) -> bool) -> Result<u64, FetchError> {
     // Bounds the names that the archive reads into memory.
     let allowance = Cell::new(0);
     let mut names = Names::default();
-    let mut archive = tar::Archive::new(Metered {
-        inner: reader,
-        allowance: &allowance,
-    });
+    let mut archive = tar::Archive::new(Metered { inner: reader, allowance: &allowance });
     let mut entries = archive.entries().map_err(|error| damaged(label, error))?;
     loop {
         allowance.set(MAX_TAR_HEADER_BYTES);
@@ -233,9 +197,7 @@ fn seek_tar_entry(
             continue;
         }
         names.see(&name, label)?;
-        if (kind.is_file() || kind.is_contiguous())
-            && wanted(name.strip_prefix("./").unwrap_or(&name))
-        {
+        if (kind.is_file() || kind.is_contiguous()) && wanted(name.strip_prefix("./").unwrap_or(&name)) {
             return Ok(entry.size());
         }
         allowance.set(u64::MAX);
@@ -250,21 +212,16 @@ fn zip_entry(
     limits: &FetchLimits,
 ) -> Result<Box<dyn Read + Send>, FetchError> {
     check_zip_directory(&mut file, label)?;
-    let mut archive =
-        ZipArchive::new(BufReader::new(file)).map_err(|error| damaged(label, error))?;
+    let mut archive = ZipArchive::new(BufReader::new(file)).map_err(|error| damaged(label, error))?;
     let mut names = Names::default();
     let mut found = None;
     for index in 0..archive.len() {
-        let entry = archive
-            .by_index_raw(index)
-            .map_err(|error| damaged(label, error))?;
+        let entry = archive.by_index_raw(index).map_err(|error| damaged(label, error))?;
         let name = String::from_utf8_lossy(entry.name_raw()).into_owned();
         names.see(&name, label)?;
         if found.is_none() && entry.is_file() && !entry.is_symlink() && wanted(&name) {
             if entry.encrypted() {
-                let message = format!(
-                    "{label} is protected with a password: point the data source at one that is not"
-                );
+                let message = format!("{label} is protected with a password: point the data source at one that is not");
                 return Err(FetchError::new(FetchErrorKind::BadArchive, message));
             }
             found = Some(index);
@@ -275,8 +232,7 @@ fn zip_entry(
     };
     // An entry's reader borrows the archive; a file of our own does not, and its checksum is verified by then.
     let spool_error = |error: io::Error| {
-        let message =
-            "the document cannot be unpacked: check the space in the folder for temporary files";
+        let message = "the document cannot be unpacked: check the space in the folder for temporary files";
         FetchError::new(FetchErrorKind::Local, message).because(error)
     };
     let mut spool = match &limits.spool_dir {
@@ -284,14 +240,8 @@ fn zip_entry(
         None => tempfile::tempfile(),
     }
     .map_err(spool_error)?;
-    let entry = archive
-        .by_index(index)
-        .map_err(|error| damaged(label, error))?;
-    let mut entry = BoundedRef {
-        inner: entry,
-        left: limits.max_unpacked_bytes,
-        limit: limits.max_unpacked_bytes,
-    };
+    let entry = archive.by_index(index).map_err(|error| damaged(label, error))?;
+    let mut entry = BoundedRef { inner: entry, left: limits.max_unpacked_bytes, limit: limits.max_unpacked_bytes };
     io::copy(&mut entry, &mut spool).map_err(|error| match error.kind() {
         io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => spool_error(error),
         _ => damaged(label, error),
@@ -310,10 +260,7 @@ fn check_zip_directory(file: &mut File, label: &str) -> Result<(), FetchError> {
         file.rewind()
     };
     read(file, &mut tail).map_err(|error| super::local::read_error(label, error))?;
-    let end = tail
-        .windows(4)
-        .rposition(|window| window == b"PK\x05\x06")
-        .and_then(|at| tail.get(at..at + 22));
+    let end = tail.windows(4).rposition(|window| window == b"PK\x05\x06").and_then(|at| tail.get(at..at + 22));
     let Some(end) = end else {
         return Err(damaged(label, "the archive has no end".to_owned()));
     };
@@ -335,11 +282,7 @@ struct BoundedRef<R> {
 
 impl Bounded {
     fn new(inner: Box<dyn Read + Send>, limit: u64) -> Self {
-        Self {
-            inner,
-            left: limit,
-            limit,
-        }
+        Self { inner, left: limit, limit }
     }
 }
 
@@ -348,15 +291,10 @@ impl<R: Read> Read for BoundedRef<R> {
         if self.left == 0 && !buffer.is_empty() {
             return match self.inner.read(&mut [0])? {
                 0 => Ok(0),
-                _ => Err(io::Error::new(
-                    io::ErrorKind::FileTooLarge,
-                    TooLarge(self.limit),
-                )),
+                _ => Err(io::Error::new(io::ErrorKind::FileTooLarge, TooLarge(self.limit))),
             };
         }
-        let most = usize::try_from(self.left)
-            .unwrap_or(usize::MAX)
-            .min(buffer.len());
+        let most = usize::try_from(self.left).unwrap_or(usize::MAX).min(buffer.len());
         let read = self.inner.read(&mut buffer[..most])?;
         self.left -= read as u64;
         Ok(read)
@@ -379,15 +317,10 @@ struct Exact {
 
 impl Read for Exact {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let most = usize::try_from(self.left)
-            .unwrap_or(usize::MAX)
-            .min(buffer.len());
+        let most = usize::try_from(self.left).unwrap_or(usize::MAX).min(buffer.len());
         let read = self.inner.read(&mut buffer[..most])?;
         if read == 0 && most > 0 {
-            return Err(io::Error::new(
-                io::ErrorKind::UnexpectedEof,
-                "the archive ends inside the document",
-            ));
+            return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "the archive ends inside the document"));
         }
         self.left -= read as u64;
         Ok(read)

@@ -86,34 +86,18 @@ pub(crate) async fn insert(tx: &mut Tx, job: &Job) -> Result<bool> {
 
 /// The job of a source that runs.
 pub(crate) async fn running(tx: &mut Tx, source_id: Uuid) -> Result<Option<Job>> {
-    let sql = concat!(
-        "SELECT ",
-        columns!(),
-        " FROM sync_job WHERE source_id = $1 AND status = 'running'"
-    );
-    Ok(on!(tx, |c| sqlx::query_as(sql)
-        .bind(source_id)
-        .fetch_optional(c)
-        .await)?)
+    let sql = concat!("SELECT ", columns!(), " FROM sync_job WHERE source_id = $1 AND status = 'running'");
+    Ok(on!(tx, |c| sqlx::query_as(sql).bind(source_id).fetch_optional(c).await)?)
 }
 
 /// One job.
 pub(crate) async fn get(db: &Db, id: Uuid) -> Result<Option<Job>> {
     let sql = concat!("SELECT ", columns!(), " FROM sync_job WHERE id = $1");
-    Ok(read!(db, |pool| sqlx::query_as(sql)
-        .bind(id)
-        .fetch_optional(pool)
-        .await)?)
+    Ok(read!(db, |pool| sqlx::query_as(sql).bind(id).fetch_optional(pool).await)?)
 }
 
 /// Writes how far a job is and that it lives. False when it no longer runs.
-pub(crate) async fn beat(
-    tx: &mut Tx,
-    id: Uuid,
-    phase: &str,
-    percentage: f64,
-    at: DateTime<Utc>,
-) -> Result<bool> {
+pub(crate) async fn beat(tx: &mut Tx, id: Uuid, phase: &str, percentage: f64, at: DateTime<Utc>) -> Result<bool> {
     let sql = "UPDATE sync_job SET phase = $2, percentage = $3, heartbeat_at = $4 \
                WHERE id = $1 AND status = 'running'";
     let rows = on!(tx, |c| sqlx::query(sql)
@@ -150,11 +134,6 @@ pub(crate) async fn finish(tx: &mut Tx, job: &Job) -> Result<bool> {
 /// Deletes the jobs of a source that ended before `before`.
 pub(crate) async fn purge(tx: &mut Tx, source_id: Uuid, before: DateTime<Utc>) -> Result<()> {
     let sql = "DELETE FROM sync_job WHERE source_id = $1 AND finished_at < $2";
-    on!(tx, |c| sqlx::query(sql)
-        .bind(source_id)
-        .bind(before)
-        .execute(c)
-        .await
-        .map(|_| ()))?;
+    on!(tx, |c| sqlx::query(sql).bind(source_id).bind(before).execute(c).await.map(|_| ()))?;
     Ok(())
 }

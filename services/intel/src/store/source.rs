@@ -85,9 +85,8 @@ pub(crate) async fn seed(db: &Db, sources: &[Published]) -> Result<()> {
     let at = now();
     let mut tx = db.begin().await?;
     on!(tx, |c| {
-        let mut query = QueryBuilder::new(
-            "INSERT INTO data_source (id, name, kind, domain, url, enabled, version, updated_at) ",
-        );
+        let mut query =
+            QueryBuilder::new("INSERT INTO data_source (id, name, kind, domain, url, enabled, version, updated_at) ");
         query.push_values(sources, |mut row, source| {
             row.push_bind(Uuid::now_v7())
                 .push_bind(source.name)
@@ -107,19 +106,13 @@ pub(crate) async fn seed(db: &Db, sources: &[Published]) -> Result<()> {
 /// How many there are.
 pub(crate) async fn count(db: &Db) -> Result<i64> {
     let sql = "SELECT COUNT(*) FROM data_source";
-    Ok(read!(db, |pool| sqlx::query_scalar(sql)
-        .fetch_one(pool)
-        .await)?)
+    Ok(read!(db, |pool| sqlx::query_scalar(sql).fetch_one(pool).await)?)
 }
 
 /// A page of them, by name.
 pub(crate) async fn list(db: &Db, limit: i64, offset: i64) -> Result<Vec<Source>> {
     let sql = select!("ORDER BY name LIMIT $1 OFFSET $2");
-    Ok(read!(db, |pool| sqlx::query_as(sql)
-        .bind(limit)
-        .bind(offset)
-        .fetch_all(pool)
-        .await)?)
+    Ok(read!(db, |pool| sqlx::query_as(sql).bind(limit).bind(offset).fetch_all(pool).await)?)
 }
 
 /// One of them.
@@ -127,17 +120,11 @@ pub(crate) async fn get(db: &Db, key: &Key) -> Result<Option<Source>> {
     let found = match key {
         Key::Id(id) => {
             let sql = select!("WHERE id = $1");
-            read!(db, |pool| sqlx::query_as(sql)
-                .bind(id)
-                .fetch_optional(pool)
-                .await)
+            read!(db, |pool| sqlx::query_as(sql).bind(id).fetch_optional(pool).await)
         }
         Key::Name(name) => {
             let sql = select!("WHERE name = $1");
-            read!(db, |pool| sqlx::query_as(sql)
-                .bind(name)
-                .fetch_optional(pool)
-                .await)
+            read!(db, |pool| sqlx::query_as(sql).bind(name).fetch_optional(pool).await)
         }
     };
     Ok(found?)
@@ -147,23 +134,12 @@ pub(crate) async fn get(db: &Db, key: &Key) -> Result<Option<Source>> {
 pub(crate) async fn lock(tx: &mut Tx, key: &Key) -> Result<Option<Source>> {
     let found = match key {
         Key::Id(id) => {
-            let sql = dialect::locking(
-                tx,
-                select!("WHERE id = $1"),
-                select!("WHERE id = $1 FOR UPDATE"),
-            );
+            let sql = dialect::locking(tx, select!("WHERE id = $1"), select!("WHERE id = $1 FOR UPDATE"));
             on!(tx, |c| sqlx::query_as(sql).bind(id).fetch_optional(c).await)
         }
         Key::Name(name) => {
-            let sql = dialect::locking(
-                tx,
-                select!("WHERE name = $1"),
-                select!("WHERE name = $1 FOR UPDATE"),
-            );
-            on!(tx, |c| sqlx::query_as(sql)
-                .bind(name)
-                .fetch_optional(c)
-                .await)
+            let sql = dialect::locking(tx, select!("WHERE name = $1"), select!("WHERE name = $1 FOR UPDATE"));
+            on!(tx, |c| sqlx::query_as(sql).bind(name).fetch_optional(c).await)
         }
     };
     Ok(found?)
@@ -190,21 +166,12 @@ pub(crate) async fn update(tx: &mut Tx, source: &Source) -> Result<bool> {
 /// Forgets which document came in last: another one is about to.
 pub(crate) async fn forget_etag(tx: &mut Tx, id: Uuid) -> Result<()> {
     let sql = "UPDATE data_source SET etag = NULL WHERE id = $1";
-    on!(tx, |c| sqlx::query(sql)
-        .bind(id)
-        .execute(c)
-        .await
-        .map(|_| ()))?;
+    on!(tx, |c| sqlx::query(sql).bind(id).execute(c).await.map(|_| ()))?;
     Ok(())
 }
 
 /// Writes that a sync succeeded.
-pub(crate) async fn set_succeeded(
-    tx: &mut Tx,
-    id: Uuid,
-    synced: &Synced<'_>,
-    at: DateTime<Utc>,
-) -> Result<()> {
+pub(crate) async fn set_succeeded(tx: &mut Tx, id: Uuid, synced: &Synced<'_>, at: DateTime<Utc>) -> Result<()> {
     // The url may have been changed while the sync ran: then the etag is another document's.
     let sql = "UPDATE data_source SET last_sync_at = $2, last_status = 'succeeded', last_error = NULL, \
                last_counts = $3, upstream_version = $4, etag = CASE WHEN url = $5 THEN $6 ELSE NULL END, \
@@ -223,20 +190,9 @@ pub(crate) async fn set_succeeded(
 }
 
 /// Writes that a sync failed. What the last good one left stays.
-pub(crate) async fn set_failed(
-    tx: &mut Tx,
-    id: Uuid,
-    error: &str,
-    at: DateTime<Utc>,
-) -> Result<()> {
+pub(crate) async fn set_failed(tx: &mut Tx, id: Uuid, error: &str, at: DateTime<Utc>) -> Result<()> {
     let sql = "UPDATE data_source SET last_status = 'failed', last_error = $2, updated_at = $3, \
                version = version + 1 WHERE id = $1";
-    on!(tx, |c| sqlx::query(sql)
-        .bind(id)
-        .bind(error)
-        .bind(at)
-        .execute(c)
-        .await
-        .map(|_| ()))?;
+    on!(tx, |c| sqlx::query(sql).bind(id).bind(error).bind(at).execute(c).await.map(|_| ()))?;
     Ok(())
 }

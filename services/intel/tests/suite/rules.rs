@@ -13,28 +13,16 @@ use crate::world::*;
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_second_sync_is_refused_while_the_first_runs_also_by_another_process() {
     for world in World::all().await {
-        world
-            .point(&world.file("bundle.json", &bundle("18.1", "One")))
-            .await;
+        world.point(&world.file("bundle.json", &bundle("18.1", "One"))).await;
         world.catalog.close_gate().await;
         let job = start(world.admin(), false, None).await.unwrap();
-        assert_eq!(
-            (job.status.as_str(), job.counts_json.as_str()),
-            ("running", "{}")
-        );
+        assert_eq!((job.status.as_str(), job.counts_json.as_str()), ("running", "{}"));
         world.imports(1).await;
         let other = replica(&world.base.db, &world.catalog).await;
-        for client in [
-            world.admin(),
-            client(&other, ctx(Role::Service, "system:cli")),
-        ] {
+        for client in [world.admin(), client(&other, ctx(Role::Service, "system:cli"))] {
             let failure = start(client, true, None).await.unwrap_err();
             assert_eq!(failure.code(), Code::Conflict);
-            assert!(
-                failure.message().contains("already running"),
-                "{}",
-                failure.message()
-            );
+            assert!(failure.message().contains("already running"), "{}", failure.message());
             assert_eq!(failure.get("job_id"), Some(job.id.as_str()));
         }
         assert_eq!(world.source().await.last_status.as_deref(), Some("running"));
@@ -52,9 +40,7 @@ async fn a_second_sync_is_refused_while_the_first_runs_also_by_another_process()
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn of_many_at_once_exactly_one_runs() {
     for world in World::all().await {
-        world
-            .point(&world.file("bundle.json", &bundle("18.1", "One")))
-            .await;
+        world.point(&world.file("bundle.json", &bundle("18.1", "One"))).await;
         world.catalog.close_gate().await;
         let other = replica(&world.base.db, &world.catalog).await;
         let starts = (0..8).map(|n| {
@@ -80,22 +66,14 @@ async fn silence(db: &Db, job: &str) {
     let id: uuid::Uuid = job.parse().unwrap();
     let mut tx = db.begin().await.unwrap();
     let sql = "UPDATE sync_job SET heartbeat_at = $2 WHERE id = $1";
-    on!(tx, |c| sqlx::query(sql)
-        .bind(id)
-        .bind(now() - TimeDelta::seconds(61))
-        .execute(c)
-        .await
-        .map(|_| ()))
-    .unwrap();
+    on!(tx, |c| sqlx::query(sql).bind(id).bind(now() - TimeDelta::seconds(61)).execute(c).await.map(|_| ())).unwrap();
     tx.commit().await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_sync_whose_process_ended_is_told_as_failed_and_taken_over() {
     for world in World::all().await {
-        world
-            .point(&world.file("bundle.json", &bundle("18.1", "One")))
-            .await;
+        world.point(&world.file("bundle.json", &bundle("18.1", "One"))).await;
         world.catalog.close_gate().await;
         let dead = start(world.admin(), false, None).await.unwrap();
         world.imports(1).await;
@@ -107,24 +85,15 @@ async fn a_sync_whose_process_ended_is_told_as_failed_and_taken_over() {
         assert_eq!(told.status, "failed");
         assert!(told.error.as_ref().unwrap().contains("start it again"));
         assert_eq!(world.source().await.last_status.as_deref(), Some("failed"));
-        assert!(
-            world.events::<SyncFinished>().await.is_empty(),
-            "reading changes nothing"
-        );
+        assert!(world.events::<SyncFinished>().await.is_empty(), "reading changes nothing");
 
         let job = start(world.admin(), false, None).await.unwrap();
         assert_ne!(job.id, dead.id);
         let finished = world.events::<SyncFinished>().await;
-        assert_eq!(
-            (finished.len(), finished[0].1.job_id.as_str()),
-            (1, dead.id.as_str())
-        );
+        assert_eq!((finished.len(), finished[0].1.job_id.as_str()), (1, dead.id.as_str()));
         let audits = world.events::<AuditRecorded>().await;
         let (envelope, audit) = audits.last().unwrap();
-        assert_eq!(
-            (audit.action.as_str(), audit.success),
-            ("sync_source", false)
-        );
+        assert_eq!((audit.action.as_str(), audit.success), ("sync_source", false));
         assert_eq!(envelope.actor.as_ref().unwrap().username, "system:intel");
         // The first one was only slow: when it comes back it has nothing to say any more.
         world.imports(2).await;
@@ -140,9 +109,7 @@ async fn a_sync_whose_process_ended_is_told_as_failed_and_taken_over() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_sync_goes_on_when_its_caller_leaves() {
     for world in World::all().await {
-        world
-            .point(&world.file("bundle.json", &bundle("18.1", "One")))
-            .await;
+        world.point(&world.file("bundle.json", &bundle("18.1", "One"))).await;
         world.catalog.close_gate().await;
         let admin = world.admin();
         let caller = tokio::spawn(async move { start(admin, true, None).await });
@@ -151,10 +118,7 @@ async fn a_sync_goes_on_when_its_caller_leaves() {
         assert!(caller.await.unwrap_err().is_cancelled());
         let job = start(world.admin(), false, None).await.unwrap_err();
         world.catalog.gate.add_permits(1);
-        assert_eq!(
-            world.ended(job.get("job_id").unwrap()).await.status,
-            "succeeded"
-        );
+        assert_eq!(world.ended(job.get("job_id").unwrap()).await.status, "succeeded");
         world.base.close().await;
     }
 }
@@ -162,9 +126,7 @@ async fn a_sync_goes_on_when_its_caller_leaves() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_process_that_stops_ends_its_syncs_and_says_so() {
     for mut world in World::all().await {
-        world
-            .point(&world.file("bundle.json", &bundle("18.1", "One")))
-            .await;
+        world.point(&world.file("bundle.json", &bundle("18.1", "One"))).await;
         world.catalog.close_gate().await;
         let shutdown = Shutdown::new();
         for task in std::mem::take(&mut world.service.tasks) {

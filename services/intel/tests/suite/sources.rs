@@ -14,16 +14,8 @@ use serde_json::json;
 use crate::world::*;
 
 async fn list(world: &World, page_size: i32, page_token: &str) -> (Vec<DataSource>, String, i64) {
-    let request = ListDataSourcesRequest {
-        page_size,
-        page_token: page_token.to_owned(),
-    };
-    let page = world
-        .admin()
-        .list_data_sources(request)
-        .await
-        .unwrap()
-        .into_inner();
+    let request = ListDataSourcesRequest { page_size, page_token: page_token.to_owned() };
+    let page = world.admin().list_data_sources(request).await.unwrap().into_inner();
     (page.data_sources, page.next_page_token, page.total_size)
 }
 
@@ -37,28 +29,16 @@ async fn the_sources_are_there_from_the_start_once_and_in_pages() {
         };
         world.admin().update_data_source(edit).await.unwrap();
         // Later starts, and two at once, leave alone what is there.
-        tokio::join!(
-            replica(&world.base.db, &world.catalog),
-            replica(&world.base.db, &world.catalog)
-        );
+        tokio::join!(replica(&world.base.db, &world.catalog), replica(&world.base.db, &world.catalog));
         let (all, next, total) = list(&world, 0, "").await;
         let names: Vec<&str> = all.iter().map(|source| source.name.as_str()).collect();
-        assert_eq!(
-            names,
-            [ENTERPRISE, "mitre_attack_ics", "mitre_attack_mobile"]
-        );
+        assert_eq!(names, [ENTERPRISE, "mitre_attack_ics", "mitre_attack_mobile"]);
         assert_eq!((next.as_str(), total), ("", 3));
         assert!(!all[0].enabled && all[1].enabled);
         for source in &all {
-            assert!(source.url.starts_with(
-                "https://raw.githubusercontent.com/mitre-attack/attack-stix-data/master/"
-            ));
+            assert!(source.url.starts_with("https://raw.githubusercontent.com/mitre-attack/attack-stix-data/master/"));
             assert_eq!(
-                (
-                    source.kind.as_str(),
-                    &source.last_sync_at,
-                    &source.last_status
-                ),
+                (source.kind.as_str(), &source.last_sync_at, &source.last_status),
                 ("mitre_attack", &None, &None)
             );
             assert_eq!(source.last_counts_json, "{}");
@@ -72,10 +52,7 @@ async fn the_sources_are_there_from_the_start_once_and_in_pages() {
             let request = GetDataSourceRequest { id: id.to_owned() };
             let mut client = world.admin();
             async move {
-                let answer = client
-                    .get_data_source(request)
-                    .await
-                    .map_err(Failure::from)?;
+                let answer = client.get_data_source(request).await.map_err(Failure::from)?;
                 Ok::<_, Failure>(answer.into_inner().data_source.unwrap())
             }
         };
@@ -93,16 +70,10 @@ async fn an_administrator_changes_a_source_and_it_is_recorded() {
     for world in World::all().await {
         let before = world.source().await;
         let update = |edit: UpdateDataSourceRequest| {
-            let request = UpdateDataSourceRequest {
-                id: ENTERPRISE.to_owned(),
-                ..edit
-            };
+            let request = UpdateDataSourceRequest { id: ENTERPRISE.to_owned(), ..edit };
             let mut client = world.admin();
             async move {
-                let answer = client
-                    .update_data_source(request)
-                    .await
-                    .map_err(Failure::from)?;
+                let answer = client.update_data_source(request).await.map_err(Failure::from)?;
                 Ok::<_, Failure>(answer.into_inner().data_source.unwrap())
             }
         };
@@ -135,15 +106,10 @@ async fn an_administrator_changes_a_source_and_it_is_recorded() {
         assert!(after.enabled);
         assert_eq!(world.source().await, after);
         // The same again is no change.
-        let same = update(UpdateDataSourceRequest {
-            url: Some(after.url.clone()),
-            ..UpdateDataSourceRequest::default()
-        });
+        let same =
+            update(UpdateDataSourceRequest { url: Some(after.url.clone()), ..UpdateDataSourceRequest::default() });
         assert_eq!(same.await.unwrap(), after);
-        let cleared = update(UpdateDataSourceRequest {
-            clear_schedule: true,
-            ..UpdateDataSourceRequest::default()
-        });
+        let cleared = update(UpdateDataSourceRequest { clear_schedule: true, ..UpdateDataSourceRequest::default() });
         assert_eq!(cleared.await.unwrap().schedule, None);
 
         let audits = world.events::<AuditRecorded>().await;
@@ -153,14 +119,8 @@ async fn an_administrator_changes_a_source_and_it_is_recorded() {
             ("update_data_source", after.id.as_str())
         );
         let details = json_of(&audits[0].1.details_json);
-        assert_eq!(
-            details["before"],
-            json!({ "url": before.url, "schedule": null })
-        );
-        assert_eq!(
-            details["after"],
-            json!({ "url": after.url, "schedule": "0 3 * * MON" })
-        );
+        assert_eq!(details["before"], json!({ "url": before.url, "schedule": null }));
+        assert_eq!(details["after"], json!({ "url": after.url, "schedule": "0 3 * * MON" }));
         world.base.close().await;
     }
 }
@@ -169,27 +129,15 @@ async fn an_administrator_changes_a_source_and_it_is_recorded() {
 async fn bad_requests_for_a_sync_start_nothing() {
     for world in World::all().await {
         let start = |source_id: &str, url: Option<&str>| {
-            let request = StartSyncRequest {
-                source_id: source_id.to_owned(),
-                wait: true,
-                url: url.map(str::to_owned),
-            };
+            let request = StartSyncRequest { source_id: source_id.to_owned(), wait: true, url: url.map(str::to_owned) };
             let mut client = world.admin();
             async move { Failure::from(client.start_sync(request).await.unwrap_err()) }
         };
         assert_eq!(start("sigma", None).await.code(), Code::NotFound);
         assert_eq!(start("", None).await.fields()[0].field, "source_id");
-        for url in [
-            "",
-            "enterprise.json",
-            "http://example.org/x.json",
-            "https://me:secret@example.org/",
-        ] {
+        for url in ["", "enterprise.json", "http://example.org/x.json", "https://me:secret@example.org/"] {
             let failure = start(ENTERPRISE, Some(url)).await;
-            assert_eq!(
-                (failure.code(), failure.fields()[0].field.as_str()),
-                (Code::Validation, "url")
-            );
+            assert_eq!((failure.code(), failure.fields()[0].field.as_str()), (Code::Validation, "url"));
             assert_eq!(failure.get("job_id"), None);
         }
         let edit = UpdateDataSourceRequest {
@@ -207,10 +155,7 @@ async fn bad_requests_for_a_sync_start_nothing() {
             async move { Failure::from(client.get_job(request).await.unwrap_err()) }
         };
         assert_eq!(job("one").await.fields()[0].field, "id");
-        assert_eq!(
-            job("00000000-0000-0000-0000-000000000000").await.code(),
-            Code::NotFound
-        );
+        assert_eq!(job("00000000-0000-0000-0000-000000000000").await.code(), Code::NotFound);
         world.base.close().await;
     }
 }
@@ -219,42 +164,17 @@ async fn bad_requests_for_a_sync_start_nothing() {
 async fn only_administrators_and_the_product_itself_may() {
     for world in World::all().await {
         let unknown = "00000000-0000-0000-0000-000000000000".to_owned();
-        for role in [
-            Role::Admin,
-            Role::Service,
-            Role::RedTech,
-            Role::BlueTech,
-            Role::RedLead,
-            Role::BlueLead,
-            Role::Viewer,
-        ] {
+        for role in
+            [Role::Admin, Role::Service, Role::RedTech, Role::BlueTech, Role::RedLead, Role::BlueLead, Role::Viewer]
+        {
             let mut client = world.client(role);
             let codes = [
+                code(client.list_data_sources(ListDataSourcesRequest::default()).await),
+                code(client.get_data_source(GetDataSourceRequest { id: ENTERPRISE.to_owned() }).await),
+                code(client.get_job(GetJobRequest { id: unknown.clone() }).await),
                 code(
                     client
-                        .list_data_sources(ListDataSourcesRequest::default())
-                        .await,
-                ),
-                code(
-                    client
-                        .get_data_source(GetDataSourceRequest {
-                            id: ENTERPRISE.to_owned(),
-                        })
-                        .await,
-                ),
-                code(
-                    client
-                        .get_job(GetJobRequest {
-                            id: unknown.clone(),
-                        })
-                        .await,
-                ),
-                code(
-                    client
-                        .start_sync(StartSyncRequest {
-                            source_id: unknown.clone(),
-                            ..StartSyncRequest::default()
-                        })
+                        .start_sync(StartSyncRequest { source_id: unknown.clone(), ..StartSyncRequest::default() })
                         .await,
                 ),
                 code(
@@ -277,11 +197,7 @@ async fn only_administrators_and_the_product_itself_may() {
         }
         let refusals = world.events::<AuditRecorded>().await;
         assert_eq!(refusals.len(), 5 * 5 + 1);
-        assert!(
-            refusals
-                .iter()
-                .all(|(_, audit)| audit.action == "access_denied" && !audit.success)
-        );
+        assert!(refusals.iter().all(|(_, audit)| audit.action == "access_denied" && !audit.success));
         world.base.close().await;
     }
 }

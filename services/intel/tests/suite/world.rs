@@ -14,16 +14,15 @@ use aegis_events::{Bus, Event};
 use aegis_intel::{Deps, build};
 use aegis_proto::{
     catalog::v1::{
-        self as catalog, ImportCounts, ImportHeader, ImportKnowledgeRequest,
-        ImportKnowledgeResponse,
+        self as catalog, ImportCounts, ImportHeader, ImportKnowledgeRequest, ImportKnowledgeResponse,
         catalog_service_client::CatalogServiceClient,
         catalog_service_server::{CatalogService, CatalogServiceServer},
         import_knowledge_request::Part,
     },
     events::v1::Envelope,
     intel::v1::{
-        DataSource, GetDataSourceRequest, GetJobRequest, Job, StartSyncRequest,
-        UpdateDataSourceRequest, intel_service_client::IntelServiceClient,
+        DataSource, GetDataSourceRequest, GetJobRequest, Job, StartSyncRequest, UpdateDataSourceRequest,
+        intel_service_client::IntelServiceClient,
     },
 };
 use aegis_rpc::RpcService;
@@ -113,12 +112,8 @@ impl CatalogService for Server {
         request: Request<Streaming<ImportKnowledgeRequest>>,
     ) -> Answer<ImportKnowledgeResponse> {
         let token = request.metadata().get("authorization");
-        let mut import = Import {
-            token: token
-                .map(|t| t.to_str().unwrap().to_owned())
-                .unwrap_or_default(),
-            ..Import::default()
-        };
+        let mut import =
+            Import { token: token.map(|t| t.to_str().unwrap().to_owned()).unwrap_or_default(), ..Import::default() };
         let mut messages = request.into_inner();
         while let Some(message) = messages.message().await? {
             assert!(!import.committed, "the commit is the last message");
@@ -139,10 +134,7 @@ impl CatalogService for Server {
         }
         Ok(Response::new(ImportKnowledgeResponse {
             techniques: Some(self.0.count(&import)),
-            tactics: Some(ImportCounts {
-                created: import.tactics.len() as i64,
-                ..ImportCounts::default()
-            }),
+            tactics: Some(ImportCounts { created: import.tactics.len() as i64, ..ImportCounts::default() }),
         }))
     }
 
@@ -152,10 +144,7 @@ impl CatalogService for Server {
     ) -> Answer<catalog::ListTechniquesResponse> {
         unused()
     }
-    async fn get_technique(
-        &self,
-        _: Request<catalog::GetTechniqueRequest>,
-    ) -> Answer<catalog::GetTechniqueResponse> {
+    async fn get_technique(&self, _: Request<catalog::GetTechniqueRequest>) -> Answer<catalog::GetTechniqueResponse> {
         unused()
     }
     async fn create_technique(
@@ -176,10 +165,7 @@ impl CatalogService for Server {
     ) -> Answer<catalog::ReviewTechniqueResponse> {
         unused()
     }
-    async fn list_tactics(
-        &self,
-        _: Request<catalog::ListTacticsRequest>,
-    ) -> Answer<catalog::ListTacticsResponse> {
+    async fn list_tactics(&self, _: Request<catalog::ListTacticsRequest>) -> Answer<catalog::ListTacticsResponse> {
         unused()
     }
     type ExportTechniquesStream = stream::Empty<Result<catalog::ExportTechniquesResponse, Status>>;
@@ -211,22 +197,12 @@ impl World {
         // Of the whole process; a second test finds it there.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let mut all = Vec::new();
-        for base in databases(
-            "intel",
-            &[aegis_events::migrations(), aegis_intel::migrations()],
-        )
-        .await
-        {
+        for base in databases("intel", &[aegis_events::migrations(), aegis_intel::migrations()]).await {
             println!("on {}", base.name);
             let catalog = Arc::new(FakeCatalog::new());
             let service = replica(&base.db, &catalog).await;
             let folder = tempfile::tempdir().unwrap();
-            all.push(World {
-                base,
-                catalog,
-                service,
-                folder,
-            });
+            all.push(World { base, catalog, service, folder });
         }
         all
     }
@@ -260,22 +236,14 @@ impl World {
     }
 
     pub async fn source(&self) -> DataSource {
-        let request = GetDataSourceRequest {
-            id: ENTERPRISE.to_owned(),
-        };
+        let request = GetDataSourceRequest { id: ENTERPRISE.to_owned() };
         let answer = self.admin().get_data_source(request).await.unwrap();
         answer.into_inner().data_source.unwrap()
     }
 
     pub async fn job(&self, id: &str) -> Job {
         let request = GetJobRequest { id: id.to_owned() };
-        self.admin()
-            .get_job(request)
-            .await
-            .unwrap()
-            .into_inner()
-            .job
-            .unwrap()
+        self.admin().get_job(request).await.unwrap().into_inner().job.unwrap()
     }
 
     /// The job after it ended.
@@ -299,10 +267,7 @@ impl World {
     /// The events that were written, of one kind.
     pub async fn events<E: Event>(&self) -> Vec<(Envelope, E)> {
         let sql = "SELECT body FROM outbox ORDER BY seq";
-        let bodies: Vec<Vec<u8>> = read!(&self.base.db, |pool| sqlx::query_scalar(sql)
-            .fetch_all(pool)
-            .await)
-        .unwrap();
+        let bodies: Vec<Vec<u8>> = read!(&self.base.db, |pool| sqlx::query_scalar(sql).fetch_all(pool).await).unwrap();
         bodies
             .iter()
             .map(|body| Envelope::decode(body.as_slice()).unwrap())
@@ -332,28 +297,15 @@ pub async fn replica(db: &Db, catalog: &Arc<FakeCatalog>) -> Service {
 
 /// A client that is already signed in.
 pub fn client(service: &Service, ctx: OpCtx) -> IntelServiceClient<RpcService> {
-    let signed_in =
-        service
-            .routes
-            .clone()
-            .prepare()
-            .map_request(move |mut request: http::Request<Body>| {
-                request.extensions_mut().insert(ctx.clone());
-                request
-            });
+    let signed_in = service.routes.clone().prepare().map_request(move |mut request: http::Request<Body>| {
+        request.extensions_mut().insert(ctx.clone());
+        request
+    });
     IntelServiceClient::new(aegis_rpc::local(signed_in))
 }
 
-pub async fn start(
-    mut client: IntelServiceClient<RpcService>,
-    wait: bool,
-    url: Option<&str>,
-) -> Result<Job, Failure> {
-    let request = StartSyncRequest {
-        source_id: ENTERPRISE.to_owned(),
-        wait,
-        url: url.map(str::to_owned),
-    };
+pub async fn start(mut client: IntelServiceClient<RpcService>, wait: bool, url: Option<&str>) -> Result<Job, Failure> {
+    let request = StartSyncRequest { source_id: ENTERPRISE.to_owned(), wait, url: url.map(str::to_owned) };
     let answer = client.start_sync(request).await.map_err(Failure::from)?;
     Ok(answer.into_inner().job.unwrap())
 }
@@ -404,9 +356,7 @@ pub fn bundle(version: &str, name_of_the_first: &str) -> Vec<u8> {
         },
         pattern(5, "T1x", "Five"),
     ]);
-    json!({"type": "bundle", "id": "bundle--1", "objects": objects})
-        .to_string()
-        .into_bytes()
+    json!({"type": "bundle", "id": "bundle--1", "objects": objects}).to_string().into_bytes()
 }
 
 /// Serves one document under one ETag, and 304 to whoever has it; counts both.
@@ -418,10 +368,7 @@ pub struct WebServer {
 impl WebServer {
     pub async fn start(document: Vec<u8>) -> WebServer {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let url = format!(
-            "http://{}/enterprise-attack.json",
-            listener.local_addr().unwrap()
-        );
+        let url = format!("http://{}/enterprise-attack.json", listener.local_addr().unwrap());
         let answers = Arc::new(Mutex::new(Vec::new()));
         let given = Arc::clone(&answers);
         tokio::spawn(async move {

@@ -44,20 +44,17 @@ struct Inner {
 
 impl OpCtx {
     /// A context; `token` is passed on in [`OpCtx::outgoing`].
-    pub fn new(
-        principal: Option<Principal>,
-        token: Option<String>,
-        origin: Origin,
-        deadline: Option<Instant>,
-    ) -> Self {
+    pub fn new(principal: Option<Principal>, token: Option<String>, origin: Origin, deadline: Option<Instant>) -> Self {
         OpCtx(Arc::new(Inner { principal, token, origin, deadline }))
     }
 
     /// The context that [`crate::AuthLayer`] put on a request.
     pub fn of<T>(request: &tonic::Request<T>) -> Result<OpCtx, Failure> {
-        request.extensions().get::<OpCtx>().cloned().ok_or_else(|| {
-            Failure::internal("a request reached a service without passing its authentication layer")
-        })
+        request
+            .extensions()
+            .get::<OpCtx>()
+            .cloned()
+            .ok_or_else(|| Failure::internal("a request reached a service without passing its authentication layer"))
     }
 
     /// Who asks, if anyone is signed in; also one whose password must be changed first.

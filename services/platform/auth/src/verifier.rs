@@ -178,8 +178,7 @@ impl Verifier {
                 _ => refused("the token does not hold"),
             })?
             .claims;
-        let expires_at =
-            DateTime::from_timestamp(claims.exp, 0).ok_or_else(|| refused("the token does not hold"))?;
+        let expires_at = DateTime::from_timestamp(claims.exp, 0).ok_or_else(|| refused("the token does not hold"))?;
         Ok(Principal {
             user_id: claims.sub,
             username: claims.name,

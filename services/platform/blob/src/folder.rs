@@ -20,9 +20,7 @@ pub(crate) fn open(path: &Path) -> Result<(LocalFileSystem, PathBuf), BlobError>
         path.canonicalize()
     };
     let root = probe().map_err(failed)?;
-    let store = LocalFileSystem::new_with_prefix(&root)
-        .map_err(crate::read::failed)?
-        .with_fsync(true);
+    let store = LocalFileSystem::new_with_prefix(&root).map_err(crate::read::failed)?.with_fsync(true);
     Ok((store, root))
 }
 
@@ -65,8 +63,7 @@ fn sweep_blocking(root: &Path, older_than: Duration) -> io::Result<u64> {
 
 /// Staging files are named `<name>#<number>`; a key cannot have a `#`.
 fn is_staging(name: &str) -> bool {
-    name.rsplit_once('#')
-        .is_some_and(|(_, number)| !number.is_empty() && number.bytes().all(|b| b.is_ascii_digit()))
+    name.rsplit_once('#').is_some_and(|(_, number)| !number.is_empty() && number.bytes().all(|b| b.is_ascii_digit()))
 }
 
 fn failed(e: io::Error) -> BlobError {

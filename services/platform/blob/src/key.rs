@@ -29,11 +29,7 @@ const ATTR_CHAR: &AsciiSet = &NON_ALPHANUMERIC
 pub(crate) fn check(key: &str) -> Result<(), BlobError> {
     let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-' | '/');
     let segment = |part: &str| !part.is_empty() && part != "." && part.len() <= MAX_SEGMENT;
-    if key.len() <= MAX_KEY
-        && key.chars().all(allowed)
-        && !key.contains("..")
-        && key.split('/').all(segment)
-    {
+    if key.len() <= MAX_KEY && key.chars().all(allowed) && !key.contains("..") && key.split('/').all(segment) {
         Ok(())
     } else {
         Err(BlobError::Invalid("blob key"))
@@ -42,11 +38,7 @@ pub(crate) fn check(key: &str) -> Result<(), BlobError> {
 
 /// The `Content-Disposition` that makes a browser save a file under its name, whatever the name is.
 pub fn content_disposition(file_name: &str) -> String {
-    let name: String = file_name
-        .chars()
-        .filter(|c| !c.is_control())
-        .take(MAX_FILE_NAME)
-        .collect();
+    let name: String = file_name.chars().filter(|c| !c.is_control()).take(MAX_FILE_NAME).collect();
     let plain: String = name
         .chars()
         .map(|c| match c {

@@ -66,22 +66,14 @@ impl Blobs {
     /// A finished write is on the disk, file and name, before it is answered.
     pub fn folder(path: impl AsRef<std::path::Path>) -> Result<Self, BlobError> {
         let (store, root) = folder::open(path.as_ref())?;
-        Ok(Self {
-            store: Arc::new(store),
-            prefix: String::new(),
-            kind: Kind::Folder(root),
-        })
+        Ok(Self { store: Arc::new(store), prefix: String::new(), kind: Kind::Folder(root) })
     }
 
     /// The store in a bucket, at `s3://bucket` or `s3://bucket/prefix`.
     pub fn s3(url: &str, options: &S3Options) -> Result<Self, BlobError> {
         let (store, prefix) = s3::open(url, options)?;
         let store = Arc::new(store);
-        Ok(Self {
-            store: Arc::clone(&store) as Arc<dyn ObjectStore>,
-            prefix,
-            kind: Kind::S3(store),
-        })
+        Ok(Self { store: Arc::clone(&store) as Arc<dyn ObjectStore>, prefix, kind: Kind::S3(store) })
     }
 
     /// Starts to write a blob; nothing is under the key before [`BlobWriter::finish`] has answered.
@@ -105,12 +97,7 @@ impl Blobs {
 
     /// Removes a blob; a missing one is no error.
     pub async fn delete(&self, key: &str) -> Result<(), BlobError> {
-        match self
-            .store
-            .delete(&self.path(key)?)
-            .await
-            .map_err(read::failed)
-        {
+        match self.store.delete(&self.path(key)?).await.map_err(read::failed) {
             Err(BlobError::NotFound) => Ok(()),
             other => other,
         }
@@ -118,12 +105,7 @@ impl Blobs {
 
     /// The size of a blob, if it exists.
     pub async fn size(&self, key: &str) -> Result<Option<u64>, BlobError> {
-        match self
-            .store
-            .head(&self.path(key)?)
-            .await
-            .map_err(read::failed)
-        {
+        match self.store.head(&self.path(key)?).await.map_err(read::failed) {
             Ok(meta) => Ok(Some(meta.size)),
             Err(BlobError::NotFound) => Ok(None),
             Err(e) => Err(e),
@@ -156,8 +138,7 @@ impl Blobs {
                     Ok(meta) => {
                         let key = meta.location.as_ref().strip_prefix(&own);
                         // Somebody else's file in the folder is no blob.
-                        key.filter(|key| key::check(key).is_ok())
-                            .map(|key| Ok((key.to_owned(), meta.size)))
+                        key.filter(|key| key::check(key).is_ok()).map(|key| Ok((key.to_owned(), meta.size)))
                     }
                     Err(e) => Some(Err(read::failed(e))),
                 };

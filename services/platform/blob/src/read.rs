@@ -23,10 +23,7 @@ pub(crate) async fn read(
     if range.as_ref().is_some_and(|range| range.start >= range.end) {
         return Err(BlobError::Invalid("byte range"));
     }
-    let options = GetOptions {
-        range: range.clone().map(Into::into),
-        ..GetOptions::default()
-    };
+    let options = GetOptions { range: range.clone().map(Into::into), ..GetOptions::default() };
     let result = match store.get_opts(path, options).await {
         Ok(result) => result,
         Err(e) => return Err(refused(store, path, range, failed(e)).await),
@@ -36,12 +33,7 @@ pub(crate) async fn read(
 }
 
 /// Stores say in different ways that a range starts behind the end.
-async fn refused(
-    store: &dyn ObjectStore,
-    path: &Path,
-    range: Option<Range<u64>>,
-    error: BlobError,
-) -> BlobError {
+async fn refused(store: &dyn ObjectStore, path: &Path, range: Option<Range<u64>>, error: BlobError) -> BlobError {
     let (Some(range), BlobError::Unavailable(_)) = (range, &error) else {
         return error;
     };
@@ -51,22 +43,16 @@ async fn refused(
     }
 }
 
-async fn stream(
-    result: GetResult,
-) -> Result<BoxStream<'static, Result<Bytes, BlobError>>, BlobError> {
+async fn stream(result: GetResult) -> Result<BoxStream<'static, Result<Bytes, BlobError>>, BlobError> {
     match result.payload {
         GetResultPayload::File(file, _) => {
             let mut file = tokio::fs::File::from_std(file);
             let unavailable = |e: io::Error| BlobError::Unavailable(Box::new(e));
             if result.range.start > 0 {
-                file.seek(SeekFrom::Start(result.range.start))
-                    .await
-                    .map_err(unavailable)?;
+                file.seek(SeekFrom::Start(result.range.start)).await.map_err(unavailable)?;
             }
             let part = file.take(result.range.end - result.range.start);
-            Ok(ReaderStream::with_capacity(part, CHUNK)
-                .map_err(unavailable)
-                .boxed())
+            Ok(ReaderStream::with_capacity(part, CHUNK).map_err(unavailable).boxed())
         }
         GetResultPayload::Stream(stream) => Ok(stream.map_err(failed).boxed()),
     }
@@ -106,15 +92,9 @@ mod tests {
             eprintln!("skipped: no /dev/full here");
             return;
         };
-        let error = object_store::Error::Generic {
-            store: "test",
-            source: Box::new(full.write_all(b"x").unwrap_err()),
-        };
+        let error = object_store::Error::Generic { store: "test", source: Box::new(full.write_all(b"x").unwrap_err()) };
         assert!(matches!(failed(error), BlobError::Full));
-        let error = object_store::Error::Generic {
-            store: "test",
-            source: Box::new(io::Error::other("broken")),
-        };
+        let error = object_store::Error::Generic { store: "test", source: Box::new(io::Error::other("broken")) };
         assert!(matches!(failed(error), BlobError::Unavailable(_)));
     }
 }

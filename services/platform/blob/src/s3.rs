@@ -32,9 +32,7 @@ pub struct S3Options {
 }
 
 pub(crate) fn open(url: &str, options: &S3Options) -> Result<(AmazonS3, String), BlobError> {
-    let rest = url.strip_prefix("s3://").ok_or(BlobError::Invalid(
-        "blob address: s3://bucket/prefix expected",
-    ))?;
+    let rest = url.strip_prefix("s3://").ok_or(BlobError::Invalid("blob address: s3://bucket/prefix expected"))?;
     let (bucket, prefix) = rest.split_once('/').unwrap_or((rest, ""));
     let prefix = prefix.trim_end_matches('/');
     let in_bucket = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_');
@@ -49,19 +47,14 @@ pub(crate) fn open(url: &str, options: &S3Options) -> Result<(AmazonS3, String),
     // first; that is fine.
     let _ = rustls::crypto::ring::default_provider().install_default();
 
-    let plain = options
-        .endpoint
-        .as_ref()
-        .is_some_and(|endpoint| endpoint.starts_with("http://"));
+    let plain = options.endpoint.as_ref().is_some_and(|endpoint| endpoint.starts_with("http://"));
     let mut builder = match (&options.access_key_id, &options.secret_access_key) {
-        (Some(id), Some(secret)) => AmazonS3Builder::new()
-            .with_access_key_id(id.expose_secret())
-            .with_secret_access_key(secret.expose_secret()),
+        (Some(id), Some(secret)) => {
+            AmazonS3Builder::new().with_access_key_id(id.expose_secret()).with_secret_access_key(secret.expose_secret())
+        }
         (None, None) => AmazonS3Builder::from_env(),
         _ => {
-            return Err(BlobError::Invalid(
-                "S3 credentials: the access key and its secret go together",
-            ));
+            return Err(BlobError::Invalid("S3 credentials: the access key and its secret go together"));
         }
     };
     if let Some(endpoint) = &options.endpoint {
@@ -80,11 +73,7 @@ pub(crate) fn open(url: &str, options: &S3Options) -> Result<(AmazonS3, String),
                 .with_read_timeout(READ_TIMEOUT)
                 .with_timeout_disabled(),
         )
-        .with_retry(RetryConfig {
-            max_retries: MAX_RETRIES,
-            retry_timeout: RETRY_TIMEOUT,
-            ..RetryConfig::default()
-        })
+        .with_retry(RetryConfig { max_retries: MAX_RETRIES, retry_timeout: RETRY_TIMEOUT, ..RetryConfig::default() })
         .with_bucket_name(bucket)
         .with_virtual_hosted_style_request(false)
         // One key at a time is deleted; every store knows that request.
@@ -96,11 +85,7 @@ pub(crate) fn open(url: &str, options: &S3Options) -> Result<(AmazonS3, String),
 
 pub(crate) async fn ping(store: &AmazonS3) -> Result<(), BlobError> {
     // Shows a missing bucket and wrong credentials, which a look for one key may not.
-    let options = PaginatedListOptions {
-        max_keys: Some(1),
-        ..PaginatedListOptions::default()
-    };
+    let options = PaginatedListOptions { max_keys: Some(1), ..PaginatedListOptions::default() };
     let page = store.list_paginated(None, options).await;
-    page.map(drop)
-        .map_err(|e| BlobError::Unavailable(Box::new(e)))
+    page.map(drop).map_err(|e| BlobError::Unavailable(Box::new(e)))
 }

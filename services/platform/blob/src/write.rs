@@ -5,8 +5,8 @@ use std::sync::Arc;
 use bytes::{Bytes, BytesMut};
 use object_store::path::Path;
 use object_store::{
-    Attribute, AttributeValue, Attributes, MultipartUpload, ObjectStore, PutMultipartOptions,
-    PutOptions, WriteMultipart,
+    Attribute, AttributeValue, Attributes, MultipartUpload, ObjectStore, PutMultipartOptions, PutOptions,
+    WriteMultipart,
 };
 
 use crate::key::content_disposition;
@@ -43,12 +43,7 @@ pub struct BlobWriter {
 }
 
 impl BlobWriter {
-    pub(crate) fn new(
-        store: Arc<dyn ObjectStore>,
-        path: Path,
-        meta: &BlobMeta,
-        folder: bool,
-    ) -> Self {
+    pub(crate) fn new(store: Arc<dyn ObjectStore>, path: Path, meta: &BlobMeta, folder: bool) -> Self {
         Self {
             store,
             path,
@@ -72,8 +67,7 @@ impl BlobWriter {
         self.check()?;
         loop {
             let room = self.part - self.buffer.len();
-            self.buffer
-                .extend_from_slice(&chunk.split_to(room.min(chunk.len())));
+            self.buffer.extend_from_slice(&chunk.split_to(room.min(chunk.len())));
             if self.buffer.len() < self.part {
                 return Ok(());
             }
@@ -98,10 +92,7 @@ impl BlobWriter {
                 upload.finish().await
             }
             None => {
-                let options = PutOptions {
-                    attributes: std::mem::take(&mut self.attributes),
-                    ..PutOptions::default()
-                };
+                let options = PutOptions { attributes: std::mem::take(&mut self.attributes), ..PutOptions::default() };
                 self.store.put_opts(&self.path, rest.into(), options).await
             }
         };
@@ -118,9 +109,7 @@ impl BlobWriter {
 
     fn check(&self) -> Result<(), BlobError> {
         match self.failed {
-            true => Err(BlobError::Unavailable(Source::from(
-                "the upload has failed before",
-            ))),
+            true => Err(BlobError::Unavailable(Source::from("the upload has failed before"))),
             false => Ok(()),
         }
     }
@@ -135,20 +124,14 @@ impl BlobWriter {
                 self.upload.insert(upload)
             }
         };
-        upload
-            .wait_for_capacity(MAX_IN_FLIGHT)
-            .await
-            .map_err(not_written)?;
+        upload.wait_for_capacity(MAX_IN_FLIGHT).await.map_err(not_written)?;
         // Exactly one part, so this starts exactly one request.
         upload.put(self.buffer.split().freeze());
         Ok(())
     }
 
     async fn start(&mut self) -> Result<Box<dyn MultipartUpload>, BlobError> {
-        let options = PutMultipartOptions {
-            attributes: self.attributes.clone(),
-            ..PutMultipartOptions::default()
-        };
+        let options = PutMultipartOptions { attributes: self.attributes.clone(), ..PutMultipartOptions::default() };
         if !self.folder {
             let started = self.store.put_multipart_opts(&self.path, options).await;
             return started.map_err(not_written);
@@ -156,12 +139,10 @@ impl BlobWriter {
         // In a folder the library makes the staging file, and syncs its folder, where it is called.
         let (store, path) = (Arc::clone(&self.store), self.path.clone());
         let runtime = tokio::runtime::Handle::current();
-        tokio::task::spawn_blocking(move || {
-            runtime.block_on(store.put_multipart_opts(&path, options))
-        })
-        .await
-        .map_err(|e| BlobError::Unavailable(Box::new(e)))?
-        .map_err(not_written)
+        tokio::task::spawn_blocking(move || runtime.block_on(store.put_multipart_opts(&path, options)))
+            .await
+            .map_err(|e| BlobError::Unavailable(Box::new(e)))?
+            .map_err(not_written)
     }
 
     async fn discard(&mut self) {
@@ -191,18 +172,14 @@ impl Drop for BlobWriter {
 
 fn attributes(meta: &BlobMeta) -> Attributes {
     let kind = meta.content_type.as_str();
-    let sound = (1..=MAX_CONTENT_TYPE).contains(&kind.len())
-        && kind.bytes().all(|b| b == b' ' || b.is_ascii_graphic());
+    let sound = (1..=MAX_CONTENT_TYPE).contains(&kind.len()) && kind.bytes().all(|b| b == b' ' || b.is_ascii_graphic());
     let kind: AttributeValue = match sound {
         true => kind.to_owned().into(),
         false => UNKNOWN_TYPE.into(),
     };
     Attributes::from_iter([
         (Attribute::ContentType, kind),
-        (
-            Attribute::ContentDisposition,
-            content_disposition(&meta.file_name).into(),
-        ),
+        (Attribute::ContentDisposition, content_disposition(&meta.file_name).into()),
     ])
 }
 

@@ -11,17 +11,12 @@ use futures::TryStreamExt;
 use secrecy::SecretString;
 
 fn meta() -> BlobMeta {
-    BlobMeta {
-        file_name: "Prüfung 1.txt".into(),
-        content_type: "text/plain; charset=utf-8".into(),
-    }
+    BlobMeta { file_name: "Prüfung 1.txt".into(), content_type: "text/plain; charset=utf-8".into() }
 }
 
 /// Bytes that differ everywhere, so that parts in the wrong order show.
 fn bytes(len: usize) -> Bytes {
-    (0..len)
-        .map(|i| (i.wrapping_mul(2_654_435_761) >> 13) as u8)
-        .collect()
+    (0..len).map(|i| (i.wrapping_mul(2_654_435_761) >> 13) as u8).collect()
 }
 
 async fn put(blobs: &Blobs, key: &str, content: &Bytes, chunk: usize) {
@@ -33,11 +28,7 @@ async fn put(blobs: &Blobs, key: &str, content: &Bytes, chunk: usize) {
     writer.finish().await.unwrap();
 }
 
-async fn get(
-    blobs: &Blobs,
-    key: &str,
-    range: Option<std::ops::Range<u64>>,
-) -> Result<(u64, Vec<u8>), BlobError> {
+async fn get(blobs: &Blobs, key: &str, range: Option<std::ops::Range<u64>>) -> Result<(u64, Vec<u8>), BlobError> {
     let (size, stream) = blobs.read(key, range).await?;
     let chunks: Vec<Bytes> = stream.try_collect().await?;
     Ok((size, chunks.concat()))
@@ -98,24 +89,14 @@ async fn ranges(blobs: &Blobs) {
     for range in [0..1, 0..1_000_000, 999_999..1_000_000, 300_000..700_001] {
         let (size, read) = get(blobs, "range/blob", Some(range.clone())).await.unwrap();
         assert_eq!(size, 1_000_000);
-        assert!(
-            read == content[range.start as usize..range.end as usize],
-            "{range:?}"
-        );
+        assert!(read == content[range.start as usize..range.end as usize], "{range:?}");
     }
-    let (_, read) = get(blobs, "range/blob", Some(999_990..2_000_000))
-        .await
-        .unwrap();
+    let (_, read) = get(blobs, "range/blob", Some(999_990..2_000_000)).await.unwrap();
     assert_eq!(read, content[999_990..]);
     #[allow(clippy::reversed_empty_ranges)]
     for range in [5..5, 7..3, 1_000_000..1_000_001, u64::MAX - 1..u64::MAX] {
-        let error = get(blobs, "range/blob", Some(range.clone()))
-            .await
-            .unwrap_err();
-        assert!(
-            matches!(error, BlobError::Invalid(_)),
-            "{range:?}: {error:?}"
-        );
+        let error = get(blobs, "range/blob", Some(range.clone())).await.unwrap_err();
+        assert!(matches!(error, BlobError::Invalid(_)), "{range:?}: {error:?}");
     }
     blobs.delete("range/blob").await.unwrap();
 }
@@ -138,9 +119,8 @@ async fn listing(blobs: &Blobs) {
     for (key, len) in [("list/a/1", 1), ("list/a/2", 2), ("list/ab/3", 3)] {
         put(blobs, key, &bytes(len), 10).await;
     }
-    let of = |pairs: &[(&str, u64)]| -> BTreeMap<String, u64> {
-        pairs.iter().map(|(k, n)| ((*k).to_owned(), *n)).collect()
-    };
+    let of =
+        |pairs: &[(&str, u64)]| -> BTreeMap<String, u64> { pairs.iter().map(|(k, n)| ((*k).to_owned(), *n)).collect() };
     let all = of(&[("list/a/1", 1), ("list/a/2", 2), ("list/ab/3", 3)]);
     assert_eq!(listed(blobs, "list/").await, all);
     assert_eq!(listed(blobs, "").await, all);
@@ -158,12 +138,7 @@ async fn refusals(blobs: &Blobs) {
         invalid(get(blobs, key, None).await.unwrap_err());
         invalid(blobs.delete(key).await.unwrap_err());
         invalid(blobs.size(key).await.unwrap_err());
-        invalid(
-            blobs
-                .presign(key, Duration::from_secs(1))
-                .await
-                .unwrap_err(),
-        );
+        invalid(blobs.presign(key, Duration::from_secs(1)).await.unwrap_err());
     }
     let error = get(blobs, "no/such", None).await.unwrap_err();
     assert!(matches!(error, BlobError::NotFound), "{error:?}");
@@ -259,21 +234,11 @@ async fn a_full_disk_is_told_apart_and_leaves_nothing() {
 #[tokio::test]
 async fn bad_addresses_are_refused() {
     let options = S3Options::default();
-    for url in [
-        "",
-        "http://x/y",
-        "s3://",
-        "s3://a",
-        "s3://bucket/../x",
-        "s3://bu cket/x",
-    ] {
+    for url in ["", "http://x/y", "s3://", "s3://a", "s3://bucket/../x", "s3://bu cket/x"] {
         let error = Blobs::s3(url, &options).unwrap_err();
         assert!(matches!(error, BlobError::Invalid(_)), "{url}: {error:?}");
     }
-    let half = S3Options {
-        access_key_id: Some(SecretString::from("id")),
-        ..S3Options::default()
-    };
+    let half = S3Options { access_key_id: Some(SecretString::from("id")), ..S3Options::default() };
     assert!(Blobs::s3("s3://bucket", &half).is_err());
 }
 
@@ -322,10 +287,7 @@ async fn a_bucket_keeps_the_contract() {
     suite(&blobs).await;
     let missing = Blobs::s3("s3://no-such-bucket-here", &options).unwrap();
     assert!(missing.ping().await.is_err());
-    let wrong = S3Options {
-        secret_access_key: Some(SecretString::from("wrong")),
-        ..options.clone()
-    };
+    let wrong = S3Options { secret_access_key: Some(SecretString::from("wrong")), ..options.clone() };
     assert!(Blobs::s3(&url, &wrong).unwrap().ping().await.is_err());
 
     // Anybody with the link gets the bytes, and is told what they are; in one part and in several.

@@ -88,12 +88,7 @@ impl Cache {
     }
 
     /// Stores the value only where the key is free; `true` to exactly one of several callers.
-    pub async fn set_if_absent(
-        &self,
-        key: &str,
-        value: &[u8],
-        ttl: Duration,
-    ) -> Result<bool, CacheError> {
+    pub async fn set_if_absent(&self, key: &str, value: &[u8], ttl: Duration) -> Result<bool, CacheError> {
         check_key(key)?;
         check_value(value)?;
         let ttl = clamp(ttl);

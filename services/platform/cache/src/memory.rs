@@ -21,10 +21,7 @@ struct Slot {
 
 impl Slot {
     fn new(value: &[u8], ttl: Duration) -> Self {
-        Self {
-            value: value.into(),
-            expires_at: Instant::now() + ttl,
-        }
+        Self { value: value.into(), expires_at: Instant::now() + ttl }
     }
 
     // The store drops expired entries in its own time; an answer must not depend on that.
@@ -40,13 +37,7 @@ impl Expiry<String, Slot> for AtDeadline {
         Some(slot.expires_at.saturating_duration_since(at))
     }
 
-    fn expire_after_update(
-        &self,
-        _: &String,
-        slot: &Slot,
-        at: Instant,
-        _: Option<Duration>,
-    ) -> Option<Duration> {
+    fn expire_after_update(&self, _: &String, slot: &Slot, at: Instant, _: Option<Duration>) -> Option<Duration> {
         Some(slot.expires_at.saturating_duration_since(at))
     }
 }
@@ -72,10 +63,7 @@ impl MemoryCache {
     }
 
     pub(crate) fn get(&self, key: &str) -> Option<Vec<u8>> {
-        self.0
-            .get(key)
-            .filter(Slot::live)
-            .map(|slot| slot.value.to_vec())
+        self.0.get(key).filter(Slot::live).map(|slot| slot.value.to_vec())
     }
 
     pub(crate) fn set(&self, key: &str, value: &[u8], ttl: Duration) {
@@ -124,10 +112,7 @@ impl MemoryCache {
                 return Op::Nop;
             };
             result = Ok(count);
-            Op::Put(Slot {
-                value: count.to_string().into_bytes().into(),
-                expires_at: slot.expires_at,
-            })
+            Op::Put(Slot { value: count.to_string().into_bytes().into(), expires_at: slot.expires_at })
         });
         result
     }

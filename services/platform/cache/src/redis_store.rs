@@ -29,9 +29,7 @@ impl RedisCache {
     pub(crate) async fn connect(url: &str) -> Result<Self, CacheError> {
         let secure = url.starts_with("rediss://");
         if !secure && !url.starts_with("redis://") {
-            return Err(CacheError::Invalid(
-                "cache address: redis:// or rediss:// expected",
-            ));
+            return Err(CacheError::Invalid("cache address: redis:// or rediss:// expected"));
         }
         if secure {
             // Another part of the process may have chosen the provider first; that is fine.
@@ -43,36 +41,21 @@ impl RedisCache {
             .set_connection_timeout(Some(TIMEOUT))
             .set_response_timeout(Some(TIMEOUT))
             .set_number_of_retries(0);
-        let connection = ConnectionManager::new_with_config(client, config)
-            .await
-            .map_err(failed)?;
-        Ok(Self {
-            connection,
-            incr: Arc::new(Script::new(INCR)),
-        })
+        let connection = ConnectionManager::new_with_config(client, config).await.map_err(failed)?;
+        Ok(Self { connection, incr: Arc::new(Script::new(INCR)) })
     }
 
     pub(crate) async fn get(&self, key: &str) -> Result<Option<Vec<u8>>, CacheError> {
         self.repeatable(redis::cmd("GET").arg(key)).await
     }
 
-    pub(crate) async fn set(
-        &self,
-        key: &str,
-        value: &[u8],
-        ttl: Duration,
-    ) -> Result<(), CacheError> {
+    pub(crate) async fn set(&self, key: &str, value: &[u8], ttl: Duration) -> Result<(), CacheError> {
         let cmd = &mut redis::cmd("SET");
         cmd.arg(key).arg(value).arg("PX").arg(millis(ttl));
         self.repeatable(cmd).await
     }
 
-    pub(crate) async fn set_if_absent(
-        &self,
-        key: &str,
-        value: &[u8],
-        ttl: Duration,
-    ) -> Result<bool, CacheError> {
+    pub(crate) async fn set_if_absent(&self, key: &str, value: &[u8], ttl: Duration) -> Result<bool, CacheError> {
         let cmd = &mut redis::cmd("SET");
         cmd.arg(key).arg(value).arg("NX").arg("PX").arg(millis(ttl));
         let stored: Option<String> = self.once(cmd).await.map_err(failed)?;
@@ -80,39 +63,24 @@ impl RedisCache {
     }
 
     pub(crate) async fn take(&self, key: &str) -> Result<Option<Vec<u8>>, CacheError> {
-        self.once(redis::cmd("GETDEL").arg(key))
-            .await
-            .map_err(failed)
+        self.once(redis::cmd("GETDEL").arg(key)).await.map_err(failed)
     }
 
     pub(crate) async fn incr(&self, key: &str, ttl: Duration) -> Result<u64, CacheError> {
         let mut connection = self.connection.clone();
-        let count: i64 = self
-            .incr
-            .key(key)
-            .arg(millis(ttl))
-            .invoke_async(&mut connection)
-            .await
-            .map_err(|e| {
-                if e.to_string().contains("not an integer") {
-                    CacheError::NotACounter
-                } else {
-                    failed(e)
-                }
+        let count: i64 =
+            self.incr.key(key).arg(millis(ttl)).invoke_async(&mut connection).await.map_err(|e| {
+                if e.to_string().contains("not an integer") { CacheError::NotACounter } else { failed(e) }
             })?;
         u64::try_from(count).map_err(|_| CacheError::NotACounter)
     }
 
     pub(crate) async fn delete(&self, key: &str) -> Result<(), CacheError> {
-        self.repeatable::<i64>(redis::cmd("DEL").arg(key))
-            .await
-            .map(drop)
+        self.repeatable::<i64>(redis::cmd("DEL").arg(key)).await.map(drop)
     }
 
     pub(crate) async fn ping(&self) -> Result<(), CacheError> {
-        self.repeatable::<String>(&redis::cmd("PING"))
-            .await
-            .map(drop)
+        self.repeatable::<String>(&redis::cmd("PING")).await.map(drop)
     }
 
     async fn once<T: FromRedisValue>(&self, cmd: &Cmd) -> Result<T, RedisError> {

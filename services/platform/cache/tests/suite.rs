@@ -102,10 +102,7 @@ async fn counters(cache: &Cache, keys: &Keys) {
     for value in ["text", "", "9223372036854775807"] {
         cache.set(key, value.as_bytes(), LONG).await.unwrap();
         let error = cache.incr(key, LONG).await.unwrap_err();
-        assert!(
-            matches!(error, CacheError::NotACounter | CacheError::Refused(_)),
-            "{value}: {error:?}"
-        );
+        assert!(matches!(error, CacheError::NotACounter | CacheError::Refused(_)), "{value}: {error:?}");
         let kept = cache.get(key).await.unwrap().unwrap();
         assert_eq!(kept, value.as_bytes());
     }
@@ -214,10 +211,7 @@ async fn a_restart_of_redis_is_survived() {
         eprintln!("skipped: AEGIS_TEST_REDIS_URL is not set");
         return;
     };
-    let Some(address) = url
-        .strip_prefix("redis://")
-        .map(|a| a.trim_end_matches('/'))
-    else {
+    let Some(address) = url.strip_prefix("redis://").map(|a| a.trim_end_matches('/')) else {
         eprintln!("skipped: AEGIS_TEST_REDIS_URL is not plain redis://");
         return;
     };
@@ -228,9 +222,7 @@ async fn a_restart_of_redis_is_survived() {
     let (keys, address) = (Keys::new(), address.to_owned());
     let key = &keys.key("kept");
     let proxy = Proxy::start(0, address.clone()).await;
-    let cache = Cache::connect(&format!("redis://127.0.0.1:{}", proxy.port))
-        .await
-        .unwrap();
+    let cache = Cache::connect(&format!("redis://127.0.0.1:{}", proxy.port)).await.unwrap();
     cache.set(key, b"v", LONG).await.unwrap();
 
     // Down and up again between two calls: the caller sees nothing of it.
@@ -284,9 +276,7 @@ async fn a_bad_or_dead_address_is_an_error() {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let port = listener.local_addr().unwrap().port();
     drop(listener);
-    let error = Cache::connect(&format!("redis://:secret@127.0.0.1:{port}"))
-        .await
-        .unwrap_err();
+    let error = Cache::connect(&format!("redis://:secret@127.0.0.1:{port}")).await.unwrap_err();
     assert!(matches!(error, CacheError::Unavailable(_)), "{error:?}");
     assert!(!format!("{error:?}").contains("secret"));
 }
@@ -296,9 +286,7 @@ async fn a_silent_server_is_given_up_on() {
     // Accepts and never answers.
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let port = listener.local_addr().unwrap().port();
-    let error = Cache::connect(&format!("redis://127.0.0.1:{port}"))
-        .await
-        .unwrap_err();
+    let error = Cache::connect(&format!("redis://127.0.0.1:{port}")).await.unwrap_err();
     assert!(matches!(error, CacheError::Unavailable(_)), "{error:?}");
     drop(listener);
 }

@@ -90,8 +90,10 @@ impl Db {
             .max_connections(options.max_connections)
             .acquire_timeout(options.acquire_timeout)
             .connect_lazy_with(connect);
-        let exists: Option<i32> =
-            sqlx::query_scalar("SELECT 1 FROM pg_namespace WHERE nspname = $1").bind(schema).fetch_optional(&pool).await?;
+        let exists: Option<i32> = sqlx::query_scalar("SELECT 1 FROM pg_namespace WHERE nspname = $1")
+            .bind(schema)
+            .fetch_optional(&pool)
+            .await?;
         if exists.is_none() {
             // Only letters and underscores, checked above.
             let sql = format!("CREATE SCHEMA IF NOT EXISTS {schema}");

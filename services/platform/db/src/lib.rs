@@ -115,10 +115,9 @@ impl Db {
     pub async fn begin(&self) -> Result<Tx> {
         let inner = match self {
             Db::Postgres(pool) => TxInner::Postgres(pool.begin().await?),
-            Db::Sqlite(sqlite) => TxInner::Sqlite(
-                sqlite.write.begin_with("BEGIN IMMEDIATE").await?,
-                Arc::clone(&sqlite.sync),
-            ),
+            Db::Sqlite(sqlite) => {
+                TxInner::Sqlite(sqlite.write.begin_with("BEGIN IMMEDIATE").await?, Arc::clone(&sqlite.sync))
+            }
         };
         Ok(Tx { inner, on_commit: Vec::new() })
     }
@@ -126,12 +125,10 @@ impl Db {
     /// Begins a transaction that only reads: all its queries see one state.
     pub async fn begin_read(&self) -> Result<Tx> {
         let inner = match self {
-            Db::Postgres(pool) => TxInner::Postgres(
-                pool.begin_with("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY").await?,
-            ),
-            Db::Sqlite(sqlite) => {
-                TxInner::Sqlite(sqlite.read.begin().await?, Arc::clone(&sqlite.sync))
+            Db::Postgres(pool) => {
+                TxInner::Postgres(pool.begin_with("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY").await?)
             }
+            Db::Sqlite(sqlite) => TxInner::Sqlite(sqlite.read.begin().await?, Arc::clone(&sqlite.sync)),
         };
         Ok(Tx { inner, on_commit: Vec::new() })
     }

@@ -74,11 +74,8 @@ impl Failure {
 
     /// A fault of ours. The caller gets a sentence that says nothing of the cause; the log gets the cause.
     pub fn internal(source: impl Into<Box<dyn StdError + Send + Sync>>) -> Self {
-        Failure::new(
-            Code::Internal,
-            "something went wrong on our side; the log has the cause under this request id",
-        )
-        .with_source(source)
+        Failure::new(Code::Internal, "something went wrong on our side; the log has the cause under this request id")
+            .with_source(source)
     }
 
     /// Adds a name and value that the caller may need (`current_state`, the id of the first copy …).
@@ -207,8 +204,7 @@ impl Fields {
     }
 
     fn into_failure(self) -> Failure {
-        let sentence =
-            self.0.iter().map(|e| format!("{}: {}", e.field, e.problem)).collect::<Vec<_>>().join("; ");
+        let sentence = self.0.iter().map(|e| format!("{}: {}", e.field, e.problem)).collect::<Vec<_>>().join("; ");
         let mut failure = Failure::new(Code::Validation, sentence);
         failure.0.fields = self.0;
         failure

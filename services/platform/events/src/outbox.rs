@@ -55,13 +55,7 @@ impl Outbox {
     }
 
     /// Writes an event that `ctx` caused into the transaction.
-    pub async fn publish<E: Event>(
-        &self,
-        tx: &mut Tx,
-        ctx: &OpCtx,
-        subject: &str,
-        event: &E,
-    ) -> aegis_db::Result<()> {
+    pub async fn publish<E: Event>(&self, tx: &mut Tx, ctx: &OpCtx, subject: &str, event: &E) -> aegis_db::Result<()> {
         self.publish_as(tx, envelope::actor(ctx), subject, event).await
     }
 
@@ -108,13 +102,7 @@ impl Outbox {
     }
 
     /// Writes a line of the audit trail for an actor who is not the caller, or for something that was refused.
-    pub async fn audit_as(
-        &self,
-        tx: &mut Tx,
-        actor: Actor,
-        audit: Audit<'_>,
-        success: bool,
-    ) -> aegis_db::Result<()> {
+    pub async fn audit_as(&self, tx: &mut Tx, actor: Actor, audit: Audit<'_>, success: bool) -> aegis_db::Result<()> {
         let entity_id = audit.entity_id;
         let event = AuditRecorded {
             action: audit.action.to_owned(),
@@ -147,13 +135,7 @@ impl Outbox {
         Err(failure.into())
     }
 
-    async fn record_refusal(
-        &self,
-        db: &Db,
-        ctx: &OpCtx,
-        method: &str,
-        failure: &Failure,
-    ) -> aegis_db::Result<()> {
+    async fn record_refusal(&self, db: &Db, ctx: &OpCtx, method: &str, failure: &Failure) -> aegis_db::Result<()> {
         let mut tx = db.begin().await?;
         let audit = Audit {
             action: "access_denied",
@@ -211,8 +193,9 @@ impl Outbox {
     async fn relay_batch(&self, db: &Db, bus: &Bus, stop: &CancellationToken) -> Result<bool, Failure> {
         match db {
             Db::Sqlite(_) => {
-                let rows: Vec<Row> = aegis_db::read!(db, |pool| sqlx::query_as(SELECT).bind(BATCH).fetch_all(pool).await)
-                    .map_err(aegis_db::Error::from)?;
+                let rows: Vec<Row> =
+                    aegis_db::read!(db, |pool| sqlx::query_as(SELECT).bind(BATCH).fetch_all(pool).await)
+                        .map_err(aegis_db::Error::from)?;
                 if rows.is_empty() {
                     return Ok(false);
                 }
@@ -225,8 +208,8 @@ impl Outbox {
             Db::Postgres(_) => {
                 let mut tx = db.begin().await?;
                 // One relay at a time across replicas keeps the order.
-                let mine: bool = on!(tx, |c| sqlx::query_scalar(LOCK).fetch_one(c).await)
-                    .map_err(aegis_db::Error::from)?;
+                let mine: bool =
+                    on!(tx, |c| sqlx::query_scalar(LOCK).fetch_one(c).await).map_err(aegis_db::Error::from)?;
                 if !mine {
                     return Ok(false);
                 }

@@ -29,8 +29,12 @@ struct Counter {
 impl Handler for Counter {
     async fn handle(&self, tx: &mut Tx, event: &Envelope) -> Result<(), Failure> {
         let audit: AuditRecorded = decode(event)?;
-        on!(tx, |c| sqlx::query("INSERT INTO heard (action) VALUES ($1)").bind(&audit.action).execute(c).await.map(|_| ()))
-            .map_err(aegis_db::Error::from)?;
+        on!(tx, |c| sqlx::query("INSERT INTO heard (action) VALUES ($1)")
+            .bind(&audit.action)
+            .execute(c)
+            .await
+            .map(|_| ()))
+        .map_err(aegis_db::Error::from)?;
         if audit.action == "poison" {
             return Err(Failure::invalid("action", "cannot be taken in"));
         }
@@ -85,14 +89,16 @@ async fn inside_one_process_each_event_is_taken_in_once_and_in_order() {
     let folder = tempfile::tempdir().unwrap();
     let (from, to) = (database(folder.path(), "from.db").await, database(folder.path(), "to.db").await);
     let bus = Bus::local();
-    let _delivery = bus.subscribe(Consumer::new(COUNTER, to.clone(), Arc::new(Counter { failures: AtomicU32::new(3) })));
+    let _delivery =
+        bus.subscribe(Consumer::new(COUNTER, to.clone(), Arc::new(Counter { failures: AtomicU32::new(3) })));
     let outbox = Outbox::new("test");
     let stop = CancellationToken::new();
 
     // Committed while nothing relays, as before a crash.
     say(&from, &outbox, &["one", "two"]).await;
     let before: Vec<(String, Vec<u8>)> =
-        read!(&from, |pool| sqlx::query_as("SELECT kind, body FROM outbox ORDER BY seq").fetch_all(pool).await).unwrap();
+        read!(&from, |pool| sqlx::query_as("SELECT kind, body FROM outbox ORDER BY seq").fetch_all(pool).await)
+            .unwrap();
 
     let relay = tokio::spawn(outbox.clone().relay(from.clone(), bus.clone(), stop.clone()));
     say(&from, &outbox, &["three", "poison", "four"]).await;

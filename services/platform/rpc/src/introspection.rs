@@ -1,6 +1,9 @@
 //! Standard health and reflection.
 
-use tonic_health::{pb::health_server::{Health, HealthServer}, server::HealthReporter};
+use tonic_health::{
+    pb::health_server::{Health, HealthServer},
+    server::HealthReporter,
+};
 use tonic_reflection::server::{
     Builder, Error,
     v1::{ServerReflection, ServerReflectionServer},

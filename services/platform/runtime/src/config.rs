@@ -65,11 +65,7 @@ pub fn redact<S: Serializer>(value: &Option<SecretString>, to: S) -> Result<S::O
 /// serialises to a map, where null is "not given". An `AEGIS_` variable (or a key of the file) that
 /// is no field of `T` is an error, except those named in `ignored`, as variables; a name there may
 /// end with `*`.
-pub fn load<T>(
-    file: Option<&Path>,
-    overrides: &impl Serialize,
-    ignored: &[&str],
-) -> Result<T, ConfigError>
+pub fn load<T>(file: Option<&Path>, overrides: &impl Serialize, ignored: &[&str]) -> Result<T, ConfigError>
 where
     T: DeserializeOwned + Serialize + Default,
 {
@@ -114,22 +110,14 @@ impl<'a> Layers<'a> {
         known.extend(field_names::<T>().iter().map(|name| (*name).to_owned()));
         // A redacted default stands for a value that only `T::default()` has.
         values.retain(|_, value| value.as_str() != Some(REDACTED));
-        Ok(Self {
-            known,
-            ignored,
-            values,
-            origins: BTreeMap::new(),
-            problems: Vec::new(),
-        })
+        Ok(Self { known, ignored, values, origins: BTreeMap::new(), problems: Vec::new() })
     }
 
     fn is_ignored(&self, variable: &str) -> bool {
-        self.ignored
-            .iter()
-            .any(|pattern| match pattern.strip_suffix('*') {
-                Some(start) => variable.starts_with(start),
-                None => variable == *pattern,
-            })
+        self.ignored.iter().any(|pattern| match pattern.strip_suffix('*') {
+            Some(start) => variable.starts_with(start),
+            None => variable == *pattern,
+        })
     }
 
     fn put(&mut self, key: String, value: Value, origin: String) {
@@ -149,26 +137,20 @@ impl<'a> Layers<'a> {
                 // The error's own text quotes the line, which may hold a secret.
                 let before = e.span().and_then(|span| text.get(..span.start));
                 let line = before.map_or(1, |before| before.matches('\n').count() + 1);
-                return self.problems.push(format!(
-                    "settings file {shown}, line {line}: {}",
-                    e.message()
-                ));
+                return self.problems.push(format!("settings file {shown}, line {line}: {}", e.message()));
             }
         };
         for (key, value) in table {
             let origin = format!("file {shown}");
             if !self.known.contains(&key) {
                 if !self.is_ignored(&format!("{PREFIX}{}", key.to_uppercase())) {
-                    self.problems
-                        .push(format!("{key}: unknown setting (from {origin})"));
+                    self.problems.push(format!("{key}: unknown setting (from {origin})"));
                 }
                 continue;
             }
             match Value::serialize(value) {
                 Ok(value) => self.put(key, value, origin),
-                Err(e) => self
-                    .problems
-                    .push(format!("{key}: {} (from {origin})", describe(&e.kind))),
+                Err(e) => self.problems.push(format!("{key}: {} (from {origin})", describe(&e.kind))),
             }
         }
     }
@@ -196,39 +178,25 @@ impl<'a> Layers<'a> {
             } else if let Some(plain) = self.secret_file_target(name) {
                 self.secret_file(name, value, plain, &given);
             } else {
-                self.problems
-                    .push(format!("{name}: unknown setting (from the environment)"));
+                self.problems.push(format!("{name}: unknown setting (from the environment)"));
             }
         }
     }
 
     /// The field that `AEGIS_…_FILE` is for.
     fn secret_file_target(&self, variable: &str) -> Option<String> {
-        let key = variable
-            .strip_prefix(PREFIX)?
-            .strip_suffix(FILE_SUFFIX)?
-            .to_lowercase();
+        let key = variable.strip_prefix(PREFIX)?.strip_suffix(FILE_SUFFIX)?.to_lowercase();
         self.known.contains(&key).then_some(key)
     }
 
-    fn secret_file(
-        &mut self,
-        name: &str,
-        path: &str,
-        key: String,
-        given: &BTreeMap<String, String>,
-    ) {
+    fn secret_file(&mut self, name: &str, path: &str, key: String, given: &BTreeMap<String, String>) {
         let direct = name.trim_end_matches(FILE_SUFFIX);
         if given.contains_key(direct) {
-            return self
-                .problems
-                .push(format!("{name}: {direct} is set too; give one of them"));
+            return self.problems.push(format!("{name}: {direct} is set too; give one of them"));
         }
         match read_bounded(Path::new(path)) {
             Ok(text) => self.put(key, Value::from(text.trim()), format!("{name}, {path}")),
-            Err(e) => self
-                .problems
-                .push(format!("{name}: cannot read {path}: {e}")),
+            Err(e) => self.problems.push(format!("{name}: cannot read {path}: {e}")),
         }
     }
 
@@ -238,9 +206,9 @@ impl<'a> Layers<'a> {
                 for (key, value) in dict {
                     match value {
                         Value::Empty(..) => {}
-                        _ if !self.known.contains(&key) => self
-                            .problems
-                            .push(format!("{key}: unknown setting (from the command line)")),
+                        _ if !self.known.contains(&key) => {
+                            self.problems.push(format!("{key}: unknown setting (from the command line)"))
+                        }
                         value => self.put(key, value, "the command line".to_owned()),
                     }
                 }
@@ -266,10 +234,7 @@ impl<'a> Layers<'a> {
             };
             let removed = self.values.remove(&key);
             let Some(origin) = self.origins.remove(&key) else {
-                self.problems.push(format!(
-                    "{key}: {} (from the defaults)",
-                    describe(&error.kind)
-                ));
+                self.problems.push(format!("{key}: {} (from the defaults)", describe(&error.kind)));
                 if removed.is_none() {
                     break;
                 }
@@ -286,8 +251,7 @@ impl<'a> Layers<'a> {
                 self.put(key, Value::from(items), format!("variable {origin}"));
                 continue;
             }
-            self.problems
-                .push(format!("{key}: {} (from {origin})", describe(&error.kind)));
+            self.problems.push(format!("{key}: {} (from {origin})", describe(&error.kind)));
         }
         self.problems.sort_unstable();
         self.problems.dedup();
@@ -299,9 +263,7 @@ fn to_dict(value: &impl Serialize) -> Result<Dict, ConfigError> {
     match Value::serialize(value) {
         Ok(Value::Dict(_, dict)) => Ok(dict),
         Ok(Value::Empty(..)) => Ok(Dict::new()),
-        Ok(_) => Err(ConfigError::new(vec![
-            "settings must serialise to a map".to_owned(),
-        ])),
+        Ok(_) => Err(ConfigError::new(vec!["settings must serialise to a map".to_owned()])),
         Err(e) => Err(ConfigError::new(vec![describe(&e.kind)])),
     }
 }

@@ -35,10 +35,7 @@ impl Check {
         F: Fn() -> Fut + Send + Sync + 'static,
         Fut: Future<Output = Result<(), String>> + Send + 'static,
     {
-        Self {
-            name,
-            probe: Arc::new(move || Box::pin(probe())),
-        }
+        Self { name, probe: Arc::new(move || Box::pin(probe())) }
     }
 
     async fn ask(self) -> (&'static str, Result<(), String>) {
@@ -50,9 +47,7 @@ impl Check {
 
 impl std::fmt::Debug for Check {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Check")
-            .field("name", &self.name)
-            .finish_non_exhaustive()
+        f.debug_struct("Check").field("name", &self.name).finish_non_exhaustive()
     }
 }
 
@@ -70,11 +65,7 @@ pub struct Readiness {
 impl Readiness {
     /// Readiness of these checks, and of not being asked to stop.
     pub fn new(shutdown: Shutdown, checks: Vec<Check>) -> Self {
-        Self {
-            shutdown,
-            checks: checks.into(),
-            last: Arc::default(),
-        }
+        Self { shutdown, checks: checks.into(), last: Arc::default() }
     }
 
     /// Runs the checks at the same time, or reuses an answer of the last half second.
@@ -101,9 +92,7 @@ impl Readiness {
             return round.clone();
         }
         let checks = Arc::clone(&self.checks);
-        let round = async move { Arc::new(join_all(checks.iter().cloned().map(Check::ask)).await) }
-            .boxed()
-            .shared();
+        let round = async move { Arc::new(join_all(checks.iter().cloned().map(Check::ask)).await) }.boxed().shared();
         *last = Some((Instant::now(), round.clone()));
         round
     }
@@ -111,8 +100,6 @@ impl Readiness {
 
 impl std::fmt::Debug for Readiness {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Readiness")
-            .field("checks", &self.checks)
-            .finish_non_exhaustive()
+        f.debug_struct("Readiness").field("checks", &self.checks).finish_non_exhaustive()
     }
 }

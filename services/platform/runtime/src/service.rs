@@ -19,12 +19,7 @@ pub struct Service {
 impl Service {
     /// A service with routes alone.
     pub fn new(name: &'static str, routes: tonic::service::Routes) -> Self {
-        Self {
-            name,
-            routes,
-            tasks: Vec::new(),
-            readiness: Vec::new(),
-        }
+        Self { name, routes, tasks: Vec::new(), readiness: Vec::new() }
     }
 
     /// Adds background work.
@@ -72,10 +67,7 @@ impl Task {
         F: FnOnce(Shutdown) -> Fut + Send + 'static,
         Fut: Future<Output = ()> + Send + 'static,
     {
-        Self {
-            name,
-            run: Box::new(move |shutdown| Box::pin(run(shutdown))),
-        }
+        Self { name, run: Box::new(move |shutdown| Box::pin(run(shutdown))) }
     }
 
     /// Starts the task under `shutdown`.
@@ -86,8 +78,6 @@ impl Task {
 
 impl std::fmt::Debug for Task {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Task")
-            .field("name", &self.name)
-            .finish_non_exhaustive()
+        f.debug_struct("Task").field("name", &self.name).finish_non_exhaustive()
     }
 }

@@ -72,17 +72,14 @@ impl Shutdown {
                 tracing::debug!("task ended");
             }
         };
-        self.tasks
-            .spawn(run.instrument(tracing::info_span!(parent: None, "task", name)))
+        self.tasks.spawn(run.instrument(tracing::info_span!(parent: None, "task", name)))
     }
 
     /// Asks everything to stop and waits for the tasks; `false` when some still run after `timeout`.
     pub async fn drain(&self, timeout: Duration) -> bool {
         self.cancel();
         self.tasks.close();
-        let ended = tokio::time::timeout(timeout, self.tasks.wait())
-            .await
-            .is_ok();
+        let ended = tokio::time::timeout(timeout, self.tasks.wait()).await.is_ok();
         if !ended {
             tracing::warn!(running = self.tasks.len(), "tasks did not end in time");
         }

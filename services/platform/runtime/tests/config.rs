@@ -61,10 +61,7 @@ impl Default for Settings {
 }
 
 fn env(pairs: &[(&str, &str)]) -> Vec<(OsString, OsString)> {
-    let mut all: Vec<(OsString, OsString)> = pairs
-        .iter()
-        .map(|(k, v)| ((*k).into(), (*v).into()))
-        .collect();
+    let mut all: Vec<(OsString, OsString)> = pairs.iter().map(|(k, v)| ((*k).into(), (*v).into())).collect();
     all.push(("PATH".into(), "/bin".into()));
     all.push(("AEGISX".into(), "not ours".into()));
     all
@@ -91,11 +88,8 @@ fn nothing_given_is_the_default() {
 fn later_layers_win() {
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("aegis.toml");
-    std::fs::write(
-        &file,
-        "name = \"file\"\nlimit = 20\nport = 2\norigins = [\"x\", \"y\"]\nmode = \"fast\"\n",
-    )
-    .unwrap();
+    std::fs::write(&file, "name = \"file\"\nlimit = 20\nport = 2\norigins = [\"x\", \"y\"]\nmode = \"fast\"\n")
+        .unwrap();
     let environment = env(&[("AEGIS_LIMIT", "30"), ("AEGIS_PORT", "3")]);
     let overrides = json!({"port": 4, "name": null});
     let settings: Settings = load_from(Some(&file), environment, &overrides, &[]).unwrap();
@@ -189,11 +183,7 @@ fn a_secret_may_come_from_a_file() {
 fn all_problems_are_told_with_their_origin_and_without_values() {
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("aegis.toml");
-    std::fs::write(
-        &file,
-        "password = 87654321\nlimti = 3\nmax_age = -1\norigins = [1]\n",
-    )
-    .unwrap();
+    std::fs::write(&file, "password = 87654321\nlimti = 3\nmax_age = -1\norigins = [1]\n").unwrap();
     let environment = env(&[
         ("AEGIS_PORT", "hunter2"),
         ("AEGIS_LIMIT", "-3"),
@@ -205,13 +195,8 @@ fn all_problems_are_told_with_their_origin_and_without_values() {
         ("AEGIS_CONFIG", "ignored"),
     ]);
     let overrides = json!({"offset": "far", "unheard": 1});
-    let error = load_from::<Settings>(
-        Some(&file),
-        environment,
-        &overrides,
-        &["AEGIS_TEST_*", "AEGIS_CONFIG"],
-    )
-    .unwrap_err();
+    let error =
+        load_from::<Settings>(Some(&file), environment, &overrides, &["AEGIS_TEST_*", "AEGIS_CONFIG"]).unwrap_err();
     let text = error.to_string();
     let lines: Vec<&str> = text.lines().collect();
     assert_eq!(lines.len(), 12, "{text}");
@@ -234,10 +219,7 @@ fn all_problems_are_told_with_their_origin_and_without_values() {
         let line = line.unwrap_or_else(|| panic!("{setting} is missing in\n{text}"));
         assert!(line.contains(origin), "{line}");
     }
-    assert!(
-        !text.contains("87654321") && !text.contains("hunter"),
-        "{text}"
-    );
+    assert!(!text.contains("87654321") && !text.contains("hunter"), "{text}");
 }
 
 #[test]
@@ -248,10 +230,7 @@ fn a_file_that_is_missing_broken_or_huge_is_an_error() {
     assert!(load().to_string().contains("aegis.toml"));
     std::fs::write(&file, "name = \"x\"\npassword = \"hunter2\n").unwrap();
     let text = load().to_string();
-    assert!(
-        text.contains("line 2") && !text.contains("hunter2"),
-        "{text}"
-    );
+    assert!(text.contains("line 2") && !text.contains("hunter2"), "{text}");
     std::fs::write(&file, vec![b'#'; 2 << 20]).unwrap();
     assert!(load().to_string().contains("1 MiB"));
     std::fs::write(&file, [0xff, 0xfe]).unwrap();

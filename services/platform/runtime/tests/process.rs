@@ -62,17 +62,11 @@ async fn signalled_process() {
 }
 
 fn wait_for(lines: &mut impl Iterator<Item = std::io::Result<String>>, wanted: &str) {
-    assert!(
-        lines.any(|line| line.unwrap().contains(wanted)),
-        "no {wanted}"
-    );
+    assert!(lines.any(|line| line.unwrap().contains(wanted)), "no {wanted}");
 }
 
 fn send(signal: &str, child: &Child) {
-    let status = Command::new("kill")
-        .args([signal, &child.id().to_string()])
-        .status()
-        .unwrap();
+    let status = Command::new("kill").args([signal, &child.id().to_string()]).status().unwrap();
     assert!(status.success());
 }
 

@@ -11,9 +11,7 @@ use prometheus::{HistogramOpts, HistogramVec, IntCounterVec, Opts};
 use tower::{Layer, Service};
 
 /// From half a millisecond, a call inside the process, to ten seconds, the usual deadline.
-const BUCKETS: [f64; 14] = [
-    0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0,
-];
+const BUCKETS: [f64; 14] = [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0];
 const LABELS: [&str; 3] = ["kind", "path", "status"];
 
 /// The label of a call that no route matched: its path is the caller's invention.
@@ -63,10 +61,7 @@ impl CallMetricsLayer {
     /// Measures calls of this kind (`rest`, `grpc`, …), with the path as the route: right for gRPC,
     /// whose paths are the methods.
     pub fn new(kind: &'static str) -> Self {
-        Self {
-            kind,
-            route: |uri, _| uri.path().to_owned(),
-        }
+        Self { kind, route: |uri, _| uri.path().to_owned() }
     }
 
     /// Names routes with this function instead, from the matched path in the extensions, say.
@@ -80,10 +75,7 @@ impl<S> Layer<S> for CallMetricsLayer {
     type Service = CallMetrics<S>;
 
     fn layer(&self, inner: S) -> CallMetrics<S> {
-        CallMetrics {
-            inner,
-            layer: *self,
-        }
+        CallMetrics { inner, layer: *self }
     }
 }
 
@@ -113,10 +105,7 @@ where
             started: Instant::now(),
             ended: false,
         };
-        Measured {
-            inner: self.inner.call(request),
-            call,
-        }
+        Measured { inner: self.inner.call(request), call }
     }
 }
 
@@ -161,9 +150,7 @@ fn outcome<'a>(status: &'a StatusCode, headers: &'a HeaderMap) -> (&'a str, bool
 }
 
 fn is_grpc(headers: &HeaderMap) -> bool {
-    headers
-        .get(header::CONTENT_TYPE)
-        .is_some_and(|kind| kind.as_bytes().starts_with(b"application/grpc"))
+    headers.get(header::CONTENT_TYPE).is_some_and(|kind| kind.as_bytes().starts_with(b"application/grpc"))
 }
 
 pin_project! {

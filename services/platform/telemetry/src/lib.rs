@@ -28,14 +28,7 @@ pub use propagation::{current_traceparent, inject, set_parent, set_parent_from};
 const EXPORT_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// What the transports of the exporter do must not be exported again, without end.
-const NOT_EXPORTED: [&str; 6] = [
-    "h2",
-    "hyper",
-    "hyper_util",
-    "opentelemetry",
-    "tonic",
-    "tower",
-];
+const NOT_EXPORTED: [&str; 6] = ["h2", "hyper", "hyper_util", "opentelemetry", "tonic", "tower"];
 
 /// What to log and where to send traces.
 #[derive(Clone, Debug)]
@@ -103,9 +96,7 @@ pub fn init(config: &TelemetryConfig) -> Result<Telemetry, TelemetryError> {
     }
 
     let filter = EnvFilter::try_new(&config.filter)?;
-    let resource = Resource::builder()
-        .with_service_name(config.service.clone())
-        .build();
+    let resource = Resource::builder().with_service_name(config.service.clone()).build();
     let tracer = match &config.otlp_endpoint {
         Some(endpoint) => Some(tracer(endpoint, resource.clone())?),
         None => None,
@@ -122,21 +113,12 @@ pub fn init(config: &TelemetryConfig) -> Result<Telemetry, TelemetryError> {
             let root = meta.target().split("::").next().unwrap_or_default();
             !NOT_EXPORTED.contains(&root)
         });
-        tracing_opentelemetry::layer()
-            .with_tracer(provider.tracer("aegis"))
-            .with_filter(exported)
+        tracing_opentelemetry::layer().with_tracer(provider.tracer("aegis")).with_filter(exported)
     });
     // A test harness may have set a subscriber of its own; it then keeps it.
-    let _ = tracing_subscriber::registry()
-        .with(export)
-        .with(log_layer(config.json))
-        .with(filter)
-        .try_init();
+    let _ = tracing_subscriber::registry().with(export).with(log_layer(config.json)).with(filter).try_init();
     *done = true;
-    Ok(Telemetry {
-        tracer,
-        meter: Some(meter),
-    })
+    Ok(Telemetry { tracer, meter: Some(meter) })
 }
 
 fn log_layer<S>(json: bool) -> Box<dyn Layer<S> + Send + Sync>
@@ -166,8 +148,5 @@ fn tracer(endpoint: &str, resource: Resource) -> Result<SdkTracerProvider, Telem
         .with_timeout(EXPORT_TIMEOUT)
         .build()
         .map_err(|e| refused(&e.to_string()))?;
-    Ok(SdkTracerProvider::builder()
-        .with_resource(resource)
-        .with_batch_exporter(exporter)
-        .build())
+    Ok(SdkTracerProvider::builder().with_resource(resource).with_batch_exporter(exporter).build())
 }

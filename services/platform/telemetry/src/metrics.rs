@@ -20,10 +20,7 @@ pub(crate) fn provider(resource: Resource) -> Result<SdkMeterProvider, String> {
         .with_registry(prometheus::default_registry().clone())
         .build()
         .map_err(|e| e.to_string())?;
-    Ok(SdkMeterProvider::builder()
-        .with_resource(resource)
-        .with_reader(exporter)
-        .build())
+    Ok(SdkMeterProvider::builder().with_resource(resource).with_reader(exporter).build())
 }
 
 /// All metrics of the process in Prometheus's text format.
@@ -32,35 +29,17 @@ pub fn metrics_text() -> String {
     if let Err(e) = TextEncoder::new().encode_utf8(&prometheus::gather(), &mut text) {
         tracing::warn!(error = %e, "metrics could not be written");
     }
-    gauge(
-        &mut text,
-        "process_start_time_seconds",
-        "Start of the process, seconds since the Unix epoch.",
-        *STARTED,
-    );
+    gauge(&mut text, "process_start_time_seconds", "Start of the process, seconds since the Unix epoch.", *STARTED);
     if let Some((resident, virtual_size)) = memory() {
-        gauge(
-            &mut text,
-            "process_resident_memory_bytes",
-            "Resident memory.",
-            resident,
-        );
-        gauge(
-            &mut text,
-            "process_virtual_memory_bytes",
-            "Virtual memory.",
-            virtual_size,
-        );
+        gauge(&mut text, "process_resident_memory_bytes", "Resident memory.", resident);
+        gauge(&mut text, "process_virtual_memory_bytes", "Virtual memory.", virtual_size);
     }
     text
 }
 
 fn gauge(text: &mut String, name: &str, help: &str, value: f64) {
     // Writing to a string does not fail.
-    let _ = write!(
-        text,
-        "# HELP {name} {help}\n# TYPE {name} gauge\n{name} {value}\n"
-    );
+    let _ = write!(text, "# HELP {name} {help}\n# TYPE {name} gauge\n{name} {value}\n");
 }
 
 /// Resident and virtual size; `status`, not `statm`, whose unit is a page of unknown size.

@@ -65,12 +65,7 @@ pub fn current_traceparent() -> String {
     if !span.is_valid() {
         return String::new();
     }
-    format!(
-        "00-{}-{}-{:02x}",
-        span.trace_id(),
-        span.span_id(),
-        span.trace_flags().to_u8()
-    )
+    format!("00-{}-{}-{:02x}", span.trace_id(), span.span_id(), span.trace_flags().to_u8())
 }
 
 /// Adds the current trace to the headers of an outgoing call.

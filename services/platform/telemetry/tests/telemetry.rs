@@ -4,8 +4,8 @@
 use std::convert::Infallible;
 
 use aegis_telemetry::{
-    CallMetricsLayer, TelemetryConfig, TelemetryError, current_traceparent, init, inject,
-    metrics_text, set_parent, set_parent_from,
+    CallMetricsLayer, TelemetryConfig, TelemetryError, current_traceparent, init, inject, metrics_text, set_parent,
+    set_parent_from,
 };
 use http::{HeaderMap, Request, Response};
 use opentelemetry::trace::TracerProvider;
@@ -18,12 +18,7 @@ use tracing_subscriber::layer::SubscriberExt;
 const INCOMING: &str = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
 
 fn config() -> TelemetryConfig {
-    TelemetryConfig {
-        filter: "info".into(),
-        json: true,
-        otlp_endpoint: None,
-        service: "test".into(),
-    }
+    TelemetryConfig { filter: "info".into(), json: true, otlp_endpoint: None, service: "test".into() }
 }
 
 /// The one test that sets up the process; the refusals come first, as a success is for good.
@@ -35,10 +30,7 @@ async fn init_refuses_nonsense_exports_spans_and_may_be_repeated() {
     for endpoint in ["", "localhost:4317", "https://collector", "http:// x"] {
         let mut wrong = config();
         wrong.otlp_endpoint = Some(endpoint.into());
-        assert!(
-            matches!(init(&wrong), Err(TelemetryError::Otlp(_))),
-            "{endpoint}"
-        );
+        assert!(matches!(init(&wrong), Err(TelemetryError::Otlp(_))), "{endpoint}");
     }
 
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -121,10 +113,7 @@ fn assert_call(kind: &str, path: &str, status: &str, count: u64) {
     let labels = format!("{{kind=\"{kind}\",path=\"{path}\",status=\"{status}\"}} {count}\n");
     let text = metrics_text();
     for name in ["aegis_calls_total", "aegis_call_duration_seconds_count"] {
-        assert!(
-            text.contains(&format!("{name}{labels}")),
-            "{labels} in\n{text}"
-        );
+        assert!(text.contains(&format!("{name}{labels}")), "{labels} in\n{text}");
     }
 }
 
@@ -134,12 +123,8 @@ async fn calls_are_counted_by_route_and_outcome() {
         let response = Response::builder();
         let response = match *request.body() {
             "missing" => response.status(404),
-            "denied" => response
-                .header("content-type", "application/grpc+proto")
-                .header("grpc-status", "7"),
-            "unknown" => response
-                .header("content-type", "application/grpc")
-                .header("grpc-status", "12"),
+            "denied" => response.header("content-type", "application/grpc+proto").header("grpc-status", "7"),
+            "unknown" => response.header("content-type", "application/grpc").header("grpc-status", "12"),
             "stream" => response.header("content-type", "application/grpc"),
             "broken" => return Err("broken"),
             _ => response,
@@ -176,10 +161,7 @@ async fn calls_are_counted_by_route_and_outcome() {
 #[tokio::test]
 async fn the_process_itself_is_measured() {
     let text = metrics_text();
-    for name in [
-        "process_start_time_seconds",
-        "process_resident_memory_bytes",
-    ] {
+    for name in ["process_start_time_seconds", "process_resident_memory_bytes"] {
         let start = format!("{name} ");
         let line = text.lines().find_map(|line| line.strip_prefix(&start));
         assert!(line.unwrap().parse::<f64>().unwrap() > 1_000_000.0);

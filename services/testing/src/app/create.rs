@@ -29,8 +29,7 @@ impl App {
         let user = permitted(ctx, Operation::Create)?;
         let mut check = Checker::default();
         let from_template = new.template_id.is_some();
-        let technique =
-            Some(new.technique_id.as_str()).filter(|id| !(id.is_empty() && from_template));
+        let technique = Some(new.technique_id.as_str()).filter(|id| !(id.is_empty() && from_template));
         let technique_id = check.id_of("technique_id", technique);
         let template_id = check.id_of("template_id", new.template_id.as_deref());
         if !(new.name.is_empty() && from_template) {
@@ -59,11 +58,7 @@ impl App {
             let mut check = Checker::default();
             new.name = check.name(&new.name);
             check_texts(&mut check, &mut new);
-            check.text(
-                "remediation_steps",
-                remediation_steps.as_deref(),
-                MAX_SUMMARY,
-            );
+            check.text("remediation_steps", remediation_steps.as_deref(), MAX_SUMMARY);
             check.finish()?;
         }
         let key = match (technique_id, template_technique) {
@@ -144,11 +139,7 @@ impl App {
     /// The technique, if tests may still be made for it.
     async fn technique(&self, ctx: &OpCtx, key: Key) -> Result<Technique, Failure> {
         let (Key::Id(id) | Key::MitreId(id)) = key.clone();
-        let answer = self
-            .catalog
-            .clone()
-            .get_technique(ctx.outgoing(GetTechniqueRequest { key: Some(key) }))
-            .await;
+        let answer = self.catalog.clone().get_technique(ctx.outgoing(GetTechniqueRequest { key: Some(key) })).await;
         let technique = answer
             .map_err(|status| named(status.into(), "technique", &id))?
             .into_inner()
@@ -157,22 +148,14 @@ impl App {
         if !technique.revoked && !technique.deprecated {
             return Ok(technique);
         }
-        let what = if technique.revoked {
-            "revoked"
-        } else {
-            "deprecated"
-        };
+        let what = if technique.revoked { "revoked" } else { "deprecated" };
         let mitre_id = technique.mitre_id;
         Err(match technique.revoked_by {
-            Some(successor) => Failure::invalid(
-                "technique_id",
-                format!("{mitre_id} is {what}; its successor is {successor}"),
-            )
-            .with("successor", successor),
-            None => Failure::invalid(
-                "technique_id",
-                format!("{mitre_id} is {what} and has no successor"),
-            ),
+            Some(successor) => {
+                Failure::invalid("technique_id", format!("{mitre_id} is {what}; its successor is {successor}"))
+                    .with("successor", successor)
+            }
+            None => Failure::invalid("technique_id", format!("{mitre_id} is {what} and has no successor")),
         })
     }
 }
@@ -180,19 +163,11 @@ impl App {
 fn check_texts(check: &mut Checker, new: &mut NewTest) {
     new.platform = check.platform(new.platform.take());
     check.text("description", new.description.as_deref(), MAX_DESCRIPTION);
-    check.text(
-        "procedure_text",
-        new.procedure_text.as_deref(),
-        MAX_PROCEDURE,
-    );
+    check.text("procedure_text", new.procedure_text.as_deref(), MAX_PROCEDURE);
     check.text("tool_used", new.tool_used.as_deref(), MAX_TOOL);
 }
 
 /// Says what was not found as this service's callers know it.
 fn named(failure: Failure, kind: &str, id: &str) -> Failure {
-    if failure.code() == Code::NotFound {
-        Failure::not_found(kind, id)
-    } else {
-        failure
-    }
+    if failure.code() == Code::NotFound { Failure::not_found(kind, id) } else { failure }
 }

@@ -6,8 +6,7 @@ use aegis_db::now;
 use super::{
     App,
     input::{
-        BlueEdit, Checker, MAX_DESCRIPTION, MAX_PROCEDURE, MAX_SUMMARY, MAX_TOOL, RedEdit,
-        RemediationEdit, TestEdit,
+        BlueEdit, Checker, MAX_DESCRIPTION, MAX_PROCEDURE, MAX_SUMMARY, MAX_TOOL, RedEdit, RemediationEdit, TestEdit,
     },
     permitted,
     record::Step,
@@ -32,18 +31,11 @@ impl App {
     /// Changes what the test is.
     pub async fn update_test(&self, ctx: &OpCtx, edit: TestEdit) -> Result<Test, Error> {
         let user = permitted(ctx, Operation::Edit)?;
-        let mut check = Checker::of_change(
-            edit.clear,
-            &["description", "platform", "procedure_text", "tool_used"],
-        );
+        let mut check = Checker::of_change(edit.clear, &["description", "platform", "procedure_text", "tool_used"]);
         let id = check.id("id", &edit.id);
         let name = edit.name.map(|name| check.name(&name));
         check.text("description", edit.description.as_deref(), MAX_DESCRIPTION);
-        check.text(
-            "procedure_text",
-            edit.procedure_text.as_deref(),
-            MAX_PROCEDURE,
-        );
+        check.text("procedure_text", edit.procedure_text.as_deref(), MAX_PROCEDURE);
         check.text("tool_used", edit.tool_used.as_deref(), MAX_TOOL);
         let platform = check.platform(edit.platform);
         let description = check.set("description", edit.description);
@@ -63,15 +55,7 @@ impl App {
         platform.put(&mut after.platform);
         procedure_text.put(&mut after.procedure_text);
         tool_used.put(&mut after.tool_used);
-        self.save(
-            tx,
-            ctx,
-            user,
-            &before,
-            after,
-            vec![Step::new("edit", "update_test")],
-        )
-        .await
+        self.save(tx, ctx, user, &before, after, vec![Step::new("edit", "update_test")]).await
     }
 
     /// Changes the red side's fields.
@@ -79,20 +63,10 @@ impl App {
         let user = permitted(ctx, Operation::EditRed)?;
         let mut check = Checker::of_change(
             edit.clear,
-            &[
-                "procedure_text",
-                "tool_used",
-                "attack_success",
-                "red_summary",
-                "executed_at",
-            ],
+            &["procedure_text", "tool_used", "attack_success", "red_summary", "executed_at"],
         );
         let id = check.id("id", &edit.id);
-        check.text(
-            "procedure_text",
-            edit.procedure_text.as_deref(),
-            MAX_PROCEDURE,
-        );
+        check.text("procedure_text", edit.procedure_text.as_deref(), MAX_PROCEDURE);
         check.text("tool_used", edit.tool_used.as_deref(), MAX_TOOL);
         check.text("red_summary", edit.red_summary.as_deref(), MAX_SUMMARY);
         check.time("executed_at", edit.executed_at, now());
@@ -112,15 +86,7 @@ impl App {
         attack_success.put(&mut after.attack_success);
         red_summary.put(&mut after.red_summary);
         executed_at.put_typed(&mut after.executed_at, &mut after.executed_at_source);
-        self.save(
-            tx,
-            ctx,
-            user,
-            &before,
-            after,
-            vec![Step::new("edit", "update_red")],
-        )
-        .await
+        self.save(tx, ctx, user, &before, after, vec![Step::new("edit", "update_red")]).await
     }
 
     /// Changes the blue side's fields.
@@ -128,21 +94,11 @@ impl App {
         let user = permitted(ctx, Operation::EditBlue)?;
         let mut check = Checker::of_change(
             edit.clear,
-            &[
-                "detection_result",
-                "blue_summary",
-                "detected_at",
-                "responded_at",
-                "contained_at",
-            ],
+            &["detection_result", "blue_summary", "detected_at", "responded_at", "contained_at"],
         );
         let at = now();
         let id = check.id("id", &edit.id);
-        check.one_of(
-            "detection_result",
-            edit.detection_result.as_deref(),
-            DETECTION_RESULTS,
-        );
+        check.one_of("detection_result", edit.detection_result.as_deref(), DETECTION_RESULTS);
         check.text("blue_summary", edit.blue_summary.as_deref(), MAX_SUMMARY);
         check.time("detected_at", edit.detected_at, at);
         check.time("responded_at", edit.responded_at, at);
@@ -163,43 +119,17 @@ impl App {
         detected_at.put_typed(&mut after.detected_at, &mut after.detected_at_source);
         responded_at.put_typed(&mut after.responded_at, &mut after.responded_at_source);
         contained_at.put_typed(&mut after.contained_at, &mut after.contained_at_source);
-        self.save(
-            tx,
-            ctx,
-            user,
-            &before,
-            after,
-            vec![Step::new("edit", "update_blue")],
-        )
-        .await
+        self.save(tx, ctx, user, &before, after, vec![Step::new("edit", "update_blue")]).await
     }
 
     /// Changes the remediation, in any state.
-    pub async fn update_remediation(
-        &self,
-        ctx: &OpCtx,
-        edit: RemediationEdit,
-    ) -> Result<Test, Error> {
+    pub async fn update_remediation(&self, ctx: &OpCtx, edit: RemediationEdit) -> Result<Test, Error> {
         let user = permitted(ctx, Operation::EditRemediation)?;
-        let mut check = Checker::of_change(
-            edit.clear,
-            &[
-                "remediation_steps",
-                "remediation_status",
-                "remediation_assignee",
-            ],
-        );
+        let mut check =
+            Checker::of_change(edit.clear, &["remediation_steps", "remediation_status", "remediation_assignee"]);
         let id = check.id("id", &edit.id);
-        check.text(
-            "remediation_steps",
-            edit.remediation_steps.as_deref(),
-            MAX_SUMMARY,
-        );
-        check.one_of(
-            "remediation_status",
-            edit.remediation_status.as_deref(),
-            REMEDIATION_STATUSES,
-        );
+        check.text("remediation_steps", edit.remediation_steps.as_deref(), MAX_SUMMARY);
+        check.one_of("remediation_status", edit.remediation_status.as_deref(), REMEDIATION_STATUSES);
         let assignee = check.id_of("remediation_assignee", edit.remediation_assignee.as_deref());
         let steps = check.set("remediation_steps", edit.remediation_steps);
         let status = check.set("remediation_status", edit.remediation_status);
@@ -207,9 +137,7 @@ impl App {
         check.finish()?;
 
         let mut tx = self.db.begin().await?;
-        let (before, _) = self
-            .held(&mut tx, user, Operation::EditRemediation, id)
-            .await?;
+        let (before, _) = self.held(&mut tx, user, Operation::EditRemediation, id).await?;
         let mut after = before.clone();
         steps.put(&mut after.remediation_steps);
         status.put(&mut after.remediation_status);
@@ -218,26 +146,10 @@ impl App {
             Some("completed") => before.remediation_completed_at.or_else(|| Some(now())),
             _ => None,
         };
-        self.save(
-            tx,
-            ctx,
-            user,
-            &before,
-            after,
-            vec![Step::new("edit", "update_remediation")],
-        )
-        .await
+        self.save(tx, ctx, user, &before, after, vec![Step::new("edit", "update_remediation")]).await
     }
 }
 
 fn in_state(test: &Test, what: &'static str, allowed: &'static [State]) -> Result<(), Error> {
-    if allowed.contains(&test.state) {
-        Ok(())
-    } else {
-        Err(Error::WrongState {
-            what,
-            current: test.state,
-            allowed,
-        })
-    }
+    if allowed.contains(&test.state) { Ok(()) } else { Err(Error::WrongState { what, current: test.state, allowed }) }
 }

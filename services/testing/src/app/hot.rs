@@ -39,14 +39,10 @@ impl TechniqueTests {
             .time_to_live(KEEP)
             .max_capacity(CAPACITY)
             .weigher(|_, (_, page): &(i64, Arc<TestPage>)| {
-                u32::try_from(page.tests.iter().map(text_bytes).sum::<usize>() + 256)
-                    .unwrap_or(u32::MAX)
+                u32::try_from(page.tests.iter().map(text_bytes).sum::<usize>() + 256).unwrap_or(u32::MAX)
             })
             .build();
-        TechniqueTests {
-            pages,
-            changes: Arc::default(),
-        }
+        TechniqueTests { pages, changes: Arc::default() }
     }
 
     /// The first page of that size.
@@ -84,11 +80,7 @@ mod tests {
     fn a_page_read_before_a_change_is_not_kept() {
         let hot = TechniqueTests::new();
         let technique = Uuid::now_v7();
-        let page = Arc::new(TestPage {
-            tests: Vec::new(),
-            next_page_token: String::new(),
-            total_size: 0,
-        });
+        let page = Arc::new(TestPage { tests: Vec::new(), next_page_token: String::new(), total_size: 0 });
         let moment = hot.moment();
         hot.changed(technique);
         hot.put(technique, 50, Arc::clone(&page), moment);

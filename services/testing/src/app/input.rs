@@ -45,10 +45,7 @@ pub struct ListQuery {
 
 /// A test to make. What is absent comes from the template, if one is named.
 #[derive(Clone, Debug, Default)]
-#[allow(
-    missing_docs,
-    reason = "the fields are those of the API's Test, described there"
-)]
+#[allow(missing_docs, reason = "the fields are those of the API's Test, described there")]
 pub struct NewTest {
     pub technique_id: String,
     pub name: String,
@@ -61,10 +58,7 @@ pub struct NewTest {
 
 /// A change of what a test is. Absent fields stay, those in `clear` become null.
 #[derive(Clone, Debug, Default)]
-#[allow(
-    missing_docs,
-    reason = "the fields are those of the API's Test, described there"
-)]
+#[allow(missing_docs, reason = "the fields are those of the API's Test, described there")]
 pub struct TestEdit {
     pub id: String,
     pub name: Option<String>,
@@ -77,10 +71,7 @@ pub struct TestEdit {
 
 /// A change of the red side's fields.
 #[derive(Clone, Debug, Default)]
-#[allow(
-    missing_docs,
-    reason = "the fields are those of the API's Test, described there"
-)]
+#[allow(missing_docs, reason = "the fields are those of the API's Test, described there")]
 pub struct RedEdit {
     pub id: String,
     pub procedure_text: Option<String>,
@@ -93,10 +84,7 @@ pub struct RedEdit {
 
 /// A change of the blue side's fields.
 #[derive(Clone, Debug, Default)]
-#[allow(
-    missing_docs,
-    reason = "the fields are those of the API's Test, described there"
-)]
+#[allow(missing_docs, reason = "the fields are those of the API's Test, described there")]
 pub struct BlueEdit {
     pub id: String,
     pub detection_result: Option<String>,
@@ -109,10 +97,7 @@ pub struct BlueEdit {
 
 /// A change of the remediation.
 #[derive(Clone, Debug, Default)]
-#[allow(
-    missing_docs,
-    reason = "the fields are those of the API's Test, described there"
-)]
+#[allow(missing_docs, reason = "the fields are those of the API's Test, described there")]
 pub struct RemediationEdit {
     pub id: String,
     pub remediation_steps: Option<String>,
@@ -246,23 +231,14 @@ impl Checker {
     /// A time that may be absent, of something that has happened.
     pub fn time(&mut self, field: &str, at: Option<DateTime<Utc>>, now: DateTime<Utc>) {
         let Some(at) = at else { return };
-        self.fields.check(
-            at >= DateTime::UNIX_EPOCH,
-            field,
-            "must be a time after 1970",
-        );
-        self.fields
-            .check(at <= now + CLOCK_SKEW, field, "must not be in the future");
+        self.fields.check(at >= DateTime::UNIX_EPOCH, field, "must be a time after 1970");
+        self.fields.check(at <= now + CLOCK_SKEW, field, "must not be in the future");
     }
 
     /// A state that may be absent.
     pub fn state(&mut self, field: &str, name: Option<String>) -> Option<State> {
         let state = State::try_from(name?);
-        self.fields.check(
-            state.is_ok(),
-            field,
-            &format!("must be one of {}", State::NAMES.join(", ")),
-        );
+        self.fields.check(state.is_ok(), field, &format!("must be one of {}", State::NAMES.join(", ")));
         state.ok()
     }
 
@@ -308,21 +284,11 @@ mod tests {
     #[test]
     fn platforms_are_small_letters_and_bounded() {
         let mut checker = Checker::default();
-        assert_eq!(
-            checker.platform(Some(" Windows ".into())).as_deref(),
-            Some("windows")
-        );
-        assert_eq!(
-            checker.platform(Some("iaas:AWS".into())).as_deref(),
-            Some("iaas:aws")
-        );
+        assert_eq!(checker.platform(Some(" Windows ".into())).as_deref(), Some("windows"));
+        assert_eq!(checker.platform(Some("iaas:AWS".into())).as_deref(), Some("iaas:aws"));
         assert!(checker.finish().is_ok());
         for bad in ["", "  ", "win\u{7}", "wïndows", "a;b", &"x".repeat(65)] {
-            assert_eq!(
-                problems(|c| drop(c.platform(Some(bad.into())))),
-                ["platform"],
-                "{bad:?}"
-            );
+            assert_eq!(problems(|c| drop(c.platform(Some(bad.into())))), ["platform"], "{bad:?}");
         }
     }
 
@@ -345,9 +311,7 @@ mod tests {
         checker.set("c", Some(1));
         let failure = checker.finish().unwrap_err();
         assert_eq!(failure.message(), "c: is both given and cleared");
-        let unknown = Checker::of_change(vec!["name".into()], &["a"])
-            .finish()
-            .unwrap_err();
+        let unknown = Checker::of_change(vec!["name".into()], &["a"]).finish().unwrap_err();
         assert_eq!(unknown.fields()[0].field, "clear");
     }
 

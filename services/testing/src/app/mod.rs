@@ -49,14 +49,7 @@ impl App {
     ) -> Self {
         let catalog = catalog.max_decoding_message_size(aegis_rpc::MAX_MESSAGE);
         let templates = templates.max_decoding_message_size(aegis_rpc::MAX_MESSAGE);
-        App {
-            db,
-            outbox,
-            catalog,
-            templates,
-            config,
-            hot: hot::TechniqueTests::new(),
-        }
+        App { db, outbox, catalog, templates, config, hot: hot::TechniqueTests::new() }
     }
 
     /// Where events and the audit trail are written.
@@ -78,9 +71,7 @@ impl App {
         operation: Operation,
         id: Uuid,
     ) -> Result<(Test, Relation), Error> {
-        let test = test::get_for_update(tx, id)
-            .await?
-            .ok_or(Error::NoTest(id))?;
+        let test = test::get_for_update(tx, id).await?.ok_or(Error::NoTest(id))?;
         let relation = relation(user, &test);
         if operation.allowed(user.role, relation) {
             Ok((test, relation))

@@ -19,11 +19,7 @@ impl App {
     pub async fn move_test(&self, ctx: &OpCtx, id: &str, name: &str) -> Result<Test, Error> {
         ctx.user()?;
         let (action, operation, audit) = match name {
-            "start_execution" => (
-                Action::StartExecution,
-                Operation::StartExecution,
-                "start_execution",
-            ),
+            "start_execution" => (Action::StartExecution, Operation::StartExecution, "start_execution"),
             "submit_red" => (Action::SubmitRed, Operation::SubmitRed, "submit_red"),
             "submit_blue" => (Action::SubmitBlue, Operation::SubmitBlue, "submit_blue"),
             "reopen" => (Action::Reopen, Operation::Reopen, "reopen_test"),
@@ -52,9 +48,7 @@ impl App {
             Action::Reopen => clear_votes(&mut after),
             _ => {}
         }
-        let step = Step::new("transition", audit)
-            .with("from", before.state.as_str())
-            .with("to", after.state.as_str());
+        let step = Step::new("transition", audit).with("from", before.state.as_str()).with("to", after.state.as_str());
         self.save(tx, ctx, user, &before, after, vec![step]).await
     }
 }
@@ -62,32 +56,15 @@ impl App {
 /// What a side has to have written down before it hands over.
 fn results_are_there(test: &Test, action: Action) -> Result<(), Failure> {
     let mut missing = Fields::default();
-    let written =
-        |text: &Option<String>| text.as_deref().is_some_and(|text| !text.trim().is_empty());
+    let written = |text: &Option<String>| text.as_deref().is_some_and(|text| !text.trim().is_empty());
     match action {
         Action::SubmitRed => {
-            missing.check(
-                test.attack_success.is_some(),
-                "attack_success",
-                "is needed before submit-red",
-            );
-            missing.check(
-                written(&test.red_summary),
-                "red_summary",
-                "is needed before submit-red",
-            );
+            missing.check(test.attack_success.is_some(), "attack_success", "is needed before submit-red");
+            missing.check(written(&test.red_summary), "red_summary", "is needed before submit-red");
         }
         Action::SubmitBlue => {
-            missing.check(
-                test.detection_result.is_some(),
-                "detection_result",
-                "is needed before submit-blue",
-            );
-            missing.check(
-                written(&test.blue_summary),
-                "blue_summary",
-                "is needed before submit-blue",
-            );
+            missing.check(test.detection_result.is_some(), "detection_result", "is needed before submit-blue");
+            missing.check(written(&test.blue_summary), "blue_summary", "is needed before submit-blue");
         }
         _ => {}
     }

@@ -68,10 +68,7 @@ impl App {
             technique_id: check.id_of("technique_id", query.technique_id.as_deref()),
             platform: check.platform(query.platform),
             created_by: check.id_of("created_by", query.created_by.as_deref()),
-            pending: check.side(
-                "pending_validation_side",
-                query.pending_validation_side.as_deref(),
-            ),
+            pending: check.side("pending_validation_side", query.pending_validation_side.as_deref()),
         };
         check.finish()?;
         let size = page::size(query.page_size, DEFAULT_TESTS, MAX_TESTS)?;
@@ -81,11 +78,7 @@ impl App {
             Some(technique)
                 if after.is_none()
                     && skip == 0
-                    && filter
-                        == (Filter {
-                            technique_id: Some(technique),
-                            ..Filter::default()
-                        }) =>
+                    && filter == (Filter { technique_id: Some(technique), ..Filter::default() }) =>
             {
                 if let Some(page) = self.hot.get(technique, size) {
                     return Ok(page);
@@ -103,11 +96,7 @@ impl App {
             Some(last) if more => page::token(&(last.created_at, last.id)),
             _ => String::new(),
         };
-        let page = Arc::new(TestPage {
-            tests,
-            next_page_token,
-            total_size,
-        });
+        let page = Arc::new(TestPage { tests, next_page_token, total_size });
         if let Some((technique, moment)) = hot {
             self.hot.put(technique, size, Arc::clone(&page), moment);
         }
@@ -138,18 +127,11 @@ impl App {
             Some(last) if more => page::token(&(last.at, last.id)),
             _ => String::new(),
         };
-        Ok(TimelinePage {
-            entries,
-            next_page_token,
-            total_size,
-        })
+        Ok(TimelinePage { entries, next_page_token, total_size })
     }
 
     /// All tests in the order of their ids, page by page.
-    pub fn export(
-        &self,
-        ctx: &OpCtx,
-    ) -> Result<impl Stream<Item = Result<Vec<Test>, Error>> + Send + use<>, Error> {
+    pub fn export(&self, ctx: &OpCtx) -> Result<impl Stream<Item = Result<Vec<Test>, Error>> + Send + use<>, Error> {
         permitted(ctx, Operation::Export)?;
         Ok(pages(self.db.clone()))
     }

@@ -50,13 +50,7 @@ pub(super) enum Scope {
 impl Step {
     /// A step about all changed fields.
     pub fn new(kind: &'static str, action: &'static str) -> Self {
-        Step {
-            kind,
-            action,
-            scope: Scope::All,
-            extra: Map::new(),
-            audited: true,
-        }
+        Step { kind, action, scope: Scope::All, extra: Map::new(), audited: true }
     }
 
     /// Adds something to say.
@@ -77,16 +71,8 @@ impl App {
         step: Step,
     ) -> Result<Test, Error> {
         test::insert(&mut tx, &test).await?;
-        self.write_step(&mut tx, ctx, user, None, &test, step)
-            .await?;
-        self.outbox
-            .publish(
-                &mut tx,
-                ctx,
-                &test.id.to_string(),
-                &events::changed(&test, None),
-            )
-            .await?;
+        self.write_step(&mut tx, ctx, user, None, &test, step).await?;
+        self.outbox.publish(&mut tx, ctx, &test.id.to_string(), &events::changed(&test, None)).await?;
         self.commit(tx, test.technique_id).await?;
         Ok(test)
     }
@@ -111,13 +97,10 @@ impl App {
             return Err(Error::Raced);
         }
         for step in steps {
-            self.write_step(&mut tx, ctx, user, Some(before), &after, step)
-                .await?;
+            self.write_step(&mut tx, ctx, user, Some(before), &after, step).await?;
         }
         let event = events::changed(&after, Some(before.state));
-        self.outbox
-            .publish(&mut tx, ctx, &after.id.to_string(), &event)
-            .await?;
+        self.outbox.publish(&mut tx, ctx, &after.id.to_string(), &event).await?;
         self.commit(tx, after.technique_id).await?;
         Ok(after)
     }
@@ -178,11 +161,7 @@ fn with_names(details: &Map<String, Value>, test: &Test) -> Value {
 }
 
 /// The fields that differ, as they were and as they are. Of a new test: those that have a value.
-fn changes(
-    before: Option<&Test>,
-    after: &Test,
-    scope: Scope,
-) -> (Map<String, Value>, Map<String, Value>) {
+fn changes(before: Option<&Test>, after: &Test, scope: Scope) -> (Map<String, Value>, Map<String, Value>) {
     let (mut old, mut new) = (Map::new(), Map::new());
     let mut was = before.map(fields).into_iter().flatten();
     for (name, value) in fields(after) {
@@ -198,11 +177,7 @@ fn changes(
 
 impl Scope {
     fn has(self, field: &str) -> bool {
-        let of = |side: Side| {
-            field
-                .strip_prefix(side.as_str())
-                .is_some_and(|rest| rest.starts_with("_validat"))
-        };
+        let of = |side: Side| field.strip_prefix(side.as_str()).is_some_and(|rest| rest.starts_with("_validat"));
         match self {
             Scope::All => true,
             Scope::Vote(side) => of(side) || field == "detection_result",
@@ -214,8 +189,7 @@ impl Scope {
 /// All that a change can touch, in one order.
 fn fields(test: &Test) -> [(&'static str, Value); 34] {
     let id = |id: Option<Uuid>| id.map(|id| id.to_string());
-    let time =
-        |at: Option<DateTime<Utc>>| at.map(|at| at.to_rfc3339_opts(SecondsFormat::Micros, true));
+    let time = |at: Option<DateTime<Utc>>| at.map(|at| at.to_rfc3339_opts(SecondsFormat::Micros, true));
     [
         ("name", json!(test.name)),
         ("description", json!(test.description)),
@@ -237,17 +211,11 @@ fn fields(test: &Test) -> [(&'static str, Value); 34] {
         ("responded_at_source", json!(test.responded_at_source)),
         ("contained_at", json!(time(test.contained_at))),
         ("contained_at_source", json!(test.contained_at_source)),
-        (
-            "red_validation_status",
-            json!(test.red_validation_status.as_str()),
-        ),
+        ("red_validation_status", json!(test.red_validation_status.as_str())),
         ("red_validation_notes", json!(test.red_validation_notes)),
         ("red_validated_by", json!(id(test.red_validated_by))),
         ("red_validated_at", json!(time(test.red_validated_at))),
-        (
-            "blue_validation_status",
-            json!(test.blue_validation_status.as_str()),
-        ),
+        ("blue_validation_status", json!(test.blue_validation_status.as_str())),
         ("blue_validation_notes", json!(test.blue_validation_notes)),
         ("blue_validated_by", json!(id(test.blue_validated_by))),
         ("blue_validated_at", json!(time(test.blue_validated_at))),
@@ -255,10 +223,7 @@ fn fields(test: &Test) -> [(&'static str, Value); 34] {
         ("remediation_steps", json!(test.remediation_steps)),
         ("remediation_status", json!(test.remediation_status)),
         ("remediation_assignee", json!(id(test.remediation_assignee))),
-        (
-            "remediation_completed_at",
-            json!(time(test.remediation_completed_at)),
-        ),
+        ("remediation_completed_at", json!(time(test.remediation_completed_at))),
         ("template_id", json!(id(test.template_id))),
     ]
 }
@@ -280,21 +245,14 @@ mod tests {
     #[test]
     fn long_texts_are_clipped_between_characters() {
         assert_eq!(clipped(json!("ü".repeat(CLIP))), json!("ü".repeat(CLIP)));
-        assert_eq!(
-            clipped(json!("ü".repeat(CLIP + 1))),
-            json!(format!("{}…", "ü".repeat(CLIP)))
-        );
+        assert_eq!(clipped(json!("ü".repeat(CLIP + 1))), json!(format!("{}…", "ü".repeat(CLIP))));
         assert_eq!(clipped(json!(true)), json!(true));
     }
 
     #[test]
     fn a_vote_is_about_its_side_alone() {
         let red = Scope::Vote(Side::Red);
-        assert!(
-            red.has("red_validation_notes")
-                && red.has("red_validated_by")
-                && red.has("detection_result")
-        );
+        assert!(red.has("red_validation_notes") && red.has("red_validated_by") && red.has("detection_result"));
         assert!(!red.has("blue_validation_notes") && !red.has("red_summary") && !red.has("state"));
         assert!(Scope::NoVote.has("state") && Scope::NoVote.has("validated_at"));
         assert!(!Scope::NoVote.has("blue_validated_at"));

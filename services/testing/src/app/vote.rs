@@ -23,9 +23,7 @@ use crate::{
 impl App {
     /// Casts a vote, or both for an administrator who votes for the own side. Replaces what the side said before.
     pub async fn cast_vote(&self, ctx: &OpCtx, ballot: Ballot) -> Result<Test, Error> {
-        let role = ctx
-            .require(&[Role::RedLead, Role::BlueLead, Role::Admin])?
-            .role;
+        let role = ctx.require(&[Role::RedLead, Role::BlueLead, Role::Admin])?.role;
         let mut check = Checker::default();
         let sides: &[Side] = match (ballot.side.as_str(), role) {
             ("red", _) | ("own", Role::RedLead) => &[Side::Red],
@@ -61,14 +59,7 @@ impl App {
         let mut after = before.clone();
         let at = now();
         for side in sides {
-            cast(
-                &mut after,
-                *side,
-                vote,
-                ballot.notes.clone(),
-                user.user_id,
-                at,
-            );
+            cast(&mut after, *side, vote, ballot.notes.clone(), user.user_id, at);
         }
         if ballot.result.is_some() {
             after.detection_result = ballot.result;
@@ -87,32 +78,16 @@ impl App {
                     .with("vote", vote.as_str())
                     .with("from", before.state.as_str())
                     .with("to", after.state.as_str());
-                let step = if relation.own_work() {
-                    step.with("own_test", true)
-                } else {
-                    step
-                };
-                Step {
-                    scope: Scope::Vote(*side),
-                    ..step
-                }
+                let step = if relation.own_work() { step.with("own_test", true) } else { step };
+                Step { scope: Scope::Vote(*side), ..step }
             })
             .collect();
         if after.state != before.state {
-            let action = if after.state == State::Validated {
-                "validate_test"
-            } else {
-                "reject_test"
-            };
-            let step = Step::new("transition", action)
-                .with("from", before.state.as_str())
-                .with("to", after.state.as_str());
+            let action = if after.state == State::Validated { "validate_test" } else { "reject_test" };
+            let step =
+                Step::new("transition", action).with("from", before.state.as_str()).with("to", after.state.as_str());
             // The votes' lines of the audit trail say it already.
-            steps.push(Step {
-                scope: Scope::NoVote,
-                audited: false,
-                ..step
-            });
+            steps.push(Step { scope: Scope::NoVote, audited: false, ..step });
         }
         self.save(tx, ctx, user, &before, after, steps).await
     }
@@ -132,14 +107,7 @@ fn audit_action(side: Side) -> &'static str {
     }
 }
 
-fn cast(
-    test: &mut Test,
-    side: Side,
-    vote: Vote,
-    notes: Option<String>,
-    by: Uuid,
-    at: DateTime<Utc>,
-) {
+fn cast(test: &mut Test, side: Side, vote: Vote, notes: Option<String>, by: Uuid, at: DateTime<Utc>) {
     let (status, its_notes, its_by, its_at) = match side {
         Side::Red => (
             &mut test.red_validation_status,

@@ -69,12 +69,7 @@ pub struct Rule {
 use Role::{Admin, BlueLead, BlueTech, RedLead, RedTech, Service};
 
 const fn roles(roles: &'static [Role]) -> Rule {
-    Rule {
-        roles,
-        creator: false,
-        assignee: false,
-        impartial: false,
-    }
+    Rule { roles, creator: false, assignee: false, impartial: false }
 }
 
 impl Operation {
@@ -82,30 +77,13 @@ impl Operation {
     pub const fn rule(self) -> Rule {
         match self {
             Operation::Create => roles(&[RedTech, Admin]),
-            Operation::Edit => Rule {
-                creator: true,
-                ..roles(&[Admin])
-            },
-            Operation::StartExecution | Operation::EditRed | Operation::SubmitRed => {
-                roles(&[RedTech, RedLead, Admin])
-            }
+            Operation::Edit => Rule { creator: true, ..roles(&[Admin]) },
+            Operation::StartExecution | Operation::EditRed | Operation::SubmitRed => roles(&[RedTech, RedLead, Admin]),
             Operation::EditBlue | Operation::SubmitBlue => roles(&[BlueTech, BlueLead, Admin]),
-            Operation::VoteRed => Rule {
-                impartial: true,
-                ..roles(&[RedLead, Admin])
-            },
-            Operation::VoteBlue => Rule {
-                impartial: true,
-                ..roles(&[BlueLead, Admin])
-            },
-            Operation::Reopen => Rule {
-                creator: true,
-                ..roles(&[RedLead, BlueLead, Admin])
-            },
-            Operation::EditRemediation => Rule {
-                assignee: true,
-                ..roles(&[RedLead, BlueLead, BlueTech, Admin])
-            },
+            Operation::VoteRed => Rule { impartial: true, ..roles(&[RedLead, Admin]) },
+            Operation::VoteBlue => Rule { impartial: true, ..roles(&[BlueLead, Admin]) },
+            Operation::Reopen => Rule { creator: true, ..roles(&[RedLead, BlueLead, Admin]) },
+            Operation::EditRemediation => Rule { assignee: true, ..roles(&[RedLead, BlueLead, BlueTech, Admin]) },
             Operation::Export => roles(&[Admin, Service]),
         }
     }
@@ -117,11 +95,7 @@ impl Operation {
             return Verdict::Allowed;
         }
         let outsider = matches!(role, Role::Viewer | Role::Service);
-        if (rule.creator || rule.assignee) && !outsider {
-            Verdict::Depends
-        } else {
-            Verdict::Refused
-        }
+        if (rule.creator || rule.assignee) && !outsider { Verdict::Depends } else { Verdict::Refused }
     }
 
     /// Whether someone of this role may do it to a test that they have this to do with.
@@ -129,9 +103,7 @@ impl Operation {
         let rule = self.rule();
         match self.by_role(role) {
             Verdict::Allowed => !(rule.impartial && role != Admin && relation.own_work()),
-            Verdict::Depends => {
-                (rule.creator && relation.creator) || (rule.assignee && relation.assignee)
-            }
+            Verdict::Depends => (rule.creator && relation.creator) || (rule.assignee && relation.assignee),
             Verdict::Refused => false,
         }
     }
@@ -201,18 +173,11 @@ mod tests {
         for (operation, row) in OPERATIONS.into_iter().zip(TABLE) {
             for (role, cell) in columns.clone().zip(row.chars()) {
                 for bits in 0..8u8 {
-                    let relation = Relation {
-                        creator: bits & 1 != 0,
-                        executor: bits & 2 != 0,
-                        assignee: bits & 4 != 0,
-                    };
+                    let relation =
+                        Relation { creator: bits & 1 != 0, executor: bits & 2 != 0, assignee: bits & 4 != 0 };
                     let voting = matches!(operation, Operation::VoteRed | Operation::VoteBlue);
                     let expected = match cell {
-                        'y' => {
-                            !(voting
-                                && role != Role::Admin
-                                && (relation.creator || relation.executor))
-                        }
+                        'y' => !(voting && role != Role::Admin && (relation.creator || relation.executor)),
                         'c' => relation.creator,
                         'a' => relation.assignee,
                         _ => false,

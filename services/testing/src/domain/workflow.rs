@@ -74,29 +74,16 @@ pub struct UnknownName(String);
 pub const DETECTION_RESULTS: &[&str] = &["detected", "partially_detected", "not_detected"];
 
 /// What a test's remediation can be.
-pub const REMEDIATION_STATUSES: &[&str] =
-    &["pending", "in_progress", "completed", "not_applicable"];
+pub const REMEDIATION_STATUSES: &[&str] = &["pending", "in_progress", "completed", "not_applicable"];
 
 impl State {
     /// All states, in the order of the workflow.
-    pub const ALL: [State; 6] = [
-        State::Draft,
-        State::RedExecuting,
-        State::BlueEvaluating,
-        State::InReview,
-        State::Validated,
-        State::Rejected,
-    ];
+    pub const ALL: [State; 6] =
+        [State::Draft, State::RedExecuting, State::BlueEvaluating, State::InReview, State::Validated, State::Rejected];
 
     /// The names of [`State::ALL`].
-    pub const NAMES: [&'static str; 6] = [
-        "draft",
-        "red_executing",
-        "blue_evaluating",
-        "in_review",
-        "validated",
-        "rejected",
-    ];
+    pub const NAMES: [&'static str; 6] =
+        ["draft", "red_executing", "blue_evaluating", "in_review", "validated", "rejected"];
 
     /// The name on every interface.
     pub fn as_str(self) -> &'static str {
@@ -143,10 +130,7 @@ pub fn apply(state: State, action: Action) -> Result<State, TransitionError> {
     if state.valid_transitions().contains(&target) {
         Ok(target)
     } else {
-        Err(TransitionError {
-            current: state,
-            target,
-        })
+        Err(TransitionError { current: state, target })
     }
 }
 
@@ -184,10 +168,7 @@ impl TryFrom<String> for State {
     type Error = UnknownName;
 
     fn try_from(name: String) -> Result<Self, UnknownName> {
-        State::ALL
-            .into_iter()
-            .find(|state| state.as_str() == name)
-            .ok_or(UnknownName(name))
+        State::ALL.into_iter().find(|state| state.as_str() == name).ok_or(UnknownName(name))
     }
 }
 
@@ -205,12 +186,8 @@ impl TryFrom<String> for Vote {
 impl fmt::Display for TransitionError {
     /// Spelled as clients of the API know it, the list included.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let valid: Vec<String> = self
-            .current
-            .valid_transitions()
-            .iter()
-            .map(|state| format!("'{}'", state.as_str()))
-            .collect();
+        let valid: Vec<String> =
+            self.current.valid_transitions().iter().map(|state| format!("'{}'", state.as_str())).collect();
         write!(
             f,
             "Cannot transition from '{}' to '{}'. Valid transitions: [{}]",

@@ -13,10 +13,7 @@ use crate::{
 /// A time as messages carry it.
 pub fn timestamp(at: DateTime<Utc>) -> Option<Timestamp> {
     let nanos = i32::try_from(at.timestamp_subsec_nanos()).ok()?;
-    Some(Timestamp {
-        seconds: at.timestamp(),
-        nanos,
-    })
+    Some(Timestamp { seconds: at.timestamp(), nanos })
 }
 
 /// A time that may be missing, as messages carry it.

@@ -7,11 +7,10 @@ use std::pin::Pin;
 use aegis_auth::OpCtx;
 use aegis_error::Failure;
 use aegis_proto::testing::v1::{
-    CastVoteRequest, CastVoteResponse, CreateTestRequest, CreateTestResponse, ExportTestsRequest,
-    ExportTestsResponse, GetTestRequest, GetTestResponse, GetTimelineRequest, GetTimelineResponse,
-    ListTestsRequest, ListTestsResponse, MoveTestRequest, MoveTestResponse, UpdateBlueRequest,
-    UpdateBlueResponse, UpdateRedRequest, UpdateRedResponse, UpdateRemediationRequest,
-    UpdateRemediationResponse, UpdateTestRequest, UpdateTestResponse,
+    CastVoteRequest, CastVoteResponse, CreateTestRequest, CreateTestResponse, ExportTestsRequest, ExportTestsResponse,
+    GetTestRequest, GetTestResponse, GetTimelineRequest, GetTimelineResponse, ListTestsRequest, ListTestsResponse,
+    MoveTestRequest, MoveTestResponse, UpdateBlueRequest, UpdateBlueResponse, UpdateRedRequest, UpdateRedResponse,
+    UpdateRemediationRequest, UpdateRemediationResponse, UpdateTestRequest, UpdateTestResponse,
     testing_service_server::TestingService,
 };
 use futures::{Stream, StreamExt, TryStreamExt};
@@ -31,105 +30,55 @@ impl Rpc {
     }
 
     /// The answer; a refusal goes into the audit trail on the way.
-    async fn answer<T>(
-        &self,
-        ctx: &OpCtx,
-        method: &str,
-        result: Result<T, Error>,
-    ) -> Result<Response<T>, Status> {
-        self.app
-            .outbox()
-            .audited(self.app.db(), ctx, method, result)
-            .await
-            .map(Response::new)
+    async fn answer<T>(&self, ctx: &OpCtx, method: &str, result: Result<T, Error>) -> Result<Response<T>, Status> {
+        self.app.outbox().audited(self.app.db(), ctx, method, result).await.map(Response::new)
     }
 }
 
 #[tonic::async_trait]
 impl TestingService for Rpc {
-    async fn list_tests(
-        &self,
-        request: Request<ListTestsRequest>,
-    ) -> Result<Response<ListTestsResponse>, Status> {
+    async fn list_tests(&self, request: Request<ListTestsRequest>) -> Result<Response<ListTestsResponse>, Status> {
         let ctx = OpCtx::of(&request)?;
-        let result = self
-            .app
-            .list_tests(&ctx, request.into_inner().into())
-            .await
-            .map(|page| ListTestsResponse {
-                tests: page.tests.iter().cloned().map(convert::test).collect(),
-                next_page_token: page.next_page_token.clone(),
-                total_size: page.total_size,
-            });
+        let result = self.app.list_tests(&ctx, request.into_inner().into()).await.map(|page| ListTestsResponse {
+            tests: page.tests.iter().cloned().map(convert::test).collect(),
+            next_page_token: page.next_page_token.clone(),
+            total_size: page.total_size,
+        });
         self.answer(&ctx, "ListTests", result).await
     }
 
-    async fn get_test(
-        &self,
-        request: Request<GetTestRequest>,
-    ) -> Result<Response<GetTestResponse>, Status> {
+    async fn get_test(&self, request: Request<GetTestRequest>) -> Result<Response<GetTestResponse>, Status> {
         let ctx = OpCtx::of(&request)?;
         let result = self.app.get_test(&ctx, &request.into_inner().id).await;
-        let result = result.map(|test| GetTestResponse {
-            test: Some(convert::test(test)),
-        });
+        let result = result.map(|test| GetTestResponse { test: Some(convert::test(test)) });
         self.answer(&ctx, "GetTest", result).await
     }
 
-    async fn create_test(
-        &self,
-        request: Request<CreateTestRequest>,
-    ) -> Result<Response<CreateTestResponse>, Status> {
+    async fn create_test(&self, request: Request<CreateTestRequest>) -> Result<Response<CreateTestResponse>, Status> {
         let ctx = OpCtx::of(&request)?;
-        let result = self
-            .app
-            .create_test(&ctx, request.into_inner().into())
-            .await;
-        let result = result.map(|test| CreateTestResponse {
-            test: Some(convert::test(test)),
-        });
+        let result = self.app.create_test(&ctx, request.into_inner().into()).await;
+        let result = result.map(|test| CreateTestResponse { test: Some(convert::test(test)) });
         self.answer(&ctx, "CreateTest", result).await
     }
 
-    async fn update_test(
-        &self,
-        request: Request<UpdateTestRequest>,
-    ) -> Result<Response<UpdateTestResponse>, Status> {
+    async fn update_test(&self, request: Request<UpdateTestRequest>) -> Result<Response<UpdateTestResponse>, Status> {
         let ctx = OpCtx::of(&request)?;
-        let result = self
-            .app
-            .update_test(&ctx, request.into_inner().into())
-            .await;
-        let result = result.map(|test| UpdateTestResponse {
-            test: Some(convert::test(test)),
-        });
+        let result = self.app.update_test(&ctx, request.into_inner().into()).await;
+        let result = result.map(|test| UpdateTestResponse { test: Some(convert::test(test)) });
         self.answer(&ctx, "UpdateTest", result).await
     }
 
-    async fn update_red(
-        &self,
-        request: Request<UpdateRedRequest>,
-    ) -> Result<Response<UpdateRedResponse>, Status> {
+    async fn update_red(&self, request: Request<UpdateRedRequest>) -> Result<Response<UpdateRedResponse>, Status> {
         let ctx = OpCtx::of(&request)?;
         let result = self.app.update_red(&ctx, request.into_inner().into()).await;
-        let result = result.map(|test| UpdateRedResponse {
-            test: Some(convert::test(test)),
-        });
+        let result = result.map(|test| UpdateRedResponse { test: Some(convert::test(test)) });
         self.answer(&ctx, "UpdateRed", result).await
     }
 
-    async fn update_blue(
-        &self,
-        request: Request<UpdateBlueRequest>,
-    ) -> Result<Response<UpdateBlueResponse>, Status> {
+    async fn update_blue(&self, request: Request<UpdateBlueRequest>) -> Result<Response<UpdateBlueResponse>, Status> {
         let ctx = OpCtx::of(&request)?;
-        let result = self
-            .app
-            .update_blue(&ctx, request.into_inner().into())
-            .await;
-        let result = result.map(|test| UpdateBlueResponse {
-            test: Some(convert::test(test)),
-        });
+        let result = self.app.update_blue(&ctx, request.into_inner().into()).await;
+        let result = result.map(|test| UpdateBlueResponse { test: Some(convert::test(test)) });
         self.answer(&ctx, "UpdateBlue", result).await
     }
 
@@ -138,38 +87,23 @@ impl TestingService for Rpc {
         request: Request<UpdateRemediationRequest>,
     ) -> Result<Response<UpdateRemediationResponse>, Status> {
         let ctx = OpCtx::of(&request)?;
-        let result = self
-            .app
-            .update_remediation(&ctx, request.into_inner().into())
-            .await;
-        let result = result.map(|test| UpdateRemediationResponse {
-            test: Some(convert::test(test)),
-        });
+        let result = self.app.update_remediation(&ctx, request.into_inner().into()).await;
+        let result = result.map(|test| UpdateRemediationResponse { test: Some(convert::test(test)) });
         self.answer(&ctx, "UpdateRemediation", result).await
     }
 
-    async fn move_test(
-        &self,
-        request: Request<MoveTestRequest>,
-    ) -> Result<Response<MoveTestResponse>, Status> {
+    async fn move_test(&self, request: Request<MoveTestRequest>) -> Result<Response<MoveTestResponse>, Status> {
         let ctx = OpCtx::of(&request)?;
         let request = request.into_inner();
         let result = self.app.move_test(&ctx, &request.id, &request.action).await;
-        let result = result.map(|test| MoveTestResponse {
-            test: Some(convert::test(test)),
-        });
+        let result = result.map(|test| MoveTestResponse { test: Some(convert::test(test)) });
         self.answer(&ctx, "MoveTest", result).await
     }
 
-    async fn cast_vote(
-        &self,
-        request: Request<CastVoteRequest>,
-    ) -> Result<Response<CastVoteResponse>, Status> {
+    async fn cast_vote(&self, request: Request<CastVoteRequest>) -> Result<Response<CastVoteResponse>, Status> {
         let ctx = OpCtx::of(&request)?;
         let result = self.app.cast_vote(&ctx, request.into_inner().into()).await;
-        let result = result.map(|test| CastVoteResponse {
-            test: Some(convert::test(test)),
-        });
+        let result = result.map(|test| CastVoteResponse { test: Some(convert::test(test)) });
         self.answer(&ctx, "CastVote", result).await
     }
 
@@ -179,26 +113,18 @@ impl TestingService for Rpc {
     ) -> Result<Response<GetTimelineResponse>, Status> {
         let ctx = OpCtx::of(&request)?;
         let request = request.into_inner();
-        let result = self
-            .app
-            .timeline(
-                &ctx,
-                &request.test_id,
-                request.page_size,
-                &request.page_token,
-                request.skip,
-            )
-            .await
-            .map(|page| GetTimelineResponse {
-                entries: page.entries.into_iter().map(convert::entry).collect(),
-                next_page_token: page.next_page_token,
-                total_size: page.total_size,
-            });
+        let result =
+            self.app.timeline(&ctx, &request.test_id, request.page_size, &request.page_token, request.skip).await.map(
+                |page| GetTimelineResponse {
+                    entries: page.entries.into_iter().map(convert::entry).collect(),
+                    next_page_token: page.next_page_token,
+                    total_size: page.total_size,
+                },
+            );
         self.answer(&ctx, "GetTimeline", result).await
     }
 
-    type ExportTestsStream =
-        Pin<Box<dyn Stream<Item = Result<ExportTestsResponse, Status>> + Send>>;
+    type ExportTestsStream = Pin<Box<dyn Stream<Item = Result<ExportTestsResponse, Status>> + Send>>;
 
     async fn export_tests(
         &self,
@@ -207,9 +133,7 @@ impl TestingService for Rpc {
         let ctx = OpCtx::of(&request)?;
         let pages = self.app.export(&ctx).map(|pages| {
             pages
-                .map_ok(|tests| ExportTestsResponse {
-                    tests: tests.into_iter().map(convert::test).collect(),
-                })
+                .map_ok(|tests| ExportTestsResponse { tests: tests.into_iter().map(convert::test).collect() })
                 .map_err(|error| Failure::from(error).into())
                 .boxed()
         });

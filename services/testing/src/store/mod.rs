@@ -37,15 +37,11 @@ mod tests {
     #[tokio::test]
     async fn a_page_ends_at_its_limit_or_before_it_is_too_large() {
         let rows = |sizes: &[usize]| stream::iter(sizes.iter().map(|n| Ok(*n)).collect::<Vec<_>>());
-        let page =
-            async |sizes: &[usize], limit| page_of(rows(sizes), limit, |n| *n).await.unwrap();
+        let page = async |sizes: &[usize], limit| page_of(rows(sizes), limit, |n| *n).await.unwrap();
         assert_eq!(page(&[1, 1], 2).await, (vec![1, 1], false));
         assert_eq!(page(&[1, 1, 1], 2).await, (vec![1, 1], true));
         assert_eq!(page(&[1, PAGE_BYTES, 1], 9).await, (vec![1], true));
-        assert_eq!(
-            page(&[PAGE_BYTES + 1], 9).await,
-            (vec![PAGE_BYTES + 1], false)
-        );
+        assert_eq!(page(&[PAGE_BYTES + 1], 9).await, (vec![PAGE_BYTES + 1], false));
         assert_eq!(page(&[], 9).await, (vec![], false));
     }
 }

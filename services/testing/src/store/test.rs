@@ -9,10 +9,7 @@ use super::{dialect, page_of};
 use crate::domain::workflow::{Side, State, Vote};
 
 /// A test as it is stored. Each `*_source` says how a time came in: typed, imported or stamped.
-#[allow(
-    missing_docs,
-    reason = "the fields are those of the API's Test, described there"
-)]
+#[allow(missing_docs, reason = "the fields are those of the API's Test, described there")]
 #[derive(Clone, Debug, PartialEq, sqlx::FromRow)]
 pub struct Test {
     pub id: Uuid,
@@ -102,29 +99,19 @@ const UPDATE: &str = "UPDATE test SET name = $3, description = $4, platform = $5
 
 /// The test with that id.
 pub async fn get(db: &Db, id: Uuid) -> Result<Option<Test>> {
-    Ok(read!(db, |pool| sqlx::query_as(GET)
-        .bind(id)
-        .fetch_optional(pool)
-        .await)?)
+    Ok(read!(db, |pool| sqlx::query_as(GET).bind(id).fetch_optional(pool).await)?)
 }
 
 /// The test with that id, held until the transaction ends.
 pub async fn get_for_update(tx: &mut Tx, id: Uuid) -> Result<Option<Test>> {
     let sql = dialect::locking(tx, GET, GET_LOCKED);
-    Ok(on!(tx, |c| sqlx::query_as(sql)
-        .bind(id)
-        .fetch_optional(c)
-        .await)?)
+    Ok(on!(tx, |c| sqlx::query_as(sql).bind(id).fetch_optional(c).await)?)
 }
 
 /// Whether there is a test with that id.
 pub async fn exists(tx: &mut Tx, id: Uuid) -> Result<bool> {
-    let found: Option<i32> = on!(tx, |c| sqlx::query_scalar(
-        "SELECT 1 FROM test WHERE id = $1"
-    )
-    .bind(id)
-    .fetch_optional(c)
-    .await)?;
+    let found: Option<i32> =
+        on!(tx, |c| sqlx::query_scalar("SELECT 1 FROM test WHERE id = $1").bind(id).fetch_optional(c).await)?;
     Ok(found.is_some())
 }
 
@@ -256,16 +243,9 @@ pub async fn list(
         let mut query = QueryBuilder::new(SELECT);
         filtered(&mut query, filter);
         if let Some((at, id)) = after {
-            query
-                .push(" AND (created_at, id) < (")
-                .push_bind(at)
-                .push(", ")
-                .push_bind(id)
-                .push(")");
+            query.push(" AND (created_at, id) < (").push_bind(at).push(", ").push_bind(id).push(")");
         }
-        query
-            .push(" ORDER BY created_at DESC, id DESC LIMIT ")
-            .push_bind(limit + 1);
+        query.push(" ORDER BY created_at DESC, id DESC LIMIT ").push_bind(limit + 1);
         query.push(" OFFSET ").push_bind(skip);
         page_of(query.build_query_as::<Test>().fetch(pool), rows, text_bytes).await
     })?)
@@ -282,17 +262,10 @@ pub async fn count(db: &Db, filter: &Filter) -> Result<i64> {
 
 /// Tests in the order of their ids, after `after`; and whether there are more.
 pub async fn export(db: &Db, after: Option<Uuid>, limit: i64) -> Result<(Vec<Test>, bool)> {
-    const EXPORT: &str = concat!(
-        "SELECT ",
-        columns!(),
-        " FROM test WHERE id > $1 ORDER BY id LIMIT $2"
-    );
+    const EXPORT: &str = concat!("SELECT ", columns!(), " FROM test WHERE id > $1 ORDER BY id LIMIT $2");
     let rows = usize::try_from(limit).unwrap_or(0);
     Ok(read!(db, |pool| {
-        let found = sqlx::query_as::<_, Test>(EXPORT)
-            .bind(after.unwrap_or(Uuid::nil()))
-            .bind(limit + 1)
-            .fetch(pool);
+        let found = sqlx::query_as::<_, Test>(EXPORT).bind(after.unwrap_or(Uuid::nil())).bind(limit + 1).fetch(pool);
         page_of(found, rows, text_bytes).await
     })?)
 }
@@ -306,9 +279,7 @@ where
     // So that every condition can begin with AND.
     query.push(" WHERE 1 = 1");
     if let Some(state) = filter.state {
-        query
-            .push(" AND state = ")
-            .push_bind(state.as_str().to_owned());
+        query.push(" AND state = ").push_bind(state.as_str().to_owned());
     }
     if let Some(id) = filter.technique_id {
         query.push(" AND technique_id = ").push_bind(id);
@@ -320,12 +291,8 @@ where
         query.push(" AND created_by = ").push_bind(id);
     }
     match filter.pending {
-        Some(Side::Red) => {
-            query.push(" AND state = 'in_review' AND red_validation_status = 'pending'")
-        }
-        Some(Side::Blue) => {
-            query.push(" AND state = 'in_review' AND blue_validation_status = 'pending'")
-        }
+        Some(Side::Red) => query.push(" AND state = 'in_review' AND red_validation_status = 'pending'"),
+        Some(Side::Blue) => query.push(" AND state = 'in_review' AND blue_validation_status = 'pending'"),
         None => query,
     };
 }

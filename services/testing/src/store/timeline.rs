@@ -57,17 +57,11 @@ pub async fn list(
 ) -> Result<(Vec<Entry>, bool)> {
     let rows = usize::try_from(limit).unwrap_or(0);
     Ok(read!(db, |pool| {
-        let mut query = QueryBuilder::new(
-            "SELECT id, test_id, at, kind, actor_id, actor, details FROM timeline WHERE test_id = ",
-        );
+        let mut query =
+            QueryBuilder::new("SELECT id, test_id, at, kind, actor_id, actor, details FROM timeline WHERE test_id = ");
         query.push_bind(test_id);
         if let Some((at, id)) = after {
-            query
-                .push(" AND (at, id) > (")
-                .push_bind(at)
-                .push(", ")
-                .push_bind(id)
-                .push(")");
+            query.push(" AND (at, id) > (").push_bind(at).push(", ").push_bind(id).push(")");
         }
         query.push(" ORDER BY at, id LIMIT ").push_bind(limit + 1);
         query.push(" OFFSET ").push_bind(skip);
@@ -78,22 +72,17 @@ pub async fn list(
 
 /// How many entries a test has.
 pub async fn count(db: &Db, test_id: Uuid) -> Result<i64> {
-    Ok(read!(db, |pool| sqlx::query_scalar(
-        "SELECT COUNT(*) FROM timeline WHERE test_id = $1"
-    )
-    .bind(test_id)
-    .fetch_one(pool)
-    .await)?)
+    Ok(read!(db, |pool| sqlx::query_scalar("SELECT COUNT(*) FROM timeline WHERE test_id = $1")
+        .bind(test_id)
+        .fetch_one(pool)
+        .await)?)
 }
 
 fn text_bytes(value: &Value) -> usize {
     match value {
         Value::String(text) => text.len(),
         Value::Array(values) => values.iter().map(text_bytes).sum(),
-        Value::Object(values) => values
-            .iter()
-            .map(|(key, value)| key.len() + text_bytes(value))
-            .sum(),
+        Value::Object(values) => values.iter().map(|(key, value)| key.len() + text_bytes(value)).sum(),
         _ => 8,
     }
 }

@@ -26,27 +26,15 @@ type Answer<T> = Result<Response<T>, Status>;
 struct Catalog;
 
 fn technique(id: &str, mitre_id: &str, name: &str) -> Technique {
-    Technique {
-        id: id.into(),
-        mitre_id: mitre_id.into(),
-        name: name.into(),
-        ..Technique::default()
-    }
+    Technique { id: id.into(), mitre_id: mitre_id.into(), name: name.into(), ..Technique::default() }
 }
 
 fn techniques() -> [Technique; 4] {
     [
         technique(POWERSHELL, "T1059.001", "PowerShell"),
         technique(DUMPING, "T1003", "OS Credential Dumping"),
-        Technique {
-            revoked: true,
-            revoked_by: Some("T1059.001".into()),
-            ..technique(REVOKED, "T1086", "PowerShell")
-        },
-        Technique {
-            deprecated: true,
-            ..technique(SCRIPTING, "T1064", "Scripting")
-        },
+        Technique { revoked: true, revoked_by: Some("T1059.001".into()), ..technique(REVOKED, "T1086", "PowerShell") },
+        Technique { deprecated: true, ..technique(SCRIPTING, "T1064", "Scripting") },
     ]
 }
 
@@ -63,129 +51,76 @@ fn templates() -> [Template; 2] {
         is_active: true,
         ..Template::default()
     };
-    [
-        template.clone(),
-        Template {
-            id: INACTIVE.into(),
-            is_active: false,
-            ..template
-        },
-    ]
+    [template.clone(), Template { id: INACTIVE.into(), is_active: false, ..template }]
 }
 
 /// A call on behalf of somebody names the request it belongs to.
 fn belongs<T>(request: Request<T>) -> Result<T, Status> {
-    if request
-        .metadata()
-        .contains_key(aegis_auth::REQUEST_ID_HEADER)
-    {
+    if request.metadata().contains_key(aegis_auth::REQUEST_ID_HEADER) {
         Ok(request.into_inner())
     } else {
-        Err(Status::unauthenticated(
-            "a call without its caller's context",
-        ))
+        Err(Status::unauthenticated("a call without its caller's context"))
     }
 }
 
 #[tonic::async_trait]
 impl CatalogService for Catalog {
-    async fn get_technique(
-        &self,
-        request: Request<GetTechniqueRequest>,
-    ) -> Answer<GetTechniqueResponse> {
+    async fn get_technique(&self, request: Request<GetTechniqueRequest>) -> Answer<GetTechniqueResponse> {
         let key = belongs(request)?.key.unwrap();
         let found = techniques().into_iter().find(|technique| match &key {
             get_technique_request::Key::Id(id) => technique.id == *id,
             get_technique_request::Key::MitreId(id) => technique.mitre_id == *id,
         });
         match found {
-            Some(technique) => Ok(Response::new(GetTechniqueResponse {
-                technique: Some(technique),
-            })),
+            Some(technique) => Ok(Response::new(GetTechniqueResponse { technique: Some(technique) })),
             None => Err(Failure::not_found("technique", "?").into()),
         }
     }
 
-    async fn list_techniques(
-        &self,
-        _: Request<ListTechniquesRequest>,
-    ) -> Answer<ListTechniquesResponse> {
+    async fn list_techniques(&self, _: Request<ListTechniquesRequest>) -> Answer<ListTechniquesResponse> {
         Err(Status::unimplemented(""))
     }
-    async fn create_technique(
-        &self,
-        _: Request<CreateTechniqueRequest>,
-    ) -> Answer<CreateTechniqueResponse> {
+    async fn create_technique(&self, _: Request<CreateTechniqueRequest>) -> Answer<CreateTechniqueResponse> {
         Err(Status::unimplemented(""))
     }
-    async fn update_technique(
-        &self,
-        _: Request<UpdateTechniqueRequest>,
-    ) -> Answer<UpdateTechniqueResponse> {
+    async fn update_technique(&self, _: Request<UpdateTechniqueRequest>) -> Answer<UpdateTechniqueResponse> {
         Err(Status::unimplemented(""))
     }
-    async fn review_technique(
-        &self,
-        _: Request<ReviewTechniqueRequest>,
-    ) -> Answer<ReviewTechniqueResponse> {
+    async fn review_technique(&self, _: Request<ReviewTechniqueRequest>) -> Answer<ReviewTechniqueResponse> {
         Err(Status::unimplemented(""))
     }
     async fn list_tactics(&self, _: Request<ListTacticsRequest>) -> Answer<ListTacticsResponse> {
         Err(Status::unimplemented(""))
     }
-    async fn import_knowledge(
-        &self,
-        _: Request<Streaming<ImportKnowledgeRequest>>,
-    ) -> Answer<ImportKnowledgeResponse> {
+    async fn import_knowledge(&self, _: Request<Streaming<ImportKnowledgeRequest>>) -> Answer<ImportKnowledgeResponse> {
         Err(Status::unimplemented(""))
     }
-    type ExportTechniquesStream =
-        Pin<Box<dyn Stream<Item = Result<ExportTechniquesResponse, Status>> + Send>>;
-    async fn export_techniques(
-        &self,
-        _: Request<ExportTechniquesRequest>,
-    ) -> Answer<Self::ExportTechniquesStream> {
+    type ExportTechniquesStream = Pin<Box<dyn Stream<Item = Result<ExportTechniquesResponse, Status>> + Send>>;
+    async fn export_techniques(&self, _: Request<ExportTechniquesRequest>) -> Answer<Self::ExportTechniquesStream> {
         Ok(Response::new(futures::stream::empty().boxed()))
     }
-    async fn rebuild_statuses(
-        &self,
-        _: Request<Streaming<RebuildStatusesRequest>>,
-    ) -> Answer<RebuildStatusesResponse> {
+    async fn rebuild_statuses(&self, _: Request<Streaming<RebuildStatusesRequest>>) -> Answer<RebuildStatusesResponse> {
         Err(Status::unimplemented(""))
     }
 }
 
 #[tonic::async_trait]
 impl TemplateService for Catalog {
-    async fn get_template(
-        &self,
-        request: Request<GetTemplateRequest>,
-    ) -> Answer<GetTemplateResponse> {
+    async fn get_template(&self, request: Request<GetTemplateRequest>) -> Answer<GetTemplateResponse> {
         let id = belongs(request)?.id;
         match templates().into_iter().find(|template| template.id == id) {
-            Some(template) => Ok(Response::new(GetTemplateResponse {
-                template: Some(template),
-            })),
+            Some(template) => Ok(Response::new(GetTemplateResponse { template: Some(template) })),
             None => Err(Failure::not_found("template", "?").into()),
         }
     }
 
-    async fn list_templates(
-        &self,
-        _: Request<ListTemplatesRequest>,
-    ) -> Answer<ListTemplatesResponse> {
+    async fn list_templates(&self, _: Request<ListTemplatesRequest>) -> Answer<ListTemplatesResponse> {
         Err(Status::unimplemented(""))
     }
-    async fn create_template(
-        &self,
-        _: Request<CreateTemplateRequest>,
-    ) -> Answer<CreateTemplateResponse> {
+    async fn create_template(&self, _: Request<CreateTemplateRequest>) -> Answer<CreateTemplateResponse> {
         Err(Status::unimplemented(""))
     }
-    async fn get_template_stats(
-        &self,
-        _: Request<GetTemplateStatsRequest>,
-    ) -> Answer<GetTemplateStatsResponse> {
+    async fn get_template_stats(&self, _: Request<GetTemplateStatsRequest>) -> Answer<GetTemplateStatsResponse> {
         Err(Status::unimplemented(""))
     }
     async fn toggle_template_active(

@@ -8,10 +8,7 @@ use prost_types::Timestamp;
 use crate::world::*;
 
 fn moment(before_now: i64) -> Option<Timestamp> {
-    Some(Timestamp {
-        seconds: chrono::Utc::now().timestamp() - before_now,
-        nanos: 123_456_789,
-    })
+    Some(Timestamp { seconds: chrono::Utc::now().timestamp() - before_now, nanos: 123_456_789 })
 }
 
 #[tokio::test]
@@ -26,50 +23,20 @@ async fn its_creator_and_administrators_change_a_draft() {
             ..UpdateTestRequest::default()
         };
         for who in [OTHER_RED_TECH, RED_LEAD, BLUE_LEAD, VIEWER] {
-            assert_eq!(
-                failure(world.by(who).update_test(edit.clone()).await).code(),
-                Code::Forbidden
-            );
+            assert_eq!(failure(world.by(who).update_test(edit.clone()).await).code(), Code::Forbidden);
         }
-        let test = world
-            .by(RED_TECH)
-            .update_test(edit)
-            .await
-            .unwrap()
-            .into_inner()
-            .test
-            .unwrap();
-        assert_eq!(
-            (test.name.as_str(), test.platform.as_deref(), test.version),
-            ("Another name", Some("linux"), 2)
-        );
+        let test = world.by(RED_TECH).update_test(edit).await.unwrap().into_inner().test.unwrap();
+        assert_eq!((test.name.as_str(), test.platform.as_deref(), test.version), ("Another name", Some("linux"), 2));
         let clear = UpdateTestRequest {
             id: id.clone(),
             clear: vec!["description".into(), "platform".into()],
             ..UpdateTestRequest::default()
         };
-        let test = world
-            .by(ADMIN)
-            .update_test(clear.clone())
-            .await
-            .unwrap()
-            .into_inner()
-            .test
-            .unwrap();
-        assert_eq!(
-            (test.description, test.platform, test.version),
-            (None, None, 3)
-        );
+        let test = world.by(ADMIN).update_test(clear.clone()).await.unwrap().into_inner().test.unwrap();
+        assert_eq!((test.description, test.platform, test.version), (None, None, 3));
         // The same again changes nothing, and says nothing.
         let said = world.outbox().await.len();
-        let test = world
-            .by(ADMIN)
-            .update_test(clear)
-            .await
-            .unwrap()
-            .into_inner()
-            .test
-            .unwrap();
+        let test = world.by(ADMIN).update_test(clear).await.unwrap().into_inner().test.unwrap();
         assert_eq!(test.version, 3);
         assert_eq!(world.outbox().await.len(), said);
 
@@ -82,17 +49,10 @@ async fn its_creator_and_administrators_change_a_draft() {
             ..UpdateTestRequest::default()
         };
         let refused = failure(world.by(RED_TECH).update_test(bad).await);
-        assert_eq!(
-            fields(&refused),
-            ["clear", "id", "name", "platform", "tool_used"]
-        );
+        assert_eq!(fields(&refused), ["clear", "id", "name", "platform", "tool_used"]);
 
         world.go(RED_TECH, &id, "start_execution").await.unwrap();
-        let late = UpdateTestRequest {
-            id,
-            name: Some("Late".into()),
-            ..UpdateTestRequest::default()
-        };
+        let late = UpdateTestRequest { id, name: Some("Late".into()), ..UpdateTestRequest::default() };
         let refused = failure(world.by(RED_TECH).update_test(late).await);
         assert_eq!(refused.code(), Code::InvalidState);
         assert_eq!(refused.get("current_state"), Some("red_executing"));
@@ -109,23 +69,9 @@ async fn a_rejected_test_can_be_changed_by_its_creator() {
     for world in worlds().await {
         let id = world.in_review().await.id;
         world.vote(RED_LEAD, &id, "red", false).await.unwrap();
-        let edit = UpdateTestRequest {
-            id,
-            name: Some("Better".into()),
-            ..UpdateTestRequest::default()
-        };
-        let test = world
-            .by(RED_TECH)
-            .update_test(edit)
-            .await
-            .unwrap()
-            .into_inner()
-            .test
-            .unwrap();
-        assert_eq!(
-            (test.name.as_str(), test.state.as_str()),
-            ("Better", "rejected")
-        );
+        let edit = UpdateTestRequest { id, name: Some("Better".into()), ..UpdateTestRequest::default() };
+        let test = world.by(RED_TECH).update_test(edit).await.unwrap().into_inner().test.unwrap();
+        assert_eq!((test.name.as_str(), test.state.as_str()), ("Better", "rejected"));
         world.close().await;
     }
 }
@@ -153,101 +99,46 @@ async fn each_side_writes_its_own_fields_in_its_own_time() {
             clear: vec![],
         };
         for who in [BLUE_TECH, BLUE_LEAD, VIEWER] {
-            assert_eq!(
-                failure(world.by(who).update_red(red.clone()).await).code(),
-                Code::Forbidden
-            );
+            assert_eq!(failure(world.by(who).update_red(red.clone()).await).code(), Code::Forbidden);
         }
-        let test = world
-            .by(OTHER_RED_TECH)
-            .update_red(red.clone())
-            .await
-            .unwrap()
-            .into_inner()
-            .test
-            .unwrap();
+        let test = world.by(OTHER_RED_TECH).update_red(red.clone()).await.unwrap().into_inner().test.unwrap();
         assert_eq!(test.executed_at.unwrap().nanos, 123_456_000);
-        assert_eq!(
-            (test.attack_success, test.red_summary.as_deref()),
-            (Some(true), Some("It worked"))
-        );
+        assert_eq!((test.attack_success, test.red_summary.as_deref()), (Some(true), Some("It worked")));
         world.go(RED_TECH, &id, "start_execution").await.unwrap();
         let clear = UpdateRedRequest {
             id: id.clone(),
             clear: vec!["attack_success".into(), "executed_at".into()],
             ..UpdateRedRequest::default()
         };
-        let test = world
-            .by(RED_LEAD)
-            .update_red(clear)
-            .await
-            .unwrap()
-            .into_inner()
-            .test
-            .unwrap();
+        let test = world.by(RED_LEAD).update_red(clear).await.unwrap().into_inner().test.unwrap();
         assert_eq!((test.attack_success, test.executed_at), (None, None));
-        assert_eq!(
-            failure(world.by(BLUE_TECH).update_blue(blue.clone()).await).code(),
-            Code::InvalidState
-        );
+        assert_eq!(failure(world.by(BLUE_TECH).update_blue(blue.clone()).await).code(), Code::InvalidState);
 
         world.go(RED_TECH, &id, "submit_red").await.unwrap();
-        assert_eq!(
-            failure(world.by(RED_TECH).update_red(red).await).code(),
-            Code::InvalidState
-        );
+        assert_eq!(failure(world.by(RED_TECH).update_red(red).await).code(), Code::InvalidState);
         for who in [RED_TECH, RED_LEAD, VIEWER] {
-            assert_eq!(
-                failure(world.by(who).update_blue(blue.clone()).await).code(),
-                Code::Forbidden
-            );
+            assert_eq!(failure(world.by(who).update_blue(blue.clone()).await).code(), Code::Forbidden);
         }
-        let test = world
-            .by(BLUE_LEAD)
-            .update_blue(blue.clone())
-            .await
-            .unwrap()
-            .into_inner()
-            .test
-            .unwrap();
+        let test = world.by(BLUE_LEAD).update_blue(blue.clone()).await.unwrap().into_inner().test.unwrap();
         assert_eq!(test.detection_result.as_deref(), Some("partially_detected"));
-        assert!(
-            test.detected_at.is_some()
-                && test.responded_at.is_some()
-                && test.contained_at.is_some()
-        );
+        assert!(test.detected_at.is_some() && test.responded_at.is_some() && test.contained_at.is_some());
 
         let bad = UpdateBlueRequest {
             id: id.clone(),
             detection_result: Some("seen".into()),
             detected_at: moment(-600),
-            responded_at: Some(Timestamp {
-                seconds: i64::MAX,
-                nanos: 0,
-            }),
-            contained_at: Some(Timestamp {
-                seconds: 0,
-                nanos: -1,
-            }),
+            responded_at: Some(Timestamp { seconds: i64::MAX, nanos: 0 }),
+            contained_at: Some(Timestamp { seconds: 0, nanos: -1 }),
             blue_summary: Some("x".repeat(50_001)),
             clear: vec![],
         };
         let refused = failure(world.by(BLUE_TECH).update_blue(bad).await);
         assert_eq!(
             fields(&refused),
-            [
-                "detection_result",
-                "blue_summary",
-                "detected_at",
-                "responded_at",
-                "contained_at"
-            ]
+            ["detection_result", "blue_summary", "detected_at", "responded_at", "contained_at"]
         );
         world.go(BLUE_TECH, &id, "submit_blue").await.unwrap();
-        assert_eq!(
-            failure(world.by(BLUE_TECH).update_blue(blue).await).code(),
-            Code::InvalidState
-        );
+        assert_eq!(failure(world.by(BLUE_TECH).update_blue(blue).await).code(), Code::InvalidState);
         world.close().await;
     }
 }
@@ -264,27 +155,13 @@ async fn remediation_is_for_leads_blue_technicians_and_the_assignee() {
         };
         // Not its creator either.
         for who in [RED_TECH, OTHER_RED_TECH, VIEWER] {
-            assert_eq!(
-                failure(world.by(who).update_remediation(status("pending")).await).code(),
-                Code::Forbidden
-            );
+            assert_eq!(failure(world.by(who).update_remediation(status("pending")).await).code(), Code::Forbidden);
         }
-        let assign = UpdateRemediationRequest {
-            remediation_assignee: Some(ralf),
-            ..status("in_progress")
-        };
+        let assign = UpdateRemediationRequest { remediation_assignee: Some(ralf), ..status("in_progress") };
         for who in [RED_LEAD, BLUE_LEAD, BLUE_TECH, ADMIN] {
-            world
-                .by(who)
-                .update_remediation(assign.clone())
-                .await
-                .unwrap();
+            world.by(who).update_remediation(assign.clone()).await.unwrap();
         }
-        let done = world
-            .by(OTHER_RED_TECH)
-            .update_remediation(status("completed"))
-            .await
-            .unwrap();
+        let done = world.by(OTHER_RED_TECH).update_remediation(status("completed")).await.unwrap();
         let done = done.into_inner().test.unwrap();
         let completed = done.remediation_completed_at;
         assert!(completed.is_some());
@@ -293,27 +170,10 @@ async fn remediation_is_for_leads_blue_technicians_and_the_assignee() {
             remediation_steps: Some("Step 1: …\nStep 2: …".into()),
             ..UpdateRemediationRequest::default()
         };
-        let test = world
-            .by(BLUE_TECH)
-            .update_remediation(steps)
-            .await
-            .unwrap()
-            .into_inner()
-            .test
-            .unwrap();
-        assert_eq!(
-            test.remediation_completed_at, completed,
-            "the time of the completion stays"
-        );
-        let test = world
-            .by(BLUE_TECH)
-            .update_remediation(status("in_progress"))
-            .await
-            .unwrap();
-        assert_eq!(
-            test.into_inner().test.unwrap().remediation_completed_at,
-            None
-        );
+        let test = world.by(BLUE_TECH).update_remediation(steps).await.unwrap().into_inner().test.unwrap();
+        assert_eq!(test.remediation_completed_at, completed, "the time of the completion stays");
+        let test = world.by(BLUE_TECH).update_remediation(status("in_progress")).await.unwrap();
+        assert_eq!(test.into_inner().test.unwrap().remediation_completed_at, None);
 
         let bad = UpdateRemediationRequest {
             remediation_assignee: Some("ralf".into()),
@@ -321,26 +181,10 @@ async fn remediation_is_for_leads_blue_technicians_and_the_assignee() {
             ..status("done")
         };
         let refused = failure(world.by(ADMIN).update_remediation(bad).await);
-        assert_eq!(
-            fields(&refused),
-            [
-                "remediation_steps",
-                "remediation_status",
-                "remediation_assignee"
-            ]
-        );
+        assert_eq!(fields(&refused), ["remediation_steps", "remediation_status", "remediation_assignee"]);
         // An assignee who has become a viewer changes nothing.
         let demoted = (Role::Viewer, OTHER_RED_TECH.1);
-        assert_eq!(
-            failure(
-                world
-                    .by(demoted)
-                    .update_remediation(status("completed"))
-                    .await
-            )
-            .code(),
-            Code::Forbidden
-        );
+        assert_eq!(failure(world.by(demoted).update_remediation(status("completed")).await).code(), Code::Forbidden);
         world.close().await;
     }
 }

@@ -14,32 +14,13 @@ async fn make(world: &World, technique: &str, name: &str, platform: Option<&str>
         platform: platform.map(str::to_owned),
         ..CreateTestRequest::default()
     };
-    let who = if technique == DUMPING {
-        OTHER_RED_TECH
-    } else {
-        RED_TECH
-    };
-    world
-        .by(who)
-        .create_test(request)
-        .await
-        .unwrap()
-        .into_inner()
-        .test
-        .unwrap()
+    let who = if technique == DUMPING { OTHER_RED_TECH } else { RED_TECH };
+    world.by(who).create_test(request).await.unwrap().into_inner().test.unwrap()
 }
 
 async fn list(world: &World, request: ListTestsRequest) -> (Vec<String>, i64) {
-    let page = world
-        .by(VIEWER)
-        .list_tests(request)
-        .await
-        .unwrap()
-        .into_inner();
-    (
-        page.tests.into_iter().map(|test| test.name).collect(),
-        page.total_size,
-    )
+    let page = world.by(VIEWER).list_tests(request).await.unwrap().into_inner();
+    (page.tests.into_iter().map(|test| test.name).collect(), page.total_size)
 }
 
 #[tokio::test]
@@ -49,63 +30,22 @@ async fn each_filter_leaves_the_right_tests_newest_first() {
         make(&world, POWERSHELL, "b", Some("linux")).await;
         make(&world, DUMPING, "c", Some("windows")).await;
         let reviewed = world.in_review().await;
-        world
-            .vote(BLUE_LEAD, &reviewed.id, "blue", true)
-            .await
-            .unwrap();
+        world.vote(BLUE_LEAD, &reviewed.id, "blue", true).await.unwrap();
         world.go(RED_TECH, &a.id, "start_execution").await.unwrap();
 
         let all = ListTestsRequest::default();
         let encoded = "Encoded PowerShell";
-        assert_eq!(
-            list(&world, all.clone()).await,
-            (vec![encoded.into(), "c".into(), "b".into(), "a".into()], 4)
-        );
+        assert_eq!(list(&world, all.clone()).await, (vec![encoded.into(), "c".into(), "b".into(), "a".into()], 4));
         let some = async |request: ListTestsRequest| list(&world, request).await.0.join(",");
-        assert_eq!(
-            some(ListTestsRequest {
-                state: Some("draft".into()),
-                ..all.clone()
-            })
-            .await,
-            "c,b"
-        );
-        assert_eq!(
-            some(ListTestsRequest {
-                technique_id: Some(DUMPING.into()),
-                ..all.clone()
-            })
-            .await,
-            "c"
-        );
-        assert_eq!(
-            some(ListTestsRequest {
-                platform: Some("Windows".into()),
-                ..all.clone()
-            })
-            .await,
-            "c,a"
-        );
+        assert_eq!(some(ListTestsRequest { state: Some("draft".into()), ..all.clone() }).await, "c,b");
+        assert_eq!(some(ListTestsRequest { technique_id: Some(DUMPING.into()), ..all.clone() }).await, "c");
+        assert_eq!(some(ListTestsRequest { platform: Some("Windows".into()), ..all.clone() }).await, "c,a");
         let ralf = aegis_testkit::user_id(OTHER_RED_TECH.1).to_string();
-        assert_eq!(
-            some(ListTestsRequest {
-                created_by: Some(ralf.clone()),
-                ..all.clone()
-            })
-            .await,
-            "c"
-        );
-        let pending = |side: &str| ListTestsRequest {
-            pending_validation_side: Some(side.into()),
-            ..all.clone()
-        };
+        assert_eq!(some(ListTestsRequest { created_by: Some(ralf.clone()), ..all.clone() }).await, "c");
+        let pending = |side: &str| ListTestsRequest { pending_validation_side: Some(side.into()), ..all.clone() };
         assert_eq!(some(pending("red")).await, encoded);
         assert_eq!(some(pending("blue")).await, "");
-        let both = ListTestsRequest {
-            platform: Some("windows".into()),
-            state: Some("draft".into()),
-            ..all.clone()
-        };
+        let both = ListTestsRequest { platform: Some("windows".into()), state: Some("draft".into()), ..all.clone() };
         assert_eq!(list(&world, both).await, (vec!["c".into()], 1));
 
         let bad = ListTestsRequest {
@@ -117,16 +57,7 @@ async fn each_filter_leaves_the_right_tests_newest_first() {
             ..all
         };
         let refused = failure(world.by(VIEWER).list_tests(bad).await);
-        assert_eq!(
-            fields(&refused),
-            [
-                "state",
-                "technique_id",
-                "platform",
-                "created_by",
-                "pending_validation_side"
-            ]
-        );
+        assert_eq!(fields(&refused), ["state", "technique_id", "platform", "created_by", "pending_validation_side"]);
         world.close().await;
     }
 }
@@ -139,18 +70,9 @@ async fn pages_follow_one_another_by_token_and_by_skipping() {
         }
         for filter in [None, Some("draft".to_owned())] {
             let mut names = Vec::new();
-            let mut request = ListTestsRequest {
-                page_size: 3,
-                state: filter,
-                ..ListTestsRequest::default()
-            };
+            let mut request = ListTestsRequest { page_size: 3, state: filter, ..ListTestsRequest::default() };
             loop {
-                let page = world
-                    .by(VIEWER)
-                    .list_tests(request.clone())
-                    .await
-                    .unwrap()
-                    .into_inner();
+                let page = world.by(VIEWER).list_tests(request.clone()).await.unwrap().into_inner();
                 assert_eq!(page.total_size, 7);
                 names.extend(page.tests.into_iter().map(|test| test.name));
                 if page.next_page_token.is_empty() {
@@ -161,32 +83,16 @@ async fn pages_follow_one_another_by_token_and_by_skipping() {
             }
             assert_eq!(names.concat(), "6543210");
         }
-        let from = |skip, page_size| ListTestsRequest {
-            skip,
-            page_size,
-            ..ListTestsRequest::default()
-        };
-        assert_eq!(
-            list(&world, from(5, 3)).await,
-            (vec!["1".into(), "0".into()], 7)
-        );
+        let from = |skip, page_size| ListTestsRequest { skip, page_size, ..ListTestsRequest::default() };
+        assert_eq!(list(&world, from(5, 3)).await, (vec!["1".into(), "0".into()], 7));
         assert_eq!(list(&world, from(9, 3)).await, (vec![], 7));
         for (request, field) in [
             (from(0, 201), "limit"),
             (from(0, -1), "limit"),
             (from(-1, 0), "offset"),
-            (
-                ListTestsRequest {
-                    page_token: "?".into(),
-                    ..from(0, 0)
-                },
-                "page_token",
-            ),
+            (ListTestsRequest { page_token: "?".into(), ..from(0, 0) }, "page_token"),
         ] {
-            assert_eq!(
-                fields(&failure(world.by(VIEWER).list_tests(request).await)),
-                [field]
-            );
+            assert_eq!(fields(&failure(world.by(VIEWER).list_tests(request).await)), [field]);
         }
         world.close().await;
     }
@@ -196,22 +102,10 @@ async fn pages_follow_one_another_by_token_and_by_skipping() {
 async fn the_tests_of_a_technique_show_a_change_at_once() {
     for world in worlds().await {
         let id = world.draft().await.id;
-        let request = ListTestsRequest {
-            technique_id: Some(POWERSHELL.into()),
-            ..ListTestsRequest::default()
-        };
+        let request = ListTestsRequest { technique_id: Some(POWERSHELL.into()), ..ListTestsRequest::default() };
         let state = async || {
-            let page = world
-                .by(VIEWER)
-                .list_tests(request.clone())
-                .await
-                .unwrap()
-                .into_inner();
-            (
-                page.tests[0].state.clone(),
-                page.tests[0].version,
-                page.total_size,
-            )
+            let page = world.by(VIEWER).list_tests(request.clone()).await.unwrap().into_inner();
+            (page.tests[0].state.clone(), page.tests[0].version, page.total_size)
         };
         assert_eq!(state().await, ("draft".into(), 1, 1));
         assert_eq!(state().await, ("draft".into(), 1, 1));
@@ -220,10 +114,7 @@ async fn the_tests_of_a_technique_show_a_change_at_once() {
         world.draft().await;
         assert_eq!(state().await, ("draft".into(), 1, 2));
         // A page of another size is another page.
-        let one = ListTestsRequest {
-            page_size: 1,
-            ..request.clone()
-        };
+        let one = ListTestsRequest { page_size: 1, ..request.clone() };
         let page = world.by(VIEWER).list_tests(one).await.unwrap().into_inner();
         assert_eq!((page.tests.len(), page.total_size), (1, 2));
         assert!(!page.next_page_token.is_empty());
@@ -248,17 +139,9 @@ async fn a_page_that_would_not_fit_into_a_message_ends_early() {
             made += 1;
         }
         let mut names = Vec::new();
-        let mut request = ListTestsRequest {
-            page_size: 200,
-            ..ListTestsRequest::default()
-        };
+        let mut request = ListTestsRequest { page_size: 200, ..ListTestsRequest::default() };
         loop {
-            let page = world
-                .by(VIEWER)
-                .list_tests(request.clone())
-                .await
-                .unwrap()
-                .into_inner();
+            let page = world.by(VIEWER).list_tests(request.clone()).await.unwrap().into_inner();
             assert_eq!(page.total_size, 30);
             names.extend(page.tests.into_iter().map(|test| test.name));
             if page.next_page_token.is_empty() {
@@ -278,18 +161,10 @@ async fn the_export_brings_every_test_in_the_order_of_ids() {
     for world in worlds().await {
         for who in [RED_TECH, RED_LEAD, VIEWER] {
             let refused = world.by(who).export_tests(ExportTestsRequest {}).await;
-            assert_eq!(
-                aegis_error::Failure::from(refused.err().unwrap()).code(),
-                Code::Forbidden
-            );
+            assert_eq!(aegis_error::Failure::from(refused.err().unwrap()).code(), Code::Forbidden);
         }
         let export = async |who| {
-            let stream = world
-                .by(who)
-                .export_tests(ExportTestsRequest {})
-                .await
-                .unwrap()
-                .into_inner();
+            let stream = world.by(who).export_tests(ExportTestsRequest {}).await.unwrap().into_inner();
             stream.try_collect::<Vec<_>>().await.unwrap()
         };
         assert!(export(ADMIN).await.is_empty());
@@ -299,15 +174,8 @@ async fn the_export_brings_every_test_in_the_order_of_ids() {
         }
         ids.sort();
         let messages = export((Role::Service, "system:catalog")).await;
-        assert_eq!(
-            messages.iter().map(|m| m.tests.len()).collect::<Vec<_>>(),
-            [500, 3]
-        );
-        let exported: Vec<String> = messages
-            .into_iter()
-            .flat_map(|m| m.tests)
-            .map(|test| test.id)
-            .collect();
+        assert_eq!(messages.iter().map(|m| m.tests.len()).collect::<Vec<_>>(), [500, 3]);
+        let exported: Vec<String> = messages.into_iter().flat_map(|m| m.tests).map(|test| test.id).collect();
         assert_eq!(exported, ids);
         world.close().await;
     }

@@ -42,10 +42,7 @@ pub async fn worlds() -> Vec<World> {
     worlds_with(Config::default(), catalog::techniques_client()).await
 }
 
-pub async fn worlds_with(
-    config: Config,
-    techniques: CatalogServiceClient<RpcService>,
-) -> Vec<World> {
+pub async fn worlds_with(config: Config, techniques: CatalogServiceClient<RpcService>) -> Vec<World> {
     let migrations = [aegis_events::migrations(), aegis_testing::migrations()];
     let mut worlds = Vec::new();
     for kit in aegis_testkit::databases("testing", &migrations).await {
@@ -61,12 +58,7 @@ pub async fn worlds_with(
         for check in &service.readiness {
             (check.probe)().await.unwrap();
         }
-        worlds.push(World {
-            db: kit.db.clone(),
-            tasks: service.tasks,
-            routes: service.routes,
-            kit,
-        });
+        worlds.push(World { db: kit.db.clone(), tasks: service.tasks, routes: service.routes, kit });
     }
     worlds
 }
@@ -99,56 +91,21 @@ impl World {
             name: "Encoded PowerShell".into(),
             ..CreateTestRequest::default()
         };
-        self.by(RED_TECH)
-            .create_test(request)
-            .await
-            .unwrap()
-            .into_inner()
-            .test
-            .unwrap()
+        self.by(RED_TECH).create_test(request).await.unwrap().into_inner().test.unwrap()
     }
 
     pub async fn go(&self, who: (Role, &str), id: &str, action: &str) -> Result<Test, Failure> {
-        let request = MoveTestRequest {
-            id: id.into(),
-            action: action.into(),
-        };
-        self.by(who)
-            .move_test(request)
-            .await
-            .map(|r| r.into_inner().test.unwrap())
-            .map_err(Failure::from)
+        let request = MoveTestRequest { id: id.into(), action: action.into() };
+        self.by(who).move_test(request).await.map(|r| r.into_inner().test.unwrap()).map_err(Failure::from)
     }
 
-    pub async fn vote(
-        &self,
-        who: (Role, &str),
-        id: &str,
-        side: &str,
-        approve: bool,
-    ) -> Result<Test, Failure> {
-        self.ballot(
-            who,
-            CastVoteRequest {
-                id: id.into(),
-                side: side.into(),
-                approve,
-                ..CastVoteRequest::default()
-            },
-        )
-        .await
+    pub async fn vote(&self, who: (Role, &str), id: &str, side: &str, approve: bool) -> Result<Test, Failure> {
+        self.ballot(who, CastVoteRequest { id: id.into(), side: side.into(), approve, ..CastVoteRequest::default() })
+            .await
     }
 
-    pub async fn ballot(
-        &self,
-        who: (Role, &str),
-        request: CastVoteRequest,
-    ) -> Result<Test, Failure> {
-        self.by(who)
-            .cast_vote(request)
-            .await
-            .map(|r| r.into_inner().test.unwrap())
-            .map_err(Failure::from)
+    pub async fn ballot(&self, who: (Role, &str), request: CastVoteRequest) -> Result<Test, Failure> {
+        self.by(who).cast_vote(request).await.map(|r| r.into_inner().test.unwrap()).map_err(Failure::from)
     }
 
     /// A test by rita that waits for the votes.
@@ -161,26 +118,12 @@ impl World {
 
     pub async fn get(&self, id: &str) -> Test {
         let request = GetTestRequest { id: id.into() };
-        self.by(VIEWER)
-            .get_test(request)
-            .await
-            .unwrap()
-            .into_inner()
-            .test
-            .unwrap()
+        self.by(VIEWER).get_test(request).await.unwrap().into_inner().test.unwrap()
     }
 
     pub async fn timeline(&self, id: &str) -> Vec<(TimelineEntry, Value)> {
-        let request = GetTimelineRequest {
-            test_id: id.into(),
-            ..GetTimelineRequest::default()
-        };
-        let page = self
-            .by(VIEWER)
-            .get_timeline(request)
-            .await
-            .unwrap()
-            .into_inner();
+        let request = GetTimelineRequest { test_id: id.into(), ..GetTimelineRequest::default() };
+        let page = self.by(VIEWER).get_timeline(request).await.unwrap().into_inner();
         // Counted after the page was read, so there may be more by then.
         assert!(page.total_size >= i64::try_from(page.entries.len()).unwrap());
         page.entries
@@ -195,15 +138,9 @@ impl World {
     /// What was written for the bus, in order.
     pub async fn outbox(&self) -> Vec<Envelope> {
         let db = &self.db;
-        let rows: Vec<Vec<u8>> = read!(db, |pool| sqlx::query_scalar(
-            "SELECT body FROM outbox ORDER BY seq"
-        )
-        .fetch_all(pool)
-        .await)
-        .unwrap();
-        rows.iter()
-            .map(|body| Envelope::decode(body.as_slice()).unwrap())
-            .collect()
+        let rows: Vec<Vec<u8>> =
+            read!(db, |pool| sqlx::query_scalar("SELECT body FROM outbox ORDER BY seq").fetch_all(pool).await).unwrap();
+        rows.iter().map(|body| Envelope::decode(body.as_slice()).unwrap()).collect()
     }
 
     pub async fn changes(&self) -> Vec<TestChanged> {
@@ -214,13 +151,7 @@ impl World {
     pub async fn audit(&self) -> Vec<(String, bool, Value)> {
         of_kind::<AuditRecorded>(&self.outbox().await)
             .into_iter()
-            .map(|line| {
-                (
-                    line.action,
-                    line.success,
-                    serde_json::from_str(&line.details_json).unwrap(),
-                )
-            })
+            .map(|line| (line.action, line.success, serde_json::from_str(&line.details_json).unwrap()))
             .collect()
     }
 
@@ -230,11 +161,7 @@ impl World {
 }
 
 fn of_kind<E: Event>(envelopes: &[Envelope]) -> Vec<E> {
-    envelopes
-        .iter()
-        .filter(|e| e.r#type == E::KIND)
-        .map(|e| decode(e).unwrap())
-        .collect()
+    envelopes.iter().filter(|e| e.r#type == E::KIND).map(|e| decode(e).unwrap()).collect()
 }
 
 /// Why a call was refused.

@@ -6,10 +6,7 @@ use sha2::{Digest, Sha256};
 /// SHA-256 of a STIX object as JSON with sorted keys and no white space, without its own `modified`.
 ///
 /// `modified` is left out because publishers move it without changing anything else, and change content without moving it.
-pub(super) fn content_hash(
-    object: &serde_json::Map<String, Value>,
-    scratch: &mut Vec<u8>,
-) -> [u8; 32] {
+pub(super) fn content_hash(object: &serde_json::Map<String, Value>, scratch: &mut Vec<u8>) -> [u8; 32] {
     scratch.clear();
     write_object(object, Some("modified"), scratch);
     Sha256::digest(scratch.as_slice()).into()
@@ -17,10 +14,7 @@ pub(super) fn content_hash(
 
 fn write_object(object: &serde_json::Map<String, Value>, without: Option<&str>, out: &mut Vec<u8>) {
     // The map keeps the document's order when a serde_json feature is on, so sort here.
-    let mut members: Vec<_> = object
-        .iter()
-        .filter(|(key, _)| Some(key.as_str()) != without)
-        .collect();
+    let mut members: Vec<_> = object.iter().filter(|(key, _)| Some(key.as_str()) != without).collect();
     members.sort_unstable_by_key(|(key, _)| key.as_str());
     out.push(b'{');
     for (index, (key, value)) in members.into_iter().enumerate() {
@@ -59,10 +53,7 @@ fn write_value(value: &Value, out: &mut Vec<u8>) {
 fn write_string(text: &str, out: &mut Vec<u8>) {
     out.push(b'"');
     let mut rest = text.as_bytes();
-    while let Some(at) = rest
-        .iter()
-        .position(|byte| matches!(byte, b'"' | b'\\' | 0..=0x1F))
-    {
+    while let Some(at) = rest.iter().position(|byte| matches!(byte, b'"' | b'\\' | 0..=0x1F)) {
         out.extend_from_slice(&rest[..at]);
         match rest[at] {
             b'"' => out.extend_from_slice(b"\\\""),
@@ -92,9 +83,8 @@ mod tests {
     #[test]
     fn order_spelling_and_the_objects_own_date_do_not_count() {
         let one = hash(r#"{"b":[1,{"y":"\u00e9\"\u0001","x":null}],"a":true,"modified":"2024"}"#);
-        let two = hash(
-            "{ \"modified\": \"2025\", \"a\": true, \"b\": [1, {\"x\": null, \"y\": \"\u{e9}\\\"\\u0001\"}] }",
-        );
+        let two =
+            hash("{ \"modified\": \"2025\", \"a\": true, \"b\": [1, {\"x\": null, \"y\": \"\u{e9}\\\"\\u0001\"}] }");
         assert_eq!(one, two);
         // Counted apart: sha256 of the canonical text.
         let text = "{\"a\":true,\"b\":[1,{\"x\":null,\"y\":\"\u{e9}\\\"\\u0001\"}]}";
@@ -103,10 +93,7 @@ mod tests {
 
     #[test]
     fn an_inner_date_and_an_order_of_list_items_count() {
-        assert_ne!(
-            hash(r#"{"a":{"modified":"1"}}"#),
-            hash(r#"{"a":{"modified":"2"}}"#)
-        );
+        assert_ne!(hash(r#"{"a":{"modified":"1"}}"#), hash(r#"{"a":{"modified":"2"}}"#));
         assert_ne!(hash(r#"{"a":[1,2]}"#), hash(r#"{"a":[2,1]}"#));
         assert_ne!(hash(r#"{"a":"1"}"#), hash(r#"{"a":1}"#));
     }

@@ -6,8 +6,8 @@ use serde_json::{Map, Value};
 
 use super::object::{self, Kind, RawCollection, RawMatrix, RawTactic, RawTechnique};
 use super::{
-    AttackDocument, Domain, MAX_KEPT_BYTES, MAX_RECORD_BYTES, MAX_SKIPPED_KEPT, ParseError,
-    Skipped, TacticRecord, TechniqueRecord, canonical,
+    AttackDocument, Domain, MAX_KEPT_BYTES, MAX_RECORD_BYTES, MAX_SKIPPED_KEPT, ParseError, Skipped, TacticRecord,
+    TechniqueRecord, canonical,
 };
 
 /// What was seen of a bundle so far.
@@ -38,10 +38,7 @@ impl Collector {
         match kind {
             Kind::Other => return Ok(()),
             Kind::Unreadable => {
-                self.skip(
-                    format!("object {number}"),
-                    "it is no STIX object: it has no `type`".to_owned(),
-                );
+                self.skip(format!("object {number}"), "it is no STIX object: it has no `type`".to_owned());
                 return Ok(());
             }
             Kind::Collection => {
@@ -53,26 +50,18 @@ impl Collector {
             Kind::Tactic | Kind::Matrix => {}
         }
         if text.len() > MAX_RECORD_BYTES {
-            self.skip(
-                format!("object {number}"),
-                format!("it is larger than {MAX_RECORD_BYTES} bytes"),
-            );
+            self.skip(format!("object {number}"), format!("it is larger than {MAX_RECORD_BYTES} bytes"));
             return Ok(());
         }
         self.kept_bytes += text.len() as u64;
         if self.kept_bytes > MAX_KEPT_BYTES {
-            return Err(ParseError::TooLarge(format!(
-                "its techniques have more than {MAX_KEPT_BYTES} bytes together"
-            )));
+            return Err(ParseError::TooLarge(format!("its techniques have more than {MAX_KEPT_BYTES} bytes together")));
         }
         let object = match text.parse::<Value>() {
             Ok(Value::Object(object)) => object,
             Ok(_) => return Ok(()),
             Err(error) => {
-                self.skip(
-                    format!("object {number}"),
-                    format!("it cannot be read: {error}"),
-                );
+                self.skip(format!("object {number}"), format!("it cannot be read: {error}"));
                 return Ok(());
             }
         };
@@ -98,12 +87,8 @@ impl Collector {
     fn collection(&mut self, number: u64, text: &str) {
         match serde_json::from_str::<RawCollection>(text) {
             Ok(collection) => {
-                let names_domain = |c: &RawCollection| {
-                    c.name
-                        .as_deref()
-                        .and_then(Domain::from_collection_name)
-                        .is_some()
-                };
+                let names_domain =
+                    |c: &RawCollection| c.name.as_deref().and_then(Domain::from_collection_name).is_some();
                 // Of several, the first that names a domain.
                 if !self.collection.as_ref().is_some_and(names_domain)
                     && (self.collection.is_none() || names_domain(&collection))
@@ -111,10 +96,7 @@ impl Collector {
                     self.collection = Some(collection);
                 }
             }
-            Err(error) => self.skip(
-                format!("object {number}"),
-                format!("the collection cannot be read: {error}"),
-            ),
+            Err(error) => self.skip(format!("object {number}"), format!("the collection cannot be read: {error}")),
         }
     }
 
@@ -125,10 +107,7 @@ impl Collector {
         }
         let active = !technique.revoked && !technique.deprecated;
         if active && !self.active_ids.insert(technique.mitre_id.clone()) {
-            return Err(format!(
-                "another active technique has this id: {} is left out",
-                technique.stix_id
-            ));
+            return Err(format!("another active technique has this id: {} is left out", technique.stix_id));
         }
         let hash = canonical::content_hash(object, &mut self.scratch);
         self.techniques.push((technique, hash));
@@ -141,10 +120,7 @@ impl Collector {
             return Err(format!("the bundle has {} twice", tactic.stix_id));
         }
         if !tactic.deprecated && !self.active_ids.insert(tactic.mitre_id.clone()) {
-            return Err(format!(
-                "another active tactic has this id: {} is left out",
-                tactic.stix_id
-            ));
+            return Err(format!("another active tactic has this id: {} is left out", tactic.stix_id));
         }
         self.tactics.push(tactic);
         Ok(())
@@ -159,76 +135,45 @@ impl Collector {
 
     /// The collection says it, else most techniques' domains, else most techniques' kill chains.
     fn domain(&self) -> Result<Domain, ParseError> {
-        if let Some(domain) = self
-            .collection
-            .as_ref()
-            .and_then(|c| Domain::from_collection_name(c.name.as_deref()?))
-        {
+        if let Some(domain) = self.collection.as_ref().and_then(|c| Domain::from_collection_name(c.name.as_deref()?)) {
             return Ok(domain);
         }
         let most = |votes: &dyn Fn(&RawTechnique, Domain) -> bool| {
             Domain::ALL
                 .into_iter()
                 .map(|domain| {
-                    (
-                        self.techniques
-                            .iter()
-                            .filter(|(technique, _)| votes(technique, domain))
-                            .count(),
-                        domain,
-                    )
+                    (self.techniques.iter().filter(|(technique, _)| votes(technique, domain)).count(), domain)
                 })
                 .filter(|(count, _)| *count > 0)
                 .max_by_key(|(count, domain)| (*count, std::cmp::Reverse(*domain)))
                 .map(|(_, domain)| domain)
         };
         most(&|technique, domain| technique.domains.contains(&domain))
-            .or_else(|| {
-                most(&|technique, domain| {
-                    technique.phases.iter().any(|(chain, _)| *chain == domain)
-                })
-            })
+            .or_else(|| most(&|technique, domain| technique.phases.iter().any(|(chain, _)| *chain == domain)))
             .ok_or(ParseError::UnknownDomain)
     }
 
     /// Joins successors, tactics and matrix order.
     pub(super) fn finish(mut self) -> Result<AttackDocument, ParseError> {
         if self.techniques.is_empty() {
-            return Err(ParseError::NoTechniques(
-                match (self.technique_objects, self.skipped.first()) {
-                    (0, _) => format!(
-                        "none of its {} objects is an attack-pattern",
-                        self.objects_total
-                    ),
-                    (count, Some(first)) => {
-                        format!(
-                            "none of its {count} attack-patterns can be, such as {}: {}",
-                            first.id, first.reason
-                        )
-                    }
-                    (count, None) => format!("none of its {count} attack-patterns can be"),
-                },
-            ));
+            return Err(ParseError::NoTechniques(match (self.technique_objects, self.skipped.first()) {
+                (0, _) => format!("none of its {} objects is an attack-pattern", self.objects_total),
+                (count, Some(first)) => {
+                    format!("none of its {count} attack-patterns can be, such as {}: {}", first.id, first.reason)
+                }
+                (count, None) => format!("none of its {count} attack-patterns can be"),
+            }));
         }
         let domain = self.domain()?;
         let tactics = self.finish_tactics(domain);
         let techniques = self.finish_techniques(domain);
         if techniques.is_empty() {
-            return Err(ParseError::NoTechniques(format!(
-                "none of its attack-patterns is of the {domain} domain"
-            )));
+            return Err(ParseError::NoTechniques(format!("none of its attack-patterns is of the {domain} domain")));
         }
         let upstream_version = self
             .collection
             .and_then(|collection| collection.x_mitre_version)
-            .map(|version| {
-                version
-                    .trim()
-                    .chars()
-                    .filter(|c| !c.is_control())
-                    .take(32)
-                    .collect::<String>()
-            })
+            .map(|version| version.trim().chars().filter(|c| !c.is_control()).take(32).collect::<String>())
             .filter(|version| !version.is_empty());
         Ok(AttackDocument {
             domain,
@@ -244,46 +189,28 @@ impl Collector {
 
     fn finish_techniques(&mut self, domain: Domain) -> Vec<TechniqueRecord> {
         let raw = std::mem::take(&mut self.techniques);
-        let ids: HashMap<String, String> = raw
-            .iter()
-            .map(|(technique, _)| (technique.stix_id.clone(), technique.mitre_id.clone()))
-            .collect();
+        let ids: HashMap<String, String> =
+            raw.iter().map(|(technique, _)| (technique.stix_id.clone(), technique.mitre_id.clone())).collect();
         let mut techniques = Vec::with_capacity(raw.len());
         let mut taken: HashSet<String> = HashSet::with_capacity(raw.len());
         for (technique, content_hash) in raw {
             let active = !technique.revoked && !technique.deprecated;
             // An id names one technique: the active one, else the first.
-            if !active
-                && (self.active_ids.contains(&technique.mitre_id)
-                    || taken.contains(&technique.mitre_id))
-            {
-                let reason = format!(
-                    "another technique has this id: the inactive {} is left out",
-                    technique.stix_id
-                );
+            if !active && (self.active_ids.contains(&technique.mitre_id) || taken.contains(&technique.mitre_id)) {
+                let reason = format!("another technique has this id: the inactive {} is left out", technique.stix_id);
                 self.skip(technique.mitre_id, reason);
                 continue;
             }
             if !technique.domains.is_empty() && !technique.domains.contains(&domain) {
-                self.skip(
-                    technique.mitre_id,
-                    format!("it is not of the {domain} domain, which the bundle is of"),
-                );
+                self.skip(technique.mitre_id, format!("it is not of the {domain} domain, which the bundle is of"));
                 continue;
             }
             taken.insert(technique.mitre_id.clone());
             let revoked_by = match technique.revoked {
-                true => self
-                    .successors
-                    .get(&technique.stix_id)
-                    .and_then(|target| ids.get(target))
-                    .cloned(),
+                true => self.successors.get(&technique.stix_id).and_then(|target| ids.get(target)).cloned(),
                 false => None,
             };
-            let parent_mitre_id = technique
-                .mitre_id
-                .split_once('.')
-                .map(|(parent, _)| parent.to_owned());
+            let parent_mitre_id = technique.mitre_id.split_once('.').map(|(parent, _)| parent.to_owned());
             techniques.push(TechniqueRecord {
                 is_subtechnique: parent_mitre_id.is_some(),
                 parent_mitre_id,
@@ -317,10 +244,7 @@ impl Collector {
         let mut unique = Vec::with_capacity(raw.len());
         for tactic in raw {
             if taken.contains(&tactic.mitre_id) || taken.contains(&tactic.short_name) {
-                let reason = format!(
-                    "another tactic has this id or short name: {} is left out",
-                    tactic.stix_id
-                );
+                let reason = format!("another tactic has this id or short name: {} is left out", tactic.stix_id);
                 self.skip(tactic.mitre_id, reason);
                 continue;
             }
@@ -336,15 +260,8 @@ impl Collector {
             columns.entry(tactic).or_insert(next);
         }
         unique.sort_by(|a, b| {
-            let key = |tactic: &RawTactic| {
-                columns
-                    .get(tactic.stix_id.as_str())
-                    .copied()
-                    .unwrap_or(usize::MAX)
-            };
-            key(a)
-                .cmp(&key(b))
-                .then_with(|| a.mitre_id.cmp(&b.mitre_id))
+            let key = |tactic: &RawTactic| columns.get(tactic.stix_id.as_str()).copied().unwrap_or(usize::MAX);
+            key(a).cmp(&key(b)).then_with(|| a.mitre_id.cmp(&b.mitre_id))
         });
         (0..)
             .zip(unique)

@@ -75,10 +75,9 @@ impl Domain {
     /// The domain a collection such as `ICS ATT&CK` is about.
     fn from_collection_name(name: &str) -> Option<Domain> {
         let name = name.to_ascii_lowercase();
-        Domain::ALL.into_iter().find(|domain| {
-            name.split(|c: char| !c.is_ascii_alphanumeric())
-                .any(|word| word == domain.as_str())
-        })
+        Domain::ALL
+            .into_iter()
+            .find(|domain| name.split(|c: char| !c.is_ascii_alphanumeric()).any(|word| word == domain.as_str()))
     }
 }
 
@@ -185,14 +184,10 @@ pub enum ParseError {
     #[error("the document is empty: check that the source's url points at the STIX bundle")]
     Empty,
     /// A web page came in its place.
-    #[error(
-        "the document is a web page (it begins with `<`), not JSON: point the source's url at the raw STIX bundle"
-    )]
+    #[error("the document is a web page (it begins with `<`), not JSON: point the source's url at the raw STIX bundle")]
     WebPage,
     /// The JSON is wrong at a place.
-    #[error(
-        "the document is not JSON at byte {byte}{place}: {detail}. Fetch it again, or check the source's url"
-    )]
+    #[error("the document is not JSON at byte {byte}{place}: {detail}. Fetch it again, or check the source's url")]
     NotJson {
         /// Offset of the first wrong byte, from 0, after unpacking.
         byte: u64,
@@ -212,9 +207,7 @@ pub enum ParseError {
         place: String,
     },
     /// The bytes end too early.
-    #[error(
-        "the document ends too early, after {bytes} bytes{place}: the download was cut; fetch it again"
-    )]
+    #[error("the document ends too early, after {bytes} bytes{place}: the download was cut; fetch it again")]
     Truncated {
         /// How many bytes there were.
         bytes: u64,
@@ -245,10 +238,7 @@ pub enum ParseError {
 ///
 /// Nothing but the records and one object at a time is in memory. A record that cannot be read is skipped and told in the
 /// answer; a document that cannot be read is an error.
-pub fn parse_attack(
-    mut reader: impl Read,
-    progress: &mut dyn FnMut(u64),
-) -> Result<AttackDocument, ParseError> {
+pub fn parse_attack(mut reader: impl Read, progress: &mut dyn FnMut(u64)) -> Result<AttackDocument, ParseError> {
     let mut window = Window::new(&mut reader, progress);
     window.skip_byte_order_mark()?;
     match window.peek()? {
@@ -256,9 +246,7 @@ pub fn parse_attack(
         Some(b'<') => return Err(ParseError::WebPage),
         Some(b'{') => window.bump(),
         Some(b'[') => {
-            return Err(ParseError::NotABundle(
-                "it is a JSON list, not an object".to_owned(),
-            ));
+            return Err(ParseError::NotABundle("it is a JSON list, not an object".to_owned()));
         }
         Some(_) => return Err(window.unexpected("expected `{`")),
     }
@@ -301,9 +289,7 @@ pub fn parse_attack(
         None => return Err(ParseError::NotABundle("it has no `type`".to_owned())),
         Some(other) => {
             let shown: String = other.chars().take(60).collect();
-            return Err(ParseError::NotABundle(format!(
-                "its `type` is {shown}, not \"bundle\""
-            )));
+            return Err(ParseError::NotABundle(format!("its `type` is {shown}, not \"bundle\"")));
         }
     }
     if !has_objects {
@@ -317,9 +303,7 @@ fn read_objects(window: &mut Window<'_>, collector: &mut Collector) -> Result<()
         Some(b'[') => {}
         None => return Err(window.unexpected("expected a list")),
         Some(_) => {
-            return Err(ParseError::NotABundle(
-                "its `objects` is not a list".to_owned(),
-            ));
+            return Err(ParseError::NotABundle("its `objects` is not a list".to_owned()));
         }
     }
     window.bump();
@@ -331,9 +315,7 @@ fn read_objects(window: &mut Window<'_>, collector: &mut Collector) -> Result<()
     loop {
         number += 1;
         if number > MAX_OBJECTS {
-            return Err(ParseError::TooLarge(format!(
-                "it has more than {MAX_OBJECTS} objects"
-            )));
+            return Err(ParseError::TooLarge(format!("it has more than {MAX_OBJECTS} objects")));
         }
         window.set_object(Some(number));
         collector.object(number, window.value()?)?;

@@ -75,9 +75,7 @@ impl<'de> Visitor<'de> for &mut Head<'de> {
         while let Some(Text { text: key }) = map.next_key()? {
             match key.as_ref() {
                 "type" => self.kind = Some(map.next_value::<Text<'de>>()?.text),
-                "relationship_type" => {
-                    self.relationship = Some(map.next_value::<Text<'de>>()?.text)
-                }
+                "relationship_type" => self.relationship = Some(map.next_value::<Text<'de>>()?.text),
                 _ => {
                     map.next_value::<IgnoredAny>()?;
                 }
@@ -138,13 +136,9 @@ pub(super) struct RawCollection {
 
 /// The best name there is for an object in a message.
 pub(super) fn label(object: &Map<String, Value>, number: u64) -> String {
-    let mitre_id = object
-        .get("external_references")
-        .and_then(|refs| attack_reference(refs)?.get("external_id")?.as_str());
-    match mitre_id
-        .or_else(|| object.get("id").and_then(Value::as_str))
-        .filter(|id| !id.trim().is_empty())
-    {
+    let mitre_id =
+        object.get("external_references").and_then(|refs| attack_reference(refs)?.get("external_id")?.as_str());
+    match mitre_id.or_else(|| object.get("id").and_then(Value::as_str)).filter(|id| !id.trim().is_empty()) {
         Some(id) => id.chars().take(MAX_WORD_CHARS).collect(),
         None => format!("object {number}"),
     }
@@ -155,10 +149,7 @@ pub(super) fn technique(object: &Map<String, Value>) -> Result<RawTechnique, Str
     let reference = reference(object)?;
     let mitre_id = reference_id(reference)?;
     if !is_technique_id(mitre_id) {
-        return Err(format!(
-            "external_id `{}` is no technique id such as T1059 or T1059.001",
-            shorten(mitre_id)
-        ));
+        return Err(format!("external_id `{}` is no technique id such as T1059 or T1059.001", shorten(mitre_id)));
     }
     Ok(RawTechnique {
         stix_id,
@@ -172,10 +163,7 @@ pub(super) fn technique(object: &Map<String, Value>) -> Result<RawTechnique, Str
         url: reference
             .get("url")
             .and_then(Value::as_str)
-            .filter(|url| {
-                url.len() <= MAX_URL_BYTES
-                    && (url.starts_with("https://") || url.starts_with("http://"))
-            })
+            .filter(|url| url.len() <= MAX_URL_BYTES && (url.starts_with("https://") || url.starts_with("http://")))
             .filter(|url| !url.chars().any(|c| c.is_control() || c.is_whitespace()))
             .map(str::to_owned),
         revoked: flag(object, "revoked")?,
@@ -187,10 +175,7 @@ pub(super) fn tactic(object: &Map<String, Value>) -> Result<RawTactic, String> {
     let stix_id = stix_id(object, "x-mitre-tactic--")?;
     let mitre_id = reference_id(reference(object)?)?;
     if !is_tactic_id(mitre_id) {
-        return Err(format!(
-            "external_id `{}` is no tactic id such as TA0002",
-            shorten(mitre_id)
-        ));
+        return Err(format!("external_id `{}` is no tactic id such as TA0002", shorten(mitre_id)));
     }
     let short_name = text(object, "x_mitre_shortname")?.ok_or("x_mitre_shortname is missing")?;
     Ok(RawTactic {
@@ -211,9 +196,7 @@ pub(super) fn matrix(object: &Map<String, Value>) -> Result<RawMatrix, String> {
 }
 
 /// Source and target of a relationship, or nothing when it is itself withdrawn.
-pub(super) fn relationship(
-    object: &Map<String, Value>,
-) -> Result<Option<(String, String)>, String> {
+pub(super) fn relationship(object: &Map<String, Value>) -> Result<Option<(String, String)>, String> {
     let end = |field: &'static str| -> Result<String, String> {
         match text(object, field)? {
             Some(id) if !id.is_empty() && id.len() <= MAX_STIX_ID_BYTES => Ok(id.to_owned()),
@@ -226,21 +209,15 @@ pub(super) fn relationship(
 }
 
 fn is_technique_id(id: &str) -> bool {
-    let digits = |text: &str, count: usize| {
-        text.len() == count && text.bytes().all(|byte| byte.is_ascii_digit())
-    };
-    match id
-        .strip_prefix('T')
-        .map(|rest| rest.split_once('.').unwrap_or((rest, "000")))
-    {
+    let digits = |text: &str, count: usize| text.len() == count && text.bytes().all(|byte| byte.is_ascii_digit());
+    match id.strip_prefix('T').map(|rest| rest.split_once('.').unwrap_or((rest, "000"))) {
         Some((base, sub)) => digits(base, 4) && digits(sub, 3),
         None => false,
     }
 }
 
 fn is_tactic_id(id: &str) -> bool {
-    id.strip_prefix("TA")
-        .is_some_and(|rest| rest.len() == 4 && rest.bytes().all(|byte| byte.is_ascii_digit()))
+    id.strip_prefix("TA").is_some_and(|rest| rest.len() == 4 && rest.bytes().all(|byte| byte.is_ascii_digit()))
 }
 
 fn shorten(text: &str) -> String {
@@ -248,23 +225,18 @@ fn shorten(text: &str) -> String {
 }
 
 fn attack_reference(references: &Value) -> Option<&Map<String, Value>> {
-    references
-        .as_array()?
-        .iter()
-        .filter_map(Value::as_object)
-        .find(|reference| {
-            matches!(
-                reference.get("source_name").and_then(Value::as_str),
-                Some("mitre-attack" | "mitre-mobile-attack" | "mitre-ics-attack")
-            )
-        })
+    references.as_array()?.iter().filter_map(Value::as_object).find(|reference| {
+        matches!(
+            reference.get("source_name").and_then(Value::as_str),
+            Some("mitre-attack" | "mitre-mobile-attack" | "mitre-ics-attack")
+        )
+    })
 }
 
 fn reference(object: &Map<String, Value>) -> Result<&Map<String, Value>, String> {
     let references = object.get("external_references").unwrap_or(&Value::Null);
-    attack_reference(references).ok_or_else(|| {
-        "it has no ATT&CK id: no external_references entry of mitre-attack".to_owned()
-    })
+    attack_reference(references)
+        .ok_or_else(|| "it has no ATT&CK id: no external_references entry of mitre-attack".to_owned())
 }
 
 fn reference_id(reference: &Map<String, Value>) -> Result<&str, String> {
@@ -274,14 +246,9 @@ fn reference_id(reference: &Map<String, Value>) -> Result<&str, String> {
 
 fn stix_id(object: &Map<String, Value>, prefix: &str) -> Result<String, String> {
     match text(object, "id")? {
-        Some(id) if id.len() > MAX_STIX_ID_BYTES => {
-            Err(format!("id is longer than {MAX_STIX_ID_BYTES} bytes"))
-        }
+        Some(id) if id.len() > MAX_STIX_ID_BYTES => Err(format!("id is longer than {MAX_STIX_ID_BYTES} bytes")),
         Some(id) if id.len() > prefix.len() && id.starts_with(prefix) => Ok(id.to_owned()),
-        Some(id) => Err(format!(
-            "id `{}` does not begin with `{prefix}`",
-            shorten(id)
-        )),
+        Some(id) => Err(format!("id `{}` does not begin with `{prefix}`", shorten(id))),
         None => Err("id is missing".to_owned()),
     }
 }
@@ -290,9 +257,7 @@ fn stix_id(object: &Map<String, Value>, prefix: &str) -> Result<String, String> 
 fn text<'a>(object: &'a Map<String, Value>, field: &str) -> Result<Option<&'a str>, String> {
     match object.get(field) {
         None | Some(Value::Null) => Ok(None),
-        Some(Value::String(text)) if text.contains('\0') => {
-            Err(format!("{field} holds a NUL character"))
-        }
+        Some(Value::String(text)) if text.contains('\0') => Err(format!("{field} holds a NUL character")),
         Some(Value::String(text)) => Ok(Some(text)),
         Some(_) => Err(format!("{field} is not a text")),
     }
@@ -319,9 +284,9 @@ fn name(object: &Map<String, Value>) -> Result<String, String> {
 
 fn description(object: &Map<String, Value>) -> Result<Option<String>, String> {
     match text(object, "description")? {
-        Some(text) if text.len() > MAX_DESCRIPTION_BYTES => Err(format!(
-            "description is longer than {MAX_DESCRIPTION_BYTES} bytes"
-        )),
+        Some(text) if text.len() > MAX_DESCRIPTION_BYTES => {
+            Err(format!("description is longer than {MAX_DESCRIPTION_BYTES} bytes"))
+        }
         Some(text) if !text.trim().is_empty() => Ok(Some(text.to_owned())),
         _ => Ok(None),
     }
@@ -329,9 +294,7 @@ fn description(object: &Map<String, Value>) -> Result<Option<String>, String> {
 
 fn version(object: &Map<String, Value>) -> Result<Option<String>, String> {
     match text(object, "x_mitre_version")?.map(str::trim) {
-        Some(version) if version.len() > 32 => {
-            Err("x_mitre_version is longer than 32 bytes".to_owned())
-        }
+        Some(version) if version.len() > 32 => Err("x_mitre_version is longer than 32 bytes".to_owned()),
         Some(version) if !version.is_empty() => Ok(Some(version.to_owned())),
         _ => Ok(None),
     }
@@ -343,9 +306,7 @@ fn word<'a>(field: &str, text: &'a str) -> Result<&'a str, String> {
         return Err(format!("{field} is empty or holds control characters"));
     }
     if text.chars().count() > MAX_WORD_CHARS {
-        return Err(format!(
-            "{field} is longer than {MAX_WORD_CHARS} characters"
-        ));
+        return Err(format!("{field} is longer than {MAX_WORD_CHARS} characters"));
     }
     Ok(text)
 }
@@ -362,11 +323,7 @@ fn words(object: &Map<String, Value>, field: &str, most: usize) -> Result<Vec<St
     }
     let mut found: Vec<String> = Vec::with_capacity(items.len());
     for item in items {
-        let item = word(
-            field,
-            item.as_str()
-                .ok_or_else(|| format!("{field} holds something that is not a text"))?,
-        )?;
+        let item = word(field, item.as_str().ok_or_else(|| format!("{field} holds something that is not a text"))?)?;
         if !found.iter().any(|known| known == item) {
             found.push(item.to_owned());
         }
@@ -383,10 +340,7 @@ fn platforms(object: &Map<String, Value>) -> Result<Vec<String>, String> {
 
 fn domains(object: &Map<String, Value>) -> Result<Vec<Domain>, String> {
     let names = words(object, "x_mitre_domains", 16)?;
-    Ok(names
-        .iter()
-        .filter_map(|name| Domain::from_publisher(name))
-        .collect())
+    Ok(names.iter().filter_map(|name| Domain::from_publisher(name)).collect())
 }
 
 /// Phases of other kill chains than ATT&CK's are no tactics.
@@ -398,25 +352,17 @@ fn phases(object: &Map<String, Value>) -> Result<Vec<(Domain, String)>, String> 
     };
     let mut phases = Vec::with_capacity(items.len().min(MAX_TACTICS));
     for item in items {
-        let Some(domain) = item
-            .get("kill_chain_name")
-            .and_then(Value::as_str)
-            .and_then(Domain::from_kill_chain)
-        else {
+        let Some(domain) = item.get("kill_chain_name").and_then(Value::as_str).and_then(Domain::from_kill_chain) else {
             continue;
         };
-        let phase = item
-            .get("phase_name")
-            .and_then(Value::as_str)
-            .ok_or("a kill_chain_phases entry has no phase_name")?;
+        let phase =
+            item.get("phase_name").and_then(Value::as_str).ok_or("a kill_chain_phases entry has no phase_name")?;
         let phase = (domain, word("phase_name", phase)?.to_ascii_lowercase());
         if phases.contains(&phase) {
             continue;
         }
         if phases.len() == MAX_TACTICS {
-            return Err(format!(
-                "kill_chain_phases has more than {MAX_TACTICS} tactics"
-            ));
+            return Err(format!("kill_chain_phases has more than {MAX_TACTICS} tactics"));
         }
         phases.push(phase);
     }

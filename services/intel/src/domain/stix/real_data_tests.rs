@@ -26,12 +26,7 @@ fn parse(release: &str) -> Option<AttackDocument> {
     })
     .unwrap();
     assert!(read > 1_000_000);
-    assert_eq!(
-        (document.skipped_total, document.skipped.len()),
-        (0, 0),
-        "{:?}",
-        document.skipped
-    );
+    assert_eq!((document.skipped_total, document.skipped.len()), (0, 0), "{:?}", document.skipped);
     Some(document)
 }
 
@@ -53,9 +48,7 @@ struct Figures {
 
 fn check(release: &str, figures: &Figures) -> Option<AttackDocument> {
     let document = parse(release)?;
-    let count = |wanted: &dyn Fn(&TechniqueRecord) -> bool| {
-        document.techniques.iter().filter(|t| wanted(t)).count()
-    };
+    let count = |wanted: &dyn Fn(&TechniqueRecord) -> bool| document.techniques.iter().filter(|t| wanted(t)).count();
     assert_eq!(document.domain, figures.domain);
     assert_eq!(document.upstream_version.as_deref(), Some(figures.version));
     assert_eq!(document.objects_total, figures.objects);
@@ -63,84 +56,28 @@ fn check(release: &str, figures: &Figures) -> Option<AttackDocument> {
     assert_eq!(count(&|t| t.is_active()), figures.active);
     assert_eq!(count(&|t| t.revoked), figures.revoked);
     assert_eq!(count(&|t| t.deprecated), figures.deprecated);
-    assert_eq!(
-        count(&|t| t.is_active() && !t.is_subtechnique),
-        figures.techniques
-    );
-    assert_eq!(
-        count(&|t| t.is_active() && t.is_subtechnique),
-        figures.subtechniques
-    );
-    let assignments: usize = document
-        .techniques
-        .iter()
-        .filter(|t| t.is_active())
-        .map(|t| t.tactics.len())
-        .sum();
+    assert_eq!(count(&|t| t.is_active() && !t.is_subtechnique), figures.techniques);
+    assert_eq!(count(&|t| t.is_active() && t.is_subtechnique), figures.subtechniques);
+    let assignments: usize = document.techniques.iter().filter(|t| t.is_active()).map(|t| t.tactics.len()).sum();
     assert_eq!(assignments, figures.assignments);
     assert_eq!(document.tactics.len(), figures.tactics);
-    assert_eq!(
-        document.tactics.iter().filter(|t| !t.deprecated).count(),
-        figures.tactics_active
-    );
+    assert_eq!(document.tactics.iter().filter(|t| !t.deprecated).count(), figures.tactics_active);
     assert_eq!(document.revoked_by_total, figures.revoked_by);
 
-    let ids: BTreeSet<_> = document
-        .techniques
-        .iter()
-        .map(|t| t.mitre_id.as_str())
-        .collect();
-    let live: BTreeSet<_> = document
-        .tactics
-        .iter()
-        .filter(|t| !t.deprecated)
-        .map(|t| t.short_name.as_str())
-        .collect();
+    let ids: BTreeSet<_> = document.techniques.iter().map(|t| t.mitre_id.as_str()).collect();
+    let live: BTreeSet<_> = document.tactics.iter().filter(|t| !t.deprecated).map(|t| t.short_name.as_str()).collect();
     for technique in &document.techniques {
-        assert!(
-            technique
-                .parent_mitre_id
-                .as_deref()
-                .is_none_or(|parent| ids.contains(parent)),
-            "{technique:?}"
-        );
-        assert!(
-            !technique
-                .platforms
-                .iter()
-                .any(|platform| platform == "None"),
-            "{technique:?}"
-        );
+        assert!(technique.parent_mitre_id.as_deref().is_none_or(|parent| ids.contains(parent)), "{technique:?}");
+        assert!(!technique.platforms.iter().any(|platform| platform == "None"), "{technique:?}");
         if technique.is_active() {
             assert!(!technique.tactics.is_empty(), "{technique:?}");
-            assert!(
-                technique
-                    .tactics
-                    .iter()
-                    .all(|tactic| live.contains(tactic.as_str())),
-                "{technique:?}"
-            );
-            assert!(
-                technique.url.is_some()
-                    && technique.description.is_some()
-                    && technique.attack_version.is_some()
-            );
+            assert!(technique.tactics.iter().all(|tactic| live.contains(tactic.as_str())), "{technique:?}");
+            assert!(technique.url.is_some() && technique.description.is_some() && technique.attack_version.is_some());
         }
         assert!(technique.revoked || technique.revoked_by.is_none());
-        assert!(
-            technique
-                .revoked_by
-                .as_deref()
-                .is_none_or(|successor| ids.contains(successor))
-        );
+        assert!(technique.revoked_by.as_deref().is_none_or(|successor| ids.contains(successor)));
     }
-    assert!(
-        document
-            .tactics
-            .iter()
-            .map(|t| t.position)
-            .eq(0..figures.tactics as i32)
-    );
+    assert!(document.tactics.iter().map(|t| t.position).eq(0..figures.tactics as i32));
     Some(document)
 }
 
@@ -187,12 +124,7 @@ fn enterprise_17_1_and_what_changes_to_18_1() {
     };
 
     let mut by_tactic: BTreeMap<&str, usize> = BTreeMap::new();
-    for tactic in new
-        .techniques
-        .iter()
-        .filter(|t| t.is_active())
-        .flat_map(|t| &t.tactics)
-    {
+    for tactic in new.techniques.iter().filter(|t| t.is_active()).flat_map(|t| &t.tactics) {
         *by_tactic.entry(tactic).or_default() += 1;
     }
     let counted = BTreeMap::from([
@@ -216,11 +148,7 @@ fn enterprise_17_1_and_what_changes_to_18_1() {
     assert_eq!(order[..4], ["TA0043", "TA0042", "TA0001", "TA0002"]);
     assert_eq!(order[13], "TA0040");
 
-    let before: HashMap<_, _> = old
-        .techniques
-        .iter()
-        .map(|t| (t.stix_id.as_str(), t))
-        .collect();
+    let before: HashMap<_, _> = old.techniques.iter().map(|t| (t.stix_id.as_str(), t)).collect();
     let added: BTreeSet<_> = new
         .techniques
         .iter()
@@ -242,27 +170,11 @@ fn enterprise_17_1_and_what_changes_to_18_1() {
         "T1681",
     ];
     assert_eq!(added, BTreeSet::from(ids));
-    let common: Vec<_> = new
-        .techniques
-        .iter()
-        .filter_map(|t| Some((*before.get(t.stix_id.as_str())?, t)))
-        .collect();
+    let common: Vec<_> = new.techniques.iter().filter_map(|t| Some((*before.get(t.stix_id.as_str())?, t))).collect();
     assert_eq!(common.len(), 823);
     // 739 with another date and 84 with the same one.
-    assert_eq!(
-        common
-            .iter()
-            .filter(|(old, new)| old.content_hash != new.content_hash)
-            .count(),
-        823
-    );
-    assert_eq!(
-        common
-            .iter()
-            .filter(|(old, new)| old.name != new.name)
-            .count(),
-        2
-    );
+    assert_eq!(common.iter().filter(|(old, new)| old.content_hash != new.content_hash).count(), 823);
+    assert_eq!(common.iter().filter(|(old, new)| old.name != new.name).count(), 2);
 
     let find = |id: &str| new.techniques.iter().find(|t| t.mitre_id == id).unwrap();
     // A chain: each names its direct successor.
@@ -270,36 +182,14 @@ fn enterprise_17_1_and_what_changes_to_18_1() {
     assert_eq!(find("T1547.011").revoked_by.as_deref(), Some("T1647"));
     assert_eq!(find("T1647").revoked_by, None);
     assert_eq!(find("T1078").tactics.len(), 4);
-    assert_eq!(
-        new.techniques
-            .iter()
-            .filter(|t| t.is_active() && t.tactics.len() > 1)
-            .count(),
-        154
-    );
+    assert_eq!(new.techniques.iter().filter(|t| t.is_active() && t.tactics.len() > 1).count(), 154);
     // Hashes of another implementation, over the same files.
     let hash = |document: &AttackDocument, id: &str| {
-        hex::encode(
-            document
-                .techniques
-                .iter()
-                .find(|t| t.mitre_id == id)
-                .unwrap()
-                .content_hash,
-        )
+        hex::encode(document.techniques.iter().find(|t| t.mitre_id == id).unwrap().content_hash)
     };
-    assert_eq!(
-        hash(&old, "T1059.001"),
-        "1a159188c880d48b876affa2bd2a71076ca4b8392156e7b1bb60ebef8e6c6de0"
-    );
-    assert_eq!(
-        hash(&new, "T1059.001"),
-        "d53171cf7bcb7e3ef80dbd79cd630e7c34160e9a3b90f31c040e9da9a2816ff3"
-    );
-    assert_eq!(
-        hash(&new, "T1036.012"),
-        "bf158d08eb371684b1fd6211117e0908b60f36ea587c949388625675792eca80"
-    );
+    assert_eq!(hash(&old, "T1059.001"), "1a159188c880d48b876affa2bd2a71076ca4b8392156e7b1bb60ebef8e6c6de0");
+    assert_eq!(hash(&new, "T1059.001"), "d53171cf7bcb7e3ef80dbd79cd630e7c34160e9a3b90f31c040e9da9a2816ff3");
+    assert_eq!(hash(&new, "T1036.012"), "bf158d08eb371684b1fd6211117e0908b60f36ea587c949388625675792eca80");
 }
 
 #[test]
@@ -346,11 +236,7 @@ fn mobile_17_1() {
     );
     let Some(document) = document else { return };
     // The deprecated matrix's tactics come after the live one's.
-    assert!(
-        document.tactics[12..]
-            .iter()
-            .all(|tactic| tactic.deprecated)
-    );
+    assert!(document.tactics[12..].iter().all(|tactic| tactic.deprecated));
     let alone: BTreeSet<_> = document
         .techniques
         .iter()

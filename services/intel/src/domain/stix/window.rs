@@ -52,10 +52,7 @@ impl<'a> Window<'a> {
         } else if self.buffer[..self.end].starts_with(&[0xFF, 0xFE])
             || self.buffer[..self.end].starts_with(&[0xFE, 0xFF])
         {
-            return Err(ParseError::NotUtf8 {
-                byte: 0,
-                place: " (it is UTF-16)".to_owned(),
-            });
+            return Err(ParseError::NotUtf8 { byte: 0, place: " (it is UTF-16)".to_owned() });
         }
         Ok(())
     }
@@ -116,11 +113,7 @@ impl<'a> Window<'a> {
             let length = values.byte_offset();
             match result {
                 // A number or a literal at the slice's end may go on behind it.
-                Some(Ok(_))
-                    if length < slice.len()
-                        || self.at_end
-                        || matches!(slice[0], b'{' | b'[' | b'"') =>
-                {
+                Some(Ok(_)) if length < slice.len() || self.at_end || matches!(slice[0], b'{' | b'[' | b'"') => {
                     break length;
                 }
                 Some(Err(error)) if !error.is_eof() || self.at_end => {
@@ -135,11 +128,9 @@ impl<'a> Window<'a> {
         }
         let from = self.start;
         self.start += length;
-        std::str::from_utf8(&self.buffer[from..from + length]).map_err(|error| {
-            ParseError::NotUtf8 {
-                byte: self.offset + (from + error.valid_up_to()) as u64,
-                place: self.place(),
-            }
+        std::str::from_utf8(&self.buffer[from..from + length]).map_err(|error| ParseError::NotUtf8 {
+            byte: self.offset + (from + error.valid_up_to()) as u64,
+            place: self.place(),
         })
     }
 
@@ -147,11 +138,7 @@ impl<'a> Window<'a> {
     pub(super) fn value_as<T: DeserializeOwned>(&mut self) -> Result<T, ParseError> {
         let byte = self.position();
         let place = self.place();
-        serde_json::from_str(self.value()?).map_err(|error| ParseError::NotJson {
-            byte,
-            place,
-            detail: plain(&error),
-        })
+        serde_json::from_str(self.value()?).map_err(|error| ParseError::NotJson { byte, place, detail: plain(&error) })
     }
 
     /// The error for the byte that `peek` showed.
@@ -159,11 +146,7 @@ impl<'a> Window<'a> {
         if self.start >= self.end {
             return self.truncated();
         }
-        ParseError::NotJson {
-            byte: self.position(),
-            place: self.place(),
-            detail: detail.to_owned(),
-        }
+        ParseError::NotJson { byte: self.position(), place: self.place(), detail: detail.to_owned() }
     }
 
     fn position(&self) -> u64 {
@@ -171,16 +154,11 @@ impl<'a> Window<'a> {
     }
 
     fn place(&self) -> String {
-        self.object
-            .map(|number| format!(" (object {number})"))
-            .unwrap_or_default()
+        self.object.map(|number| format!(" (object {number})")).unwrap_or_default()
     }
 
     fn truncated(&self) -> ParseError {
-        ParseError::Truncated {
-            bytes: self.offset + self.end as u64,
-            place: self.place(),
-        }
+        ParseError::Truncated { bytes: self.offset + self.end as u64, place: self.place() }
     }
 
     fn too_large(&self) -> ParseError {
@@ -197,17 +175,10 @@ impl<'a> Window<'a> {
             return self.truncated();
         }
         let slice = &self.buffer[self.start..self.end];
-        let line_start: usize = slice
-            .split_inclusive(|byte| *byte == b'\n')
-            .take(error.line().saturating_sub(1))
-            .map(<[u8]>::len)
-            .sum();
+        let line_start: usize =
+            slice.split_inclusive(|byte| *byte == b'\n').take(error.line().saturating_sub(1)).map(<[u8]>::len).sum();
         let byte = self.position() + (line_start + error.column().saturating_sub(1)) as u64;
-        ParseError::NotJson {
-            byte,
-            place: self.place(),
-            detail: plain(error),
-        }
+        ParseError::NotJson { byte, place: self.place(), detail: plain(error) }
     }
 
     /// Reads on: moves what is not consumed to the front, grows when that is most of the buffer, and fills it.

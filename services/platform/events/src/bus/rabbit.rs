@@ -81,8 +81,7 @@ impl RabbitBus {
                 .await?;
             arguments.insert("x-delivery-limit".into(), AMQPValue::LongLongInt(DELIVERY_LIMIT));
             arguments.insert("x-dead-letter-exchange".into(), AMQPValue::LongString(DEAD_EXCHANGE.into()));
-            arguments
-                .insert("x-dead-letter-routing-key".into(), AMQPValue::LongString(queue.clone().into()));
+            arguments.insert("x-dead-letter-routing-key".into(), AMQPValue::LongString(queue.clone().into()));
             channel.queue_declare(queue.clone().into(), QueueDeclareOptions::durable(), arguments).await?;
             for kind in subscription.kinds {
                 channel
@@ -140,12 +139,7 @@ impl RabbitBus {
         channel.basic_qos(PREFETCH, BasicQosOptions::default()).await?;
         let name = consumer.subscription().consumer;
         let deliveries = channel
-            .basic_consume(
-                queue_name(name).into(),
-                "".into(),
-                BasicConsumeOptions::default(),
-                FieldTable::default(),
-            )
+            .basic_consume(queue_name(name).into(), "".into(), BasicConsumeOptions::default(), FieldTable::default())
             .await?;
         let mut chunks = deliveries.ready_chunks(CHUNK);
         while let Some(chunk) = chunks.next().await {
