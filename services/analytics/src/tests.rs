@@ -107,15 +107,14 @@ type Row = (Uuid, String, String, String, bool, Json<Vec<String>>, i64);
 
 /// Everything that the projection knows.
 async fn dump(db: &Db) -> (Vec<Row>, Vec<(Uuid, String)>) {
-    let techniques =
-        read!(db, |pool| {
-            sqlx::query_as(
+    let techniques = read!(db, |pool| {
+        sqlx::query_as(
         "SELECT id, mitre_id, name, status, active, platforms, version FROM technique WHERE deleted = FALSE ORDER BY id"
     )
     .fetch_all(pool)
     .await
-        })
-        .unwrap();
+    })
+    .unwrap();
     let mut tactics: Vec<(Uuid, String)> =
         read!(db, |pool| sqlx::query_as("SELECT technique_id, tactic FROM technique_tactic").fetch_all(pool).await)
             .unwrap();

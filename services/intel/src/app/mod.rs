@@ -8,10 +8,10 @@ mod sync;
 
 use std::sync::Arc;
 
-use aegis_auth::{Background, OpCtx, Role};
+use aegis_auth::{Background, Role};
 use aegis_db::Db;
 use aegis_events::Outbox;
-use aegis_proto::{catalog::v1::catalog_service_client::CatalogServiceClient, events::v1::Actor};
+use aegis_proto::catalog::v1::catalog_service_client::CatalogServiceClient;
 use aegis_rpc::RpcService;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
@@ -68,23 +68,4 @@ impl App {
         self.0.syncs.close();
         self.0.syncs.wait().await;
     }
-}
-
-/// Who is asking, for what is written after the request is over.
-fn actor_of(ctx: &OpCtx) -> Actor {
-    let origin = ctx.origin();
-    let mut actor = Actor {
-        address: origin.address.clone(),
-        user_agent: origin.user_agent.clone(),
-        request_id: origin.request_id.clone(),
-        ..Actor::default()
-    };
-    if let Some(principal) = ctx.anyone() {
-        if !principal.user_id.is_nil() {
-            actor.user_id = principal.user_id.to_string();
-        }
-        actor.username = principal.username.clone();
-        actor.role = principal.role.to_string();
-    }
-    actor
 }

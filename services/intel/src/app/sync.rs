@@ -13,7 +13,7 @@ use sqlx::types::Json;
 use tracing::Instrument;
 use uuid::Uuid;
 
-use super::{App, OPERATORS, actor_of, run::Claim, sources::location};
+use super::{App, OPERATORS, run::Claim, sources::location};
 use crate::{
     NAME,
     domain::{counts::Counts, stix::Domain},
@@ -61,7 +61,7 @@ impl App {
             let text = "this process is about to stop; try again in a moment";
             return Err(Failure::new(Code::Unavailable, text).with_retry_after(Duration::from_secs(2)).into());
         }
-        let claim = self.claim(&Key::from(source_id), &principal.username, url, actor_of(ctx)).await?;
+        let claim = self.claim(&Key::from(source_id), &principal.username, url, aegis_events::actor(ctx)).await?;
         let job = claim.job.clone();
         let span = tracing::info_span!("sync", source = job.source_name, job = %job.id);
         // Of its own: the sync goes on when the caller leaves.

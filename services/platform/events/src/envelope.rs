@@ -39,8 +39,8 @@ pub fn system_actor(service: &str) -> Actor {
     Actor { username: format!("system:{service}"), role: Role::Service.to_string(), ..Actor::default() }
 }
 
-/// The caller as the one who caused something.
-pub(crate) fn actor(ctx: &OpCtx) -> Actor {
+/// The caller as the one who caused something. For what is written after the request is over; else pass the context.
+pub fn actor(ctx: &OpCtx) -> Actor {
     let origin = ctx.origin();
     let mut actor = Actor {
         address: origin.address.clone(),

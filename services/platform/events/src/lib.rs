@@ -9,7 +9,7 @@ use aegis_db::Migrations;
 
 pub use bus::{Bus, Delivery, Subscription};
 pub use consumer::{Consumer, Handler};
-pub use envelope::{Event, decode, system_actor};
+pub use envelope::{Event, actor, decode, system_actor};
 pub use outbox::{Audit, Outbox};
 
 /// The tables of outbox and inbox, to be migrated together with a service's own (versions 1 to 99 are ours).
