@@ -96,6 +96,8 @@ errors! {
     UnsupportedMediaType = UnsupportedMediaType, "the Content-Type must be application/json";
     /// What was fetched cannot be read
     Unprocessable = Unprocessable, "the document is not a STIX bundle";
+    /// The publisher of the data source cannot be reached or is too slow
+    SourceUnreachable = SourceUnreachable, "example.org cannot be reached: check the network and the data source's url";
     /// Too many requests
     RateLimited = RateLimited, "too many failed logins; try again later", "Retry-After";
     /// The store is full

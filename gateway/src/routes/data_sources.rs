@@ -12,7 +12,7 @@ use crate::{
     answer::Answer,
     error::Problem,
     extract::{Caller, Json, Name, Query, page},
-    openapi::responses::{Conflict, NotFound, TooLarge, Unprocessable},
+    openapi::responses::{Conflict, NotFound, SourceUnreachable, TooLarge, Unprocessable},
     state::Gateway,
     values::{Change, JobStatus, json, set, time, time_always},
 };
@@ -160,6 +160,7 @@ async fn update_data_source(
         (status = 409, response = Conflict),
         (status = 413, response = TooLarge),
         (status = 422, response = Unprocessable),
+        (status = 424, response = SourceUnreachable),
     ))]
 async fn sync_data_source(
     State(gateway): State<Gateway>,

@@ -13,7 +13,7 @@ use crate::{
     answer::Answer,
     error::Problem,
     extract::{Caller, Id, Query},
-    openapi::responses::{Conflict, NotFound, TooLarge, Unprocessable},
+    openapi::responses::{Conflict, NotFound, SourceUnreachable, TooLarge, Unprocessable},
     state::Gateway,
     values::{JobStatus, json, time},
 };
@@ -160,6 +160,7 @@ pub fn synced(job: proto::Job, message: String) -> Result<Answer, Problem> {
         (status = 409, response = Conflict),
         (status = 413, response = TooLarge),
         (status = 422, response = Unprocessable),
+        (status = 424, response = SourceUnreachable),
     ))]
 async fn sync_mitre(
     State(gateway): State<Gateway>,

@@ -269,7 +269,8 @@ pub struct NewTest {
 }))]
 pub struct NewTestFromTemplate {
     template_id: Uuid,
-    technique_id: Uuid,
+    /// The template's own technique if it is not given.
+    technique_id: Option<Uuid>,
 }
 
 /// The answer with this test.
@@ -372,7 +373,7 @@ async fn create_test_from_template(
     Json(body): Json<NewTestFromTemplate>,
 ) -> Result<Answer, Problem> {
     let request = CreateTestRequest {
-        technique_id: body.technique_id.to_string(),
+        technique_id: body.technique_id.map(|id| id.to_string()).unwrap_or_default(),
         template_id: Some(body.template_id.to_string()),
         ..CreateTestRequest::default()
     };

@@ -116,8 +116,10 @@ impl From<Error> for Failure {
                 | FetchErrorKind::Forbidden
                 | FetchErrorKind::TooLarge
                 | FetchErrorKind::BadArchive => Failure::invalid("url", text).with_source(error),
-                FetchErrorKind::Unavailable => Failure::new(Code::Unavailable, text).with_source(error),
-                FetchErrorKind::TimedOut => Failure::new(Code::Timeout, text).with_source(error),
+                // Not of the product: its own parts are well.
+                FetchErrorKind::Unavailable | FetchErrorKind::TimedOut => {
+                    Failure::new(Code::SourceUnreachable, text).with_source(error)
+                }
                 FetchErrorKind::Local => Failure::new(Code::Internal, text).with_source(error),
             },
             Error::Parse(error) => Failure::invalid("url", text).with_source(error),

@@ -52,7 +52,7 @@ impl Access {
         )
     }
 
-    /// Ends what was put together here, after its events have been passed on.
+    /// Ends what was put together here. Events that were not passed on yet wait in their outboxes for the next start.
     pub async fn close(self) {
         if let Some(product) = self.product {
             product.stop(Duration::from_secs(10)).await;

@@ -69,6 +69,8 @@ codes! {
     UnsupportedMediaType = "UNSUPPORTED_MEDIA_TYPE", InvalidArgument, UNSUPPORTED_MEDIA_TYPE;
     /// An idempotency key was used again with another body, or a document cannot be read.
     Unprocessable = "UNPROCESSABLE", InvalidArgument, UNPROCESSABLE_ENTITY;
+    /// The publisher of a data source cannot be reached; nothing of the product is down.
+    SourceUnreachable = "SOURCE_UNREACHABLE", FailedPrecondition, FAILED_DEPENDENCY;
     /// Too many requests; `retry_after` says when to come back.
     RateLimited = "RATE_LIMITED", ResourceExhausted, TOO_MANY_REQUESTS;
     /// The disk or the store is full.
