@@ -121,7 +121,7 @@ mod tests {
 
     #[derive(Debug, Default, Deserialize)]
     #[serde(deny_unknown_fields)]
-    #[allow(dead_code)]
+    #[allow(dead_code, reason = "only what refuses to be read matters here")]
     struct Body {
         name: String,
         #[serde(default)]
@@ -134,7 +134,7 @@ mod tests {
 
     #[derive(Debug, Default, Deserialize)]
     #[serde(deny_unknown_fields)]
-    #[allow(dead_code)]
+    #[allow(dead_code, reason = "only what refuses to be read matters here")]
     struct Search {
         limit: Option<u32>,
         #[serde(rename = "async")]

@@ -1,5 +1,5 @@
 //! Generated gRPC messages, clients, servers and descriptors of every service.
-#![allow(missing_docs, clippy::all)]
+#![allow(missing_docs, clippy::all, reason = "generated; the .proto files are the documentation")]
 
 /// The encoded `FileDescriptorSet` of all packages, for reflection.
 pub const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descriptors.bin"));

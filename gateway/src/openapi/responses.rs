@@ -1,5 +1,5 @@
 //! The error answers of the document, each declared once.
-#![allow(dead_code)] // the types here are schemas; `crate::error` writes the bodies
+#![allow(dead_code, reason = "the types here are schemas; `crate::error` writes the bodies")]
 
 use std::collections::BTreeMap;
 

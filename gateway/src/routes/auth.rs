@@ -90,7 +90,7 @@ pub struct Message {
 
 /// A JSON Web Key Set (RFC 7517).
 #[derive(ToSchema)]
-#[allow(dead_code)] // the document is made by identity; this is its schema
+#[allow(dead_code, reason = "identity makes the document; this is its schema")]
 #[schema(example = json!({"keys": [{
     "kty": "OKP", "crv": "Ed25519", "kid": "2024-01", "alg": "EdDSA", "use": "sig",
     "x": "11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo"

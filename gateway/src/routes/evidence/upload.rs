@@ -42,7 +42,7 @@ const MAX_DRAINED: usize = 32 * 1024 * 1024;
 
 /// A file and what is known of it.
 #[derive(ToSchema)]
-#[allow(dead_code)] // read as a stream, see `feed`; this is its schema
+#[allow(dead_code, reason = "read as a stream, see `feed`; this is its schema")]
 #[schema(example = json!({"file": "the bytes of the file", "team": "red", "notes": "Taken on the second host"}))]
 pub struct Upload {
     #[schema(value_type = String, format = Binary)]

@@ -1,5 +1,5 @@
 //! One suite of expectations, run against a folder and, where there is one, an S3 store.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs, reason = "a test fails by panicking")]
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -93,7 +93,7 @@ async fn ranges(blobs: &Blobs) {
     }
     let (_, read) = get(blobs, "range/blob", Some(999_990..2_000_000)).await.unwrap();
     assert_eq!(read, content[999_990..]);
-    #[allow(clippy::reversed_empty_ranges)]
+    #[allow(clippy::reversed_empty_ranges, reason = "an empty range is what is refused")]
     for range in [5..5, 7..3, 1_000_000..1_000_001, u64::MAX - 1..u64::MAX] {
         let error = get(blobs, "range/blob", Some(range.clone())).await.unwrap_err();
         assert!(matches!(error, BlobError::Invalid(_)), "{range:?}: {error:?}");

@@ -1,5 +1,5 @@
 //! Settings: where values come from, what survives, what is refused.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs, reason = "a test fails by panicking")]
 
 use std::ffi::OsString;
 use std::net::SocketAddr;

@@ -1,5 +1,5 @@
 //! Set-up, traces across a boundary, metrics of calls.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs, reason = "a test fails by panicking")]
 
 use std::convert::Infallible;
 
