@@ -11,12 +11,14 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         "aegis/identity/v1/identity.proto",
         "aegis/identity/v1/notification.proto",
         "aegis/identity/v1/audit.proto",
+        "aegis/identity/v1/api_key.proto",
         "aegis/catalog/v1/catalog.proto",
         "aegis/catalog/v1/template.proto",
         "aegis/testing/v1/testing.proto",
         "aegis/evidence/v1/evidence.proto",
         "aegis/intel/v1/intel.proto",
         "aegis/analytics/v1/analytics.proto",
+        "aegis/deception/v1/fleet.proto",
     ];
     println!("cargo:rerun-if-changed=aegis");
     let descriptors = protox::compile(files, ["."])?;

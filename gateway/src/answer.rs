@@ -8,11 +8,11 @@ use bytes::Bytes;
 use chrono::{DateTime, SecondsFormat, Utc};
 use http::{
     HeaderName, HeaderValue, StatusCode,
-    header::{CONTENT_TYPE, LOCATION},
+    header::{CONTENT_TYPE, ETAG, LOCATION},
 };
 use serde::Serialize;
 
-use crate::error::Problem;
+use crate::{conditions, error::Problem};
 
 /// How many entries there are without `limit` and `offset`.
 pub const TOTAL_COUNT: HeaderName = HeaderName::from_static("x-total-count");
@@ -39,6 +39,22 @@ impl Answer {
     /// 201 with this entity and where it is.
     pub fn created<T: Serialize>(location: &str, value: &T) -> Result<Answer, Problem> {
         Ok(Answer::json(value)?.status(StatusCode::CREATED).with(LOCATION, location))
+    }
+
+    /// 204: done, and nothing to tell.
+    pub fn nothing() -> Answer {
+        Answer { status: StatusCode::NO_CONTENT, headers: Vec::new(), body: Bytes::new() }
+    }
+
+    /// 200 with this entity, whose row has this version (0 where it has none), under its `ETag`.
+    pub fn entity<T: Serialize + ?Sized>(version: i64, value: &T) -> Result<Answer, Problem> {
+        Ok(Answer::json(value)?.versioned(version))
+    }
+
+    /// With the `ETag` of an entity of this version that is shown in the body.
+    pub fn versioned(mut self, version: i64) -> Answer {
+        self.headers.push((ETAG, conditions::etag(version, &self.body)));
+        self
     }
 
     /// One page of a list, with the number of all entries.
@@ -81,7 +97,9 @@ impl IntoResponse for Answer {
         let mut response = Response::new(Body::from(self.body));
         *response.status_mut() = self.status;
         let headers = response.headers_mut();
-        headers.insert(CONTENT_TYPE, JSON);
+        if self.status != StatusCode::NO_CONTENT {
+            headers.insert(CONTENT_TYPE, JSON);
+        }
         for (name, value) in self.headers {
             headers.insert(name, value);
         }

@@ -15,15 +15,19 @@ use serde_json::{Map, Value, json};
 #[derive(Debug)]
 pub struct Problem(pub Failure);
 
-/// Marks an answer that has the form of our errors already.
+/// Marks an answer that has the form of our errors already, with its code.
 #[derive(Clone, Copy, Debug)]
-pub struct Told;
+pub struct Told {
+    /// Of the failure.
+    pub code: Code,
+}
 
 /// When to come back, where the service did not say.
 const RETRY_SECONDS: u64 = 2;
 
-/// What a service may add for the client: the id of the first copy, the job that runs, the state that forbids it.
-const CONTEXT: &[&str] = &["id", "job_id", "current_state", "limit"];
+/// What a service may add for the client: the id of the first copy, the job that runs, the state that forbids it, the
+/// version that there is now.
+const CONTEXT: &[&str] = &["id", "job_id", "current_state", "limit", "version"];
 
 impl Problem {
     /// A fault of ours.
@@ -96,7 +100,7 @@ impl IntoResponse for Problem {
         let body = self.body().to_string();
         let mut response = Response::new(Body::from(body));
         *response.status_mut() = code.http();
-        response.extensions_mut().insert(Told);
+        response.extensions_mut().insert(Told { code });
         let headers = response.headers_mut();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
         match code.http() {

@@ -8,7 +8,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use aegis_auth::{OpCtx, Origin, Principal};
+use aegis_auth::{Conditions, OpCtx, Origin, Principal};
 use aegis_error::{Code, Failure, Fields};
 use axum::{
     body::{Body, BodyDataStream},
@@ -76,6 +76,8 @@ pub struct Caller {
     pub(crate) principal: Arc<Principal>,
     pub(crate) token: String,
     pub(crate) visitor: Visitor,
+    /// Under which the request asks for its change; the services see to them.
+    pub(crate) conditions: Conditions,
 }
 
 impl Caller {
@@ -87,6 +89,7 @@ impl Caller {
             self.visitor.origin(),
             Some(self.visitor.deadline),
         )
+        .asking_under(self.conditions.clone())
     }
 
     #[cfg(test)]
@@ -100,6 +103,7 @@ impl Caller {
                 epoch: 0,
                 expires_at: chrono::Utc::now() + chrono::TimeDelta::hours(1),
                 must_change_password,
+                bearer: aegis_auth::Bearer::Token,
             }),
             token: "token".into(),
             visitor: Visitor {
@@ -109,6 +113,7 @@ impl Caller {
                 request_id: HeaderValue::from_static("r1"),
                 deadline: Instant::now() + Duration::from_secs(5),
             },
+            conditions: Conditions::default(),
         }
     }
 }
@@ -135,11 +140,37 @@ impl<S: Send + Sync> FromRequestParts<S> for Id {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
-        let Name(text) = Name::from_request_parts(parts, state).await?;
+        let (name, text) = parameter(parts, state).await?;
         match Uuid::try_parse(&text) {
             Ok(id) => Ok(Id(id)),
-            Err(_) => Err(Problem::invalid("id", "must be a UUID")),
+            Err(_) => Err(Problem::invalid(name, "must be a UUID")),
         }
+    }
+}
+
+/// The two UUIDs in the path: of a thing and of what belongs to it.
+#[derive(Clone, Copy, Debug)]
+pub struct Ids(pub Uuid, pub Uuid);
+
+impl<S: Send + Sync> FromRequestParts<S> for Ids {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
+        let params = RawPathParams::from_request_parts(parts, state)
+            .await
+            .map_err(|_| Problem::invalid("path", "must be UTF-8"))?;
+        let mut fields = Fields::default();
+        let mut ids = params.iter().map(|(name, text)| {
+            let id = Uuid::try_parse(text);
+            fields.check(id.is_ok(), name, "must be a UUID");
+            id.unwrap_or_default()
+        });
+        let (Some(one), Some(other)) = (ids.next(), ids.next()) else {
+            return Err(Problem::internal("the route has not two parameters"));
+        };
+        drop(ids);
+        fields.finish()?;
+        Ok(Ids(one, other))
     }
 }
 
@@ -151,17 +182,22 @@ impl<S: Send + Sync> FromRequestParts<S> for Name {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
-        let params = RawPathParams::from_request_parts(parts, state)
-            .await
-            .map_err(|_| Problem::invalid("path", "must be UTF-8"))?;
-        let Some((name, value)) = params.iter().next() else {
-            return Err(Problem::internal("the route has no parameter"));
-        };
-        let mut fields = Fields::default();
-        check(&mut fields, name, value);
-        fields.finish()?;
-        Ok(Name(value.to_owned()))
+        let (_, value) = parameter(parts, state).await?;
+        Ok(Name(value))
     }
+}
+
+/// The first parameter of the path: its name and what is there.
+async fn parameter<S: Send + Sync>(parts: &mut Parts, state: &S) -> Result<(String, String), Problem> {
+    let params =
+        RawPathParams::from_request_parts(parts, state).await.map_err(|_| Problem::invalid("path", "must be UTF-8"))?;
+    let Some((name, value)) = params.iter().next() else {
+        return Err(Problem::internal("the route has no parameter"));
+    };
+    let mut fields = Fields::default();
+    check(&mut fields, name, value);
+    fields.finish()?;
+    Ok((name.to_owned(), value.to_owned()))
 }
 
 /// The query. Parameters that the route does not know are refused: a filter that is misspelled would answer

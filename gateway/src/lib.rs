@@ -6,6 +6,7 @@
 //! all other routes stand behind [`middleware::authenticate`], and their handlers take the `Caller` it leaves.
 
 mod answer;
+mod conditions;
 mod error;
 mod extract;
 mod hot;
@@ -14,6 +15,7 @@ mod openapi;
 mod pages;
 mod refusal;
 mod routes;
+mod sse;
 mod state;
 mod values;
 
@@ -30,10 +32,13 @@ pub fn router(deps: Deps) -> Router {
     let (protected, _) = routes::protected().split_for_parts();
     // Per route, so that an unknown path is 404 also without a token; the fallback below does it for methods.
     let protected = protected.route_layer(layer::from_fn_with_state(gateway.clone(), middleware::authenticate));
+    let (streams, _) = routes::streams().split_for_parts();
+    let streams = streams.route_layer(layer::from_fn_with_state(gateway.clone(), middleware::authenticate_stream));
     let edge = layer::from_fn_with_state(gateway.clone(), middleware::edge);
     Router::new()
         .merge(public)
         .merge(protected)
+        .merge(streams)
         .merge(pages::router())
         .fallback(error::unknown_route)
         .method_not_allowed_fallback(error::wrong_method)

@@ -9,23 +9,26 @@ use std::{
 
 use aegis_auth::REQUEST_ID_HEADER;
 use aegis_error::{Code, Failure};
+use aegis_proto::identity::v1::RedeemStreamTicketRequest;
 use axum::{
-    extract::{ConnectInfo, MatchedPath, Request, State},
+    extract::{ConnectInfo, MatchedPath, OriginalUri, Request, State},
     middleware::Next,
     response::{IntoResponse, Response},
 };
 use futures::FutureExt;
 use http::{
-    Extensions, HeaderMap, HeaderName, HeaderValue, Method, Uri,
+    Extensions, HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri,
     header::{
         AUTHORIZATION, CACHE_CONTROL, CONTENT_SECURITY_POLICY, REFERRER_POLICY, USER_AGENT, X_CONTENT_TYPE_OPTIONS,
     },
+    uri::PathAndQuery,
 };
 use tower_http::compression::{CompressionLayer, predicate::SizeAbove};
 use tracing::Instrument;
 use uuid::Uuid;
 
 use crate::{
+    conditions::{self, Known},
     error::{Problem, Told, reworded},
     extract::{Caller, Visitor},
     routes,
@@ -38,6 +41,8 @@ const PLAIN_REQUEST_ID: HeaderName = HeaderName::from_static("request_id");
 /// Headers that the processes of the product use among themselves.
 const INTERNAL_PREFIX: &str = "x-aegis-";
 const FORWARDED_FOR: &str = "x-forwarded-for";
+/// How a ticket for a stream begins.
+const TICKET_PREFIX: &str = "aegis_st_";
 const UNMATCHED: &str = "unmatched";
 /// How long an upload may take.
 const UPLOAD_TIMEOUT: Duration = Duration::from_secs(60 * 60);
@@ -53,6 +58,7 @@ pub async fn edge(State(gateway): State<Gateway>, mut request: Request, next: Ne
     let route = request.extensions().get::<MatchedPath>().cloned();
     let route = route.as_ref().map_or(UNMATCHED, MatchedPath::as_str);
     let limit = time_limit(&gateway, request.method(), route);
+    let known = Known::of(request.method(), request.headers());
     let visitor = visitor(&gateway, &request, request_id.clone(), Instant::now() + limit);
     request.extensions_mut().insert(visitor);
 
@@ -75,6 +81,11 @@ pub async fn edge(State(gateway): State<Gateway>, mut request: Request, next: Ne
     if (status.is_client_error() || status.is_server_error()) && response.extensions().get::<Told>().is_none() {
         response = reworded(response);
     }
+    let told = response.extensions().get::<Told>();
+    if told.is_some_and(|told| told.code == Code::Validation) && routes::answers_422(route) {
+        *response.status_mut() = StatusCode::UNPROCESSABLE_ENTITY;
+    }
+    response = known.answer(response);
     let headers = response.headers_mut();
     headers.insert(PLAIN_REQUEST_ID, request_id.clone());
     headers.insert(REQUEST_ID, request_id);
@@ -100,12 +111,74 @@ pub async fn authenticate(State(gateway): State<Gateway>, mut request: Request, 
             let Some(visitor) = request.extensions_mut().remove::<Visitor>() else {
                 return Problem::internal("a request came past the edge").into_response();
             };
-            let caller = Caller { principal, token: token.to_owned(), visitor };
+            let route = request.extensions().get::<MatchedPath>().map_or(UNMATCHED, MatchedPath::as_str);
+            let conditions = match conditions::of(request.method(), route, request.headers()) {
+                Ok(conditions) => conditions,
+                Err(failure) => return Problem(failure).into_response(),
+            };
+            let caller = Caller { principal, token: token.to_owned(), visitor, conditions };
             request.extensions_mut().insert(caller);
             next.run(request).await
         }
         Err(failure) => Problem(failure).into_response(),
     }
+}
+
+/// [`authenticate`] for event streams: what opens the stream may stand in the query too, because a browser's
+/// EventSource sends no headers: `token` (an access token or a ticket) or `ticket`. It goes no further than this.
+pub async fn authenticate_stream(State(gateway): State<Gateway>, mut request: Request, next: Next) -> Response {
+    let secret = take_secret(&mut request);
+    if let Some(secret) = secret
+        && !request.headers().contains_key(AUTHORIZATION)
+    {
+        let visitor = request.extensions().get::<Visitor>().cloned();
+        let token = match visitor {
+            Some(visitor) if secret.starts_with(TICKET_PREFIX) => redeem(&gateway, &visitor, secret).await,
+            _ => Ok(secret),
+        };
+        let bearer = token.map(|token| HeaderValue::try_from(format!("Bearer {token}")));
+        match bearer {
+            Ok(Ok(mut bearer)) => {
+                bearer.set_sensitive(true);
+                request.headers_mut().insert(AUTHORIZATION, bearer);
+            }
+            Ok(Err(_)) => return refused("the token cannot be read"),
+            Err(problem) => return problem.into_response(),
+        }
+    }
+    authenticate(State(gateway), request, next).await
+}
+
+/// Takes the parameters out of the query that open a stream; answers the first of them.
+fn take_secret(request: &mut Request) -> Option<String> {
+    let query = request.uri().query().unwrap_or_default();
+    let mut secret = None;
+    let mut others = form_urlencoded::Serializer::new(String::new());
+    for (name, value) in form_urlencoded::parse(query.as_bytes()) {
+        match name.as_ref() {
+            "token" | "ticket" => {
+                secret.get_or_insert_with(|| value.trim().to_owned());
+            }
+            _ => {
+                others.append_pair(&name, &value);
+            }
+        }
+    }
+    let others = others.finish();
+    let mut parts = request.uri().clone().into_parts();
+    let path = request.uri().path();
+    let rest = if others.is_empty() { path.to_owned() } else { format!("{path}?{others}") };
+    parts.path_and_query = PathAndQuery::try_from(rest).ok();
+    // Made of an address that was one; were it none, the secret would have to go nevertheless.
+    let uri = Uri::from_parts(parts).unwrap_or_default();
+    *request.uri_mut() = uri.clone();
+    request.extensions_mut().insert(OriginalUri(uri));
+    secret.filter(|secret| !secret.is_empty())
+}
+
+async fn redeem(gateway: &Gateway, visitor: &Visitor, ticket: String) -> Result<String, Problem> {
+    let request = visitor.ctx().outgoing(RedeemStreamTicketRequest { ticket });
+    Ok(gateway.deps.identity.clone().redeem_stream_ticket(request).await?.into_inner().access_token)
 }
 
 /// Compression for the routes that answer long lists, for clients that ask for it.

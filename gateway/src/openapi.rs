@@ -1,5 +1,6 @@
 //! The OpenAPI document: the operations that the handlers declare, and what all of them have in common.
 
+mod conditions;
 pub(crate) mod responses;
 
 use std::collections::BTreeMap;
@@ -41,6 +42,16 @@ Purple-team coverage of MITRE ATT&CK: techniques, the tests that prove their det
 
 **Changes** (PATCH) leave alone what is absent; `null` clears what may be empty. Fields that are not known are refused.
 
+**Trying again.** Every POST takes an `Idempotency-Key`: the same key and request within 24 hours gives the first \
+answer again and changes nothing more, also when the first answer never arrived; the same key with another request is \
+422. While the first request is under way the second waits for it, for five seconds; after that, or when the answer was \
+lost, it is 409 with the `id` of what was made. A request that was refused has not used its key up. An answer that \
+holds a secret (an API key) is given once: the second is that 409. Keys are the caller's own.
+
+**Versions.** Reading one entity answers an `ETag`, `\"<version>-<hash>\"`, and 304 for an `If-None-Match` that has it. \
+A PATCH, PUT or DELETE, or a move, with `If-Match` is done if the entity still has that version, else it is 412 and \
+changes nothing; read it again.
+
 **Errors** are `{\"detail\", \"code\"}`; a validation error adds `errors`, one entry for each field. A refused move of a \
 test has all of it inside `detail`. Every answer has an `X-Request-Id` (and the same as `request_id`); a client may send its own \
 (`[A-Za-z0-9._-]{1,64}`).
@@ -60,12 +71,13 @@ const TAGS: &[(&str, &str)] = &[
     ("Audit", "Who did what, hash-chained"),
     ("Data sources", "Where knowledge comes from"),
     ("System", "Health, syncs and jobs"),
+    ("Configuration", "The fleet of decoys as a whole, and the users as its clients know them"),
 ];
 
 /// The OpenAPI document of the whole interface.
 pub fn openapi() -> OpenApi {
     let (_, mut public) = handlers::public().split_for_parts();
-    let (_, mut protected) = handlers::protected().split_for_parts();
+    let (_, mut protected) = handlers::protected().merge(handlers::streams()).split_for_parts();
     let mut components = Components::default();
     for document in [&mut public, &mut protected] {
         components.schemas.extend(document.components.take().unwrap_or_default().schemas);
@@ -78,9 +90,12 @@ pub fn openapi() -> OpenApi {
     components.security_schemes = security_schemes();
 
     for (document, is_public) in [(&mut public, true), (&mut protected, false)] {
-        for item in document.paths.paths.values_mut() {
+        for (path, item) in &mut document.paths.paths {
+            let invalid = if handlers::answers_422(path) { ("422", "Invalid") } else { ("400", "BadRequest") };
             for (method, operation) in operations_mut(item) {
-                complete(operation, is_public, matches!(method, HttpMethod::Get), &components);
+                let method = method_name(method);
+                conditions::add(operation, &method, path, is_public);
+                complete(operation, is_public, method == Method::GET, invalid, &components);
             }
         }
     }
@@ -170,7 +185,13 @@ fn method_name(method: HttpMethod) -> Method {
 
 /// Adds what every operation of its kind has: how to sign in, the errors that do not depend on the handler, headers
 /// and examples.
-fn complete(operation: &mut Operation, public: bool, reads: bool, components: &Components) {
+fn complete(
+    operation: &mut Operation,
+    public: bool,
+    reads: bool,
+    (invalid_status, invalid): (&str, &str),
+    components: &Components,
+) {
     operation.security = Some(match public {
         true => Vec::new(),
         false => [BEARER, PASSWORD_FORM].map(|name| SecurityRequirement::new(name, [""; 0])).into(),
@@ -191,7 +212,7 @@ fn complete(operation: &mut Operation, public: bool, reads: bool, components: &C
         all.entry(status.into()).or_insert_with(|| Ref::from_response_name(name).into());
     };
     if takes_input {
-        add("400", "BadRequest");
+        add(invalid_status, invalid);
     }
     if operation.request_body.is_some() {
         add("413", "TooLarge");

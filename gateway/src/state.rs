@@ -6,9 +6,10 @@ use aegis_auth::Verifier;
 use aegis_proto::{
     analytics::v1::analytics_service_client::AnalyticsServiceClient,
     catalog::v1::{catalog_service_client::CatalogServiceClient, template_service_client::TemplateServiceClient},
+    deception::v1::fleet_settings_service_client::FleetSettingsServiceClient,
     evidence::v1::evidence_service_client::EvidenceServiceClient,
     identity::v1::{
-        audit_service_client::AuditServiceClient, identity_service_client::IdentityServiceClient,
+        api_key_service_client::ApiKeyServiceClient, audit_service_client::AuditServiceClient, identity_service_client::IdentityServiceClient,
         notification_service_client::NotificationServiceClient,
     },
     intel::v1::intel_service_client::IntelServiceClient,
@@ -16,6 +17,7 @@ use aegis_proto::{
 };
 use aegis_rpc::{MAX_MESSAGE, RpcService};
 use aegis_runtime::Readiness;
+use tokio_util::sync::CancellationToken;
 
 use crate::hot::Hot;
 
@@ -23,6 +25,8 @@ use crate::hot::Hot;
 pub struct Deps {
     /// Users and tokens.
     pub identity: IdentityServiceClient<RpcService>,
+    /// API keys.
+    pub api_keys: ApiKeyServiceClient<RpcService>,
     /// Notifications.
     pub notifications: NotificationServiceClient<RpcService>,
     /// The audit trail.
@@ -39,10 +43,14 @@ pub struct Deps {
     pub intel: IntelServiceClient<RpcService>,
     /// Coverage figures.
     pub analytics: AnalyticsServiceClient<RpcService>,
+    /// What holds for the fleet of decoys.
+    pub fleet: FleetSettingsServiceClient<RpcService>,
     /// Verifies bearers.
     pub verifier: Verifier,
     /// Answers `/health`.
     pub readiness: Readiness,
+    /// Cancelled when the process is to stop: streams that are open end then.
+    pub stop: CancellationToken,
     /// Limits.
     pub config: Config,
 }
@@ -60,6 +68,8 @@ pub struct Config {
     pub trust_proxy: bool,
     /// Where clients reach the gateway, for absolute links; the request's own host without.
     pub public_url: Option<String>,
+    /// Developer mode: administrators are told of it in `GET /config`.
+    pub developer: bool,
 }
 
 impl Default for Config {
@@ -70,6 +80,7 @@ impl Default for Config {
             request_timeout: Duration::from_secs(30),
             trust_proxy: false,
             public_url: None,
+            developer: false,
         }
     }
 }
@@ -87,6 +98,7 @@ pub(crate) struct Shared {
 impl Gateway {
     pub fn new(mut deps: Deps) -> Self {
         deps.identity = deps.identity.max_decoding_message_size(MAX_MESSAGE);
+        deps.api_keys = deps.api_keys.max_decoding_message_size(MAX_MESSAGE);
         deps.notifications = deps.notifications.max_decoding_message_size(MAX_MESSAGE);
         deps.audit = deps.audit.max_decoding_message_size(MAX_MESSAGE);
         deps.catalog = deps.catalog.max_decoding_message_size(MAX_MESSAGE);

@@ -25,6 +25,11 @@ fn resolve<'a>(document: &'a Value, part: &'a Value) -> &'a Value {
     }
 }
 
+/// Those answer 422 where the others answer 400.
+fn of_the_deception_reference(path: &str) -> bool {
+    path == "/api/v1/auth/login" || path == "/api/v1/auth/change-password" || path.starts_with("/api/v1/config")
+}
+
 #[test]
 fn every_operation_is_complete() {
     let document = document();
@@ -40,12 +45,16 @@ fn every_operation_is_complete() {
         if !public {
             expected.extend(["401", "403"]);
         }
+        let path = name.split_once(' ').unwrap().1;
+        let deception = of_the_deception_reference(path);
+        let invalid = if deception { "422" } else { "400" };
         if operation.get("parameters").is_some() {
-            expected.push("400");
+            expected.push(invalid);
         }
         if operation.get("requestBody").is_some() {
-            expected.extend(["400", "413", "415"]);
+            expected.extend([invalid, "413", "415"]);
         }
+        assert!(!deception || !responses.contains_key("400"), "{name} documents 400");
         for status in expected {
             assert!(responses.contains_key(status), "{name} does not document {status}");
         }
@@ -53,6 +62,10 @@ fn every_operation_is_complete() {
         for (status, response) in responses {
             let response = resolve(&document, response);
             assert!(response["headers"]["X-Request-Id"].is_object(), "{name} {status}");
+            if matches!(status.as_str(), "204" | "304") {
+                assert!(response.get("content").is_none(), "{name} has a body that says nothing");
+                continue;
+            }
             for (kind, content) in response["content"].as_object().expect("a body") {
                 assert!(content.get("example").is_some(), "{name} {status} {kind} has no example");
                 assert!(content.get("schema").is_some(), "{name} {status} {kind} has no schema");

@@ -53,7 +53,7 @@ async fn no_protected_route_answers_without_a_token_that_holds() {
         if route.public {
             continue;
         }
-        let path = route.path.replace("{id}", "no-uuid").replace("{mitre_id}", "T1059");
+        let path = route.path.replace("{id}", "no-uuid").replace("{user_uuid}", "no-uuid").replace("{mitre_id}", "T1059");
         for bearer in [None, Some("Basic YTpi"), Some("Bearer "), Some("Bearer x.y.z")] {
             let mut request = request(route.method.as_str(), &path).header("content-type", "text/plain");
             if let Some(bearer) = bearer {
@@ -81,6 +81,43 @@ async fn what_the_services_do_is_told_or_hidden() {
 }
 
 #[tokio::test]
+async fn routes_of_the_deception_reference_answer_422() {
+    let fixture = Fixture::new();
+    let config = "/api/v1/config";
+    let nobody = format!("{config}/users/018f0000-0000-7000-8000-000000000000");
+    let puts = [
+        (format!("{config}/deployment-limit"), r#"{"deployment_limit": "25"}"#, "deployment_limit"),
+        (format!("{config}/deployment-limit"), r#"{"deployment_limit": 2.5}"#, "deployment_limit"),
+        (format!("{config}/deployment-limit"), r#"{"deployment_limit": 5000000000}"#, "deployment_limit"),
+        (format!("{config}/deployment-limit"), r#"{"deployment_limit": 2, "x": 1}"#, "x"),
+        (format!("{config}/global-mutation-interval"), "{}", "global_mutation_interval"),
+        (format!("{config}/users/7/role"), r#"{"role": "admin"}"#, "user_uuid"),
+        (format!("{nobody}/role"), r#"{"role": "king"}"#, "role"),
+        (format!("{nobody}/reset-password"), r#"{"password": "long enough 1"}"#, "password"),
+    ];
+    for (path, body, field) in puts {
+        let got = fixture.put(&path, body).await;
+        is_ours(&got, StatusCode::UNPROCESSABLE_ENTITY, "VALIDATION_ERROR");
+        assert_eq!(got.fields(), [field], "{path} {body}");
+    }
+    let posts = [
+        ("/api/v1/auth/login", "{", "body"),
+        ("/api/v1/auth/login", r#"{"username": "ana"}"#, "password"),
+        ("/api/v1/auth/change-password", r#"{"old_password": 1}"#, "old_password"),
+        ("/api/v1/config/users", r#"{"username": "a", "password": "b"}"#, "role"),
+    ];
+    for (path, body, field) in posts {
+        let got = fixture.post(path, body).await;
+        is_ours(&got, StatusCode::UNPROCESSABLE_ENTITY, "VALIDATION_ERROR");
+        assert_eq!(got.fields(), [field], "{path} {body}");
+    }
+    let gone = fixture.send(fixture.signed("DELETE", "/api/v1/config/users/7").body(Body::empty()).unwrap()).await;
+    is_ours(&gone, StatusCode::UNPROCESSABLE_ENTITY, "VALIDATION_ERROR");
+    assert_eq!(gone.fields(), ["user_uuid"]);
+    assert!(fixture.calls.lock().unwrap().is_empty());
+}
+
+#[tokio::test]
 async fn bad_input_is_refused_by_field_before_any_call() {
     let fixture = Fixture::new();
     let bad = [
@@ -95,6 +132,14 @@ async fn bad_input_is_refused_by_field_before_any_call() {
         ("/api/v1/techniques?search=a%00b", "search"),
         ("/api/v1/techniques/T1%0059", "mitre_id"),
         ("/api/v1/audit-logs?start_date=yesterday", "start_date"),
+        ("/api/v1/audit-logs?end_date=2024-02-30", "end_date"),
+        ("/api/v1/audit-logs?end_date=2024-01-31T25:00:00Z", "end_date"),
+        ("/api/v1/audit-logs?limit=101", "limit"),
+        ("/api/v1/audit-logs?limit=0", "limit"),
+        ("/api/v1/audit-logs?user_id=%27%20OR%201=1", "user_id"),
+        ("/api/v1/audit-logs/export?start_date=%00", "start_date"),
+        ("/api/v1/audit-logs/export?user_id=ana", "user_id"),
+        ("/api/v1/audit-logs/export?limit=5", "limit"),
     ];
     for (path, field) in bad {
         let got = fixture.get(path).await;

@@ -16,4 +16,4 @@ macro_rules! packages {
     )*};
 }
 
-packages!(events identity catalog testing evidence intel analytics);
+packages!(events identity catalog testing evidence intel analytics deception);

@@ -2,6 +2,7 @@
 
 mod client;
 mod figures;
+mod identity;
 mod product;
 
 use std::{
@@ -70,6 +71,7 @@ async fn measure(bin: PathBuf, workspace: &Workspace, load: Duration) -> Result<
     sync(&product, &admin, workspace, &mut figures).await?;
     reads(&product, &admin, load, &mut figures).await?;
     moves(&admin, &mut figures).await?;
+    identity::measure(&product, &admin, &bin, data.path(), &mut figures).await?;
     product.stop().await?;
     Ok(figures)
 }

@@ -18,7 +18,8 @@ use crate::stores::{Options, Stores};
 use crate::workspace::Workspace;
 use crate::{ports, ui};
 
-const ROLES: [&str; 7] = ["identity", "catalog", "testing", "evidence", "intel", "analytics", "gateway"];
+const ROLES: [&str; 8] =
+    ["identity", "catalog", "testing", "evidence", "intel", "analytics", "deception", "gateway"];
 
 /// What `cargo xtask up` can be told.
 #[derive(Debug, clap::Args)]

@@ -75,7 +75,7 @@ macro_rules! errors {
 
         /// All of them, by name.
         pub fn all() -> BTreeMap<String, RefOr<Response>> {
-            let all = [$($name::response(),)* BadRequest::response(), InvalidTransition::response()];
+            let all = [$($name::response(),)* BadRequest::response(), Invalid::response(), InvalidTransition::response(), NotModified::response()];
             all.into_iter().map(|(name, response)| (name.to_owned(), response)).collect()
         }
     };
@@ -88,13 +88,20 @@ errors! {
     Forbidden = Forbidden, "your role viewer may not do this; it needs admin";
     /// There is no entity of that id
     NotFound = NotFound, "technique 'T9999' does not exist";
-    /// It exists already, somebody else was faster, or a rule that spans entities forbids it
+    /// It exists already, somebody else was faster, a rule that spans entities forbids it, or the first request with
+    /// the Idempotency-Key is still under way
     Conflict = Conflict, "somebody else changed it at the same moment; read it again";
     /// The body is too large
     TooLarge = TooLarge, "the body is larger than 1048576 bytes";
     /// The body is of a type that the operation does not take
     UnsupportedMediaType = UnsupportedMediaType, "the Content-Type must be application/json";
-    /// What was fetched cannot be read
+    /// The entity has another version than If-Match names
+    PreconditionFailed = PreconditionFailed,
+        "it was changed since you read it, and is at version 4 now: read it again";
+    /// The Idempotency-Key was used with another request
+    KeyReused = Unprocessable,
+        "this Idempotency-Key was used with another request in the last 24 hours: take a new one";
+    /// What was fetched cannot be read, or the Idempotency-Key was used with another request
     Unprocessable = Unprocessable, "the document is not a STIX bundle";
     /// The publisher of the data source cannot be reached or is too slow
     SourceUnreachable = SourceUnreachable, "example.org cannot be reached: check the network and the data source's url";
@@ -117,6 +124,31 @@ impl<'r> ToResponse<'r> for BadRequest {
     fn response() -> (&'r str, RefOr<Response>) {
         let description = "The request does not validate, or the entity's state does not allow it";
         ("BadRequest", response(description, body("Error", invalid()), &[]).into())
+    }
+}
+
+/// The client has what it asks for.
+pub struct NotModified;
+
+impl<'r> ToResponse<'r> for NotModified {
+    fn response() -> (&'r str, RefOr<Response>) {
+        let header = |text: &str| HeaderBuilder::new().schema(Some(String::schema())).description(Some(text)).build();
+        let response = ResponseBuilder::new()
+            .description("The client has it: If-None-Match names its ETag")
+            .header("X-Request-Id", header("Id of the request, as the log and the audit trail have it"))
+            .header("ETag", header("The tag that the client named"))
+            .build();
+        ("NotModified", response.into())
+    }
+}
+
+/// The request does not validate, on routes of the deception reference.
+pub struct Invalid;
+
+impl<'r> ToResponse<'r> for Invalid {
+    fn response() -> (&'r str, RefOr<Response>) {
+        let description = "The request does not validate, or its idempotency key was used for another one";
+        ("Invalid", response(description, body("Error", invalid()), &[]).into())
     }
 }
 

@@ -1,10 +1,16 @@
 //! The audit trail. Administrators only.
 
 use aegis_proto::identity::v1::{
-    self as proto, ListAuditActionsRequest, ListAuditEntityTypesRequest, ListAuditLogsRequest, VerifyAuditChainRequest,
+    self as proto, ExportAuditLogsRequest, ListAuditActionsRequest, ListAuditEntityTypesRequest, ListAuditLogsRequest,
+    VerifyAuditChainRequest,
 };
-use axum::extract::State;
+use axum::{body::Body, extract::State, response::Response};
 use chrono::{DateTime, Utc};
+use futures::TryStreamExt;
+use http::{
+    HeaderValue,
+    header::{CONTENT_DISPOSITION, CONTENT_TYPE},
+};
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 use utoipa_axum::{router::OpenApiRouter, routes};
@@ -15,7 +21,7 @@ use crate::{
     error::Problem,
     extract::{Caller, Query, page},
     state::Gateway,
-    values::{Since, Until, filled, json, time_always},
+    values::{Since, Until, filled, json, time, time_always},
 };
 
 /// Routes that need a token.
@@ -25,6 +31,7 @@ pub fn protected() -> OpenApiRouter<Gateway> {
         .routes(routes!(list_audit_actions))
         .routes(routes!(list_audit_entity_types))
         .routes(routes!(verify_audit_chain))
+        .routes(routes!(export_audit_logs))
 }
 
 /// One record of the audit trail.
@@ -114,7 +121,8 @@ pub struct AuditPage {
 #[derive(Serialize, ToSchema)]
 #[schema(example = json!({
     "valid": true, "records": 100, "first_broken_seq": null, "reason": null,
-    "head": "60303ae22b998861bce3b28f33eec1be758a213c86c93c076dbe9f558c11c752"
+    "head": "60303ae22b998861bce3b28f33eec1be758a213c86c93c076dbe9f558c11c752",
+    "pruned_through_seq": null, "pruned_through_hash": null, "pruned_at": null
 }))]
 pub struct Verification {
     /// Every record fits the one before.
@@ -125,8 +133,15 @@ pub struct Verification {
     first_broken_seq: Option<i64>,
     /// What is wrong with it.
     reason: Option<String>,
-    /// Hash of the last record.
+    /// Hash of the last record that fits. Kept outside of the product, it proves later that nothing before it was
+    /// changed.
     head: Option<String>,
+    /// Position of the last record that was removed by age; null where all are there.
+    pruned_through_seq: Option<i64>,
+    /// Its hash: the chain begins here.
+    pruned_through_hash: Option<String>,
+    /// When records were last removed by age.
+    pruned_at: Option<DateTime<Utc>>,
 }
 
 /// Filters of the audit trail; all given ones must hold.
@@ -151,6 +166,24 @@ pub struct ListAuditLogs {
     /// Rows at most.
     #[param(minimum = 1, maximum = 100, default = 50)]
     limit: Option<u32>,
+}
+
+/// Filters of an export; all given ones must hold.
+#[derive(Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub struct ExportAuditLogs {
+    user_id: Option<Uuid>,
+    #[param(example = "create_technique")]
+    action: Option<String>,
+    #[param(example = "technique")]
+    entity_type: Option<String>,
+    /// From this time on: RFC 3339, or a day.
+    #[param(value_type = Option<String>, example = "2024-01-01T00:00:00Z")]
+    start_date: Option<Since>,
+    /// Up to this time: RFC 3339, or a day (to its end).
+    #[param(value_type = Option<String>, example = "2024-12-31")]
+    end_date: Option<Until>,
 }
 
 /// List audit records
@@ -208,7 +241,8 @@ async fn list_audit_entity_types(State(gateway): State<Gateway>, caller: Caller)
 
 /// Verify the audit trail
 ///
-/// Administrators only. Walks the whole chain of hashes and names the first break.
+/// Administrators only. Walks the whole chain of hashes and names the first break. Where old records were removed by
+/// age, the chain begins at the last of them, if the newest `prune_audit_log` record says the same.
 #[utoipa::path(get, path = "/api/v1/audit-logs/verify", tag = "Audit",
     extensions(("x-roles" = json!(["admin"]))),
     responses((status = 200, description = "What was found", body = Verification)))]
@@ -221,5 +255,43 @@ async fn verify_audit_chain(State(gateway): State<Gateway>, caller: Caller) -> R
         first_broken_seq: Some(answer.first_broken_seq).filter(|seq| *seq > 0),
         reason: filled(answer.reason),
         head: filled(answer.head),
+        pruned_through_seq: Some(answer.pruned_through_seq).filter(|seq| *seq > 0),
+        pruned_through_hash: filled(answer.pruned_through_hash),
+        pruned_at: time(answer.pruned_at),
     })
+}
+
+/// Export the audit trail
+///
+/// Administrators only. JSON Lines: one record a line with the fields of the list, oldest first, up to the newest of
+/// this moment. `details` is byte for byte what was hashed, and each line has `hash` and `prev_hash`:
+/// `aegis audit verify --file` checks the file by itself. An export is itself a record (`export_audit_log`).
+/// The answer has no length; a connection that breaks before its end is not a whole export.
+#[utoipa::path(get, path = "/api/v1/audit-logs/export", tag = "Audit", params(ExportAuditLogs),
+    extensions(("x-roles" = json!(["admin"]))),
+    responses((status = 200, description = "The records", body = String, content_type = "application/x-ndjson",
+        headers(("Content-Disposition" = String, description = "attachment, with the file's name")),
+        example = json!("{\"seq\":42,\"action\":\"create_technique\",\"prev_hash\":\"…\",\"hash\":\"…\"}\n"))))]
+async fn export_audit_logs(
+    State(gateway): State<Gateway>,
+    caller: Caller,
+    Query(query): Query<ExportAuditLogs>,
+) -> Result<Response, Problem> {
+    let request = ExportAuditLogsRequest {
+        user_id: query.user_id.map(|id| id.to_string()),
+        action: query.action,
+        entity_type: query.entity_type,
+        start_date: query.start_date.map(|Since(moment)| moment.into()),
+        end_date: query.end_date.map(|Until(moment)| moment.into()),
+    };
+    // The deadline is for the head of the answer; the lines come as fast as they are read.
+    let parts = gateway.deps.audit.clone().export_audit_logs(caller.ctx().outgoing(request)).await?.into_inner();
+    // An error ends the connection, so that the client does not take a part for the whole.
+    let lines = parts.map_ok(|part| part.lines).map_err(std::io::Error::other);
+    let mut response = Response::new(Body::from_stream(lines));
+    let name = format!("attachment; filename=\"aegis-audit-{}.jsonl\"", Utc::now().format("%Y%m%dT%H%M%SZ"));
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/x-ndjson"));
+    headers.insert(CONTENT_DISPOSITION, HeaderValue::from_str(&name).unwrap_or(HeaderValue::from_static("attachment")));
+    Ok(response)
 }

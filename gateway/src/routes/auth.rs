@@ -1,6 +1,8 @@
 //! Signing in and out, one's own account, and the keys that verify tokens.
 
-use aegis_proto::identity::v1::{ChangePasswordRequest, GetJwksRequest, GetMeRequest, LoginRequest, LogoutRequest};
+use aegis_proto::identity::v1::{
+    ChangePasswordRequest, CreateStreamTicketRequest, GetJwksRequest, GetMeRequest, LoginRequest, LogoutRequest,
+};
 use axum::extract::State;
 use http::header::CACHE_CONTROL;
 use serde::{Deserialize, Serialize};
@@ -23,7 +25,11 @@ pub fn public() -> OpenApiRouter<Gateway> {
 
 /// Routes that need a token.
 pub fn protected() -> OpenApiRouter<Gateway> {
-    OpenApiRouter::new().routes(routes!(logout)).routes(routes!(get_me)).routes(routes!(change_password))
+    OpenApiRouter::new()
+        .routes(routes!(logout))
+        .routes(routes!(get_me))
+        .routes(routes!(change_password))
+        .routes(routes!(create_stream_ticket))
 }
 
 /// A username and its password.
@@ -78,6 +84,16 @@ pub struct ChangePassword {
     /// 8 (configurable) to 128 characters, not the username, none of the few hundred worst.
     #[schema(format = Password)]
     new_password: String,
+}
+
+/// A ticket for one event stream.
+#[derive(Serialize, ToSchema)]
+#[schema(example = json!({"ticket": "aegis_st_6wXr0mZ1u0nJ3Jm0q2sZkqk2m8r8h1l0b6H1b0s3x2E", "expires_in": 60}))]
+pub struct StreamTicket {
+    /// To be sent as `?ticket=…` to a stream, once.
+    ticket: String,
+    /// Seconds until it expires.
+    expires_in: i64,
 }
 
 /// What was done.
@@ -142,7 +158,7 @@ async fn logout(State(gateway): State<Gateway>, caller: Caller) -> Result<Answer
     responses((status = 200, description = "The caller", body = User)))]
 async fn get_me(State(gateway): State<Gateway>, caller: Caller) -> Result<Answer, Problem> {
     let answer = gateway.deps.identity.clone().get_me(caller.ctx().outgoing(GetMeRequest {})).await?.into_inner();
-    Answer::json(&User::from(answer.user.ok_or_else(Problem::empty)?))
+    super::users::entity(answer.user)
 }
 
 /// Change one's own password
@@ -163,6 +179,19 @@ async fn change_password(
     gateway.deps.identity.clone().change_password(caller.ctx().outgoing(request)).await?;
     gateway.refresh_revocations().await;
     Answer::json(&Message { message: "Password updated successfully" })
+}
+
+/// Get a ticket for a stream
+///
+/// For clients that cannot send headers, such as a browser's EventSource: open the stream with `?ticket=…` within a
+/// minute. The ticket works once, reads streams and nothing else; the stream ends when the token ends with which the
+/// ticket was got.
+#[utoipa::path(post, path = "/api/v1/auth/stream-ticket", tag = "Authentication",
+    responses((status = 200, description = "The ticket", body = StreamTicket)))]
+async fn create_stream_ticket(State(gateway): State<Gateway>, caller: Caller) -> Result<Answer, Problem> {
+    let request = caller.ctx().outgoing(CreateStreamTicketRequest {});
+    let answer = gateway.deps.identity.clone().create_stream_ticket(request).await?.into_inner();
+    Answer::json(&StreamTicket { ticket: answer.ticket, expires_in: answer.expires_in })
 }
 
 /// Public keys

@@ -1,6 +1,8 @@
 //! Where knowledge comes from. Administrators only.
 
-use aegis_proto::intel::v1::{self as proto, ListDataSourcesRequest, StartSyncRequest, UpdateDataSourceRequest};
+use aegis_proto::intel::v1::{
+    self as proto, GetDataSourceRequest, ListDataSourcesRequest, StartSyncRequest, UpdateDataSourceRequest,
+};
 use axum::extract::State;
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
@@ -21,7 +23,7 @@ use crate::{
 pub fn protected() -> OpenApiRouter<Gateway> {
     OpenApiRouter::new()
         .routes(routes!(list_data_sources))
-        .routes(routes!(update_data_source))
+        .routes(routes!(get_data_source, update_data_source))
         .routes(routes!(sync_data_source))
 }
 
@@ -123,6 +125,27 @@ async fn list_data_sources(
     Answer::list(&sources.map(DataSource::from).collect::<Vec<_>>(), answer.total_size)
 }
 
+/// The answer with this data source.
+fn entity(source: Option<proto::DataSource>) -> Result<Answer, Problem> {
+    let source = source.ok_or_else(Problem::empty)?;
+    Answer::entity(source.version, &DataSource::from(source))
+}
+
+/// Read a data source
+///
+/// Administrators only.
+#[utoipa::path(get, path = "/api/v1/data-sources/{id}", tag = "Data sources",
+    params(("id" = String, Path, description = "UUID or name", example = "mitre_attack_enterprise")),
+    extensions(("x-roles" = json!(["admin"]))),
+    responses(
+        (status = 200, description = "The data source", body = DataSource),
+        (status = 404, response = NotFound),
+    ))]
+async fn get_data_source(State(gateway): State<Gateway>, caller: Caller, Name(id): Name) -> Result<Answer, Problem> {
+    let request = caller.ctx().outgoing(GetDataSourceRequest { id });
+    entity(gateway.deps.intel.clone().get_data_source(request).await?.into_inner().data_source)
+}
+
 /// Change a data source
 ///
 /// Administrators only: its URL (a mirror, a file), its schedule, whether it is enabled.
@@ -143,7 +166,7 @@ async fn update_data_source(
     let (schedule, clear_schedule) = body.schedule.parts();
     let request = UpdateDataSourceRequest { id, url: body.url, enabled: body.enabled, schedule, clear_schedule };
     let answer = gateway.deps.intel.clone().update_data_source(caller.ctx().outgoing(request)).await?.into_inner();
-    Answer::json(&DataSource::from(answer.data_source.ok_or_else(Problem::empty)?))
+    entity(answer.data_source)
 }
 
 /// Sync a data source

@@ -49,6 +49,9 @@ const NOT_ATTR_CHAR: &AsciiSet = &NON_ALPHANUMERIC
     .remove(b'|')
     .remove(b'~');
 
+/// Evidence never changes; only the link in its answer does.
+const VERSION: i64 = 1;
+
 /// Routes that need no token: a signed link is the right to read.
 pub fn public() -> OpenApiRouter<Gateway> {
     OpenApiRouter::new().routes(routes!(download_evidence))
@@ -202,7 +205,7 @@ async fn get_evidence(
     let request = GetEvidenceRequest { id: id.to_string() };
     let answer = gateway.deps.evidence.clone().get_evidence(caller.ctx().outgoing(request)).await?.into_inner();
     let file = answer.evidence.ok_or_else(Problem::empty)?;
-    Answer::json(&Links::of(&gateway, &headers).evidence(file))
+    Answer::entity(VERSION, &Links::of(&gateway, &headers).evidence(file))
 }
 
 /// Download an evidence file

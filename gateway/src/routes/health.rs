@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use aegis_error::Code;
 use axum::{
     extract::State,
     response::{IntoResponse, Response},
@@ -74,7 +75,7 @@ async fn report(gateway: &Gateway) -> Result<Response, Problem> {
     if !healthy {
         *response.status_mut() = StatusCode::SERVICE_UNAVAILABLE;
         response.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("2"));
-        response.extensions_mut().insert(Told);
+        response.extensions_mut().insert(Told { code: Code::Unavailable });
     }
     Ok(response)
 }

@@ -1,8 +1,10 @@
 //! The routes, by subject. Each handler declares its operation of the OpenAPI document itself; what all of them can
 //! answer is added in [`crate::openapi`].
 
+pub mod api_keys;
 pub mod audit;
 pub mod auth;
+pub mod config;
 pub mod data_sources;
 pub mod evidence;
 pub mod health;
@@ -26,9 +28,21 @@ pub const SYNC: &str = "/api/v1/data-sources/{id}/sync";
 /// Where ATT&CK is synced; a request here may take long.
 pub const SYNC_MITRE: &str = "/api/v1/system/sync-mitre";
 
+/// Whether a route is one of the deception reference, which answers 422 where that of the purple team answers 400: for
+/// what does not validate.
+pub fn answers_422(route: &str) -> bool {
+    matches!(route, "/api/v1/auth/login" | "/api/v1/auth/change-password" | "/api/v1/config")
+        || route.starts_with("/api/v1/config/")
+}
+
 /// Routes that need no token.
 pub fn public() -> OpenApiRouter<Gateway> {
     OpenApiRouter::new().merge(auth::public()).merge(evidence::public()).merge(health::public())
+}
+
+/// Event streams, which stand behind [`crate::middleware::authenticate_stream`].
+pub fn streams() -> OpenApiRouter<Gateway> {
+    OpenApiRouter::new().merge(notifications::streams())
 }
 
 /// Routes that stand behind [`crate::middleware::authenticate`].
@@ -36,6 +50,7 @@ pub fn protected() -> OpenApiRouter<Gateway> {
     OpenApiRouter::new()
         .merge(auth::protected())
         .merge(users::protected())
+        .merge(api_keys::protected())
         .merge(techniques::protected())
         .merge(tactics::protected())
         .merge(tests::protected())
@@ -46,4 +61,5 @@ pub fn protected() -> OpenApiRouter<Gateway> {
         .merge(audit::protected())
         .merge(data_sources::protected())
         .merge(system::protected())
+        .merge(config::protected())
 }

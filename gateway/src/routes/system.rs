@@ -183,5 +183,5 @@ async fn sync_mitre(
 async fn get_job(State(gateway): State<Gateway>, caller: Caller, id: Id) -> Result<Answer, Problem> {
     let request = GetJobRequest { id: id.to_string() };
     let answer = gateway.deps.intel.clone().get_job(caller.ctx().outgoing(request)).await?.into_inner();
-    Answer::json(&Job::from(answer.job.ok_or_else(Problem::empty)?))
+    Answer::entity(0, &Job::from(answer.job.ok_or_else(Problem::empty)?))
 }

@@ -248,6 +248,12 @@ fn tactics(one: Option<String>, several: Option<Vec<String>>) -> Result<Option<V
     }
 }
 
+/// The answer with this technique, as it is now.
+fn changed(technique: Option<proto::Technique>) -> Result<Answer, Problem> {
+    let technique = technique.ok_or_else(Problem::empty)?;
+    Answer::entity(technique.version, &Technique::from(technique))
+}
+
 /// List techniques
 ///
 /// By ATT&CK id, without descriptions; `X-Total-Count` has the number of all that fit.
@@ -305,17 +311,19 @@ async fn get_technique(
         let request = GetTechniqueRequest { key: Some(key) };
         let answer = gateway.deps.catalog.clone().get_technique(ctx.outgoing(request)).await?.into_inner();
         let technique = answer.technique.ok_or_else(Problem::empty)?;
+        let version = technique.version;
         let request = ListTestsRequest {
             page_size: TESTS,
             technique_id: Some(technique.id.clone()),
             ..ListTestsRequest::default()
         };
         let answer = gateway.deps.testing.clone().list_tests(ctx.outgoing(request)).await?.into_inner();
-        Answer::json(&TechniqueWithTests {
+        let technique = TechniqueWithTests {
             technique: technique.into(),
             tests: answer.tests.into_iter().map(Test::from).collect(),
             tests_total: answer.total_size,
-        })
+        };
+        Answer::entity(version, &technique)
     };
     gateway.hot.answer(&caller, &uri, load).await
 }
@@ -340,8 +348,10 @@ async fn create_technique(
         domain: body.domain.map(String::from).unwrap_or_default(),
     };
     let answer = gateway.deps.catalog.clone().create_technique(caller.ctx().outgoing(request)).await?.into_inner();
-    let technique = Technique::from(answer.technique.ok_or_else(Problem::empty)?);
-    Answer::created(&format!("/api/v1/techniques/{}", technique.row.mitre_id), &technique)
+    let technique = answer.technique.ok_or_else(Problem::empty)?;
+    let (version, technique) = (technique.version, Technique::from(technique));
+    let location = format!("/api/v1/techniques/{}", technique.row.mitre_id);
+    Ok(Answer::created(&location, &technique)?.versioned(version))
 }
 
 /// Change a technique
@@ -374,7 +384,7 @@ async fn update_technique(
         clear_status_global,
     };
     let answer = gateway.deps.catalog.clone().update_technique(caller.ctx().outgoing(request)).await?.into_inner();
-    Answer::json(&Technique::from(answer.technique.ok_or_else(Problem::empty)?))
+    changed(answer.technique)
 }
 
 /// Mark a technique as reviewed
@@ -395,5 +405,5 @@ async fn review_technique(
 ) -> Result<Answer, Problem> {
     let request = ReviewTechniqueRequest { mitre_id };
     let answer = gateway.deps.catalog.clone().review_technique(caller.ctx().outgoing(request)).await?.into_inner();
-    Answer::json(&Technique::from(answer.technique.ok_or_else(Problem::empty)?))
+    changed(answer.technique)
 }

@@ -162,6 +162,12 @@ pub struct NewTemplate {
     cleanup_procedure: Option<String>,
 }
 
+/// The answer with this template.
+fn entity(template: Option<proto::Template>) -> Result<Answer, Problem> {
+    let template = template.ok_or_else(Problem::empty)?;
+    Answer::entity(template.version, &Template::from(template))
+}
+
 /// List templates
 ///
 /// `X-Total-Count` has the number of all that fit.
@@ -217,8 +223,10 @@ async fn create_template(
         cleanup_procedure: body.cleanup_procedure,
     };
     let answer = gateway.deps.templates.clone().create_template(caller.ctx().outgoing(request)).await?.into_inner();
-    let template = Template::from(answer.template.ok_or_else(Problem::empty)?);
-    Answer::created(&format!("/api/v1/test-templates/{}", template.id), &template)
+    let template = answer.template.ok_or_else(Problem::empty)?;
+    let location = format!("/api/v1/test-templates/{}", template.id);
+    let version = template.version;
+    Ok(Answer::created(&location, &Template::from(template))?.versioned(version))
 }
 
 /// Figures of the template catalogue
@@ -246,7 +254,7 @@ async fn get_template_stats(State(gateway): State<Gateway>, caller: Caller) -> R
 async fn get_template(State(gateway): State<Gateway>, caller: Caller, id: Id) -> Result<Answer, Problem> {
     let request = GetTemplateRequest { id: id.to_string() };
     let answer = gateway.deps.templates.clone().get_template(caller.ctx().outgoing(request)).await?.into_inner();
-    Answer::json(&Template::from(answer.template.ok_or_else(Problem::empty)?))
+    entity(answer.template)
 }
 
 /// Switch a template on or off
@@ -263,5 +271,5 @@ async fn get_template(State(gateway): State<Gateway>, caller: Caller, id: Id) ->
 async fn toggle_template_active(State(gateway): State<Gateway>, caller: Caller, id: Id) -> Result<Answer, Problem> {
     let request = caller.ctx().outgoing(ToggleTemplateActiveRequest { id: id.to_string() });
     let answer = gateway.deps.templates.clone().toggle_template_active(request).await?.into_inner();
-    Answer::json(&Template::from(answer.template.ok_or_else(Problem::empty)?))
+    entity(answer.template)
 }

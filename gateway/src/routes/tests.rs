@@ -275,13 +275,15 @@ pub struct NewTestFromTemplate {
 
 /// The answer with this test.
 fn answer(test: Option<proto::Test>) -> Result<Answer, Problem> {
-    Answer::json(&Test::from(test.ok_or_else(Problem::empty)?))
+    let test = test.ok_or_else(Problem::empty)?;
+    Answer::entity(test.version, &Test::from(test))
 }
 
 /// The answer with this new test.
 fn created(test: Option<proto::Test>) -> Result<Answer, Problem> {
-    let test = Test::from(test.ok_or_else(Problem::empty)?);
-    Answer::created(&format!("/api/v1/tests/{}", test.id), &test)
+    let test = test.ok_or_else(Problem::empty)?;
+    let (version, location) = (test.version, format!("/api/v1/tests/{}", test.id));
+    Ok(Answer::created(&location, &Test::from(test))?.versioned(version))
 }
 
 /// List tests
@@ -331,10 +333,9 @@ async fn get_test(
     let test = test?.into_inner().test.ok_or_else(Problem::empty)?;
     let files = files?.into_inner().evidence;
     let links = evidence::Links::of(&gateway, &headers);
-    Answer::json(&TestWithEvidence {
-        test: test.into(),
-        evidences: files.into_iter().map(|file| links.evidence(file)).collect(),
-    })
+    let version = test.version;
+    let evidences = files.into_iter().map(|file| links.evidence(file)).collect();
+    Answer::entity(version, &TestWithEvidence { test: test.into(), evidences })
 }
 
 /// Create a test

@@ -1,7 +1,7 @@
 //! Users. Administrators only.
 
 use aegis_proto::identity::v1::{
-    self as proto, CreateUserRequest, GetUserRequest, ListUsersRequest, UpdateUserRequest,
+    self as proto, CreateUserRequest, DeleteUserRequest, GetUserRequest, ListUsersRequest, UpdateUserRequest,
 };
 use axum::extract::State;
 use chrono::{DateTime, Utc};
@@ -20,7 +20,7 @@ use crate::{
 
 /// Routes that need a token.
 pub fn protected() -> OpenApiRouter<Gateway> {
-    OpenApiRouter::new().routes(routes!(list_users, create_user)).routes(routes!(get_user, update_user))
+    OpenApiRouter::new().routes(routes!(list_users, create_user)).routes(routes!(get_user, update_user, delete_user))
 }
 
 /// A user.
@@ -73,6 +73,13 @@ pub struct ListUsers {
     /// Rows to leave out before.
     #[param(minimum = 0, maximum = 2147483647, default = 0)]
     offset: Option<u32>,
+    /// Anywhere in the username or the email address, in whatever case.
+    #[param(min_length = 1, max_length = 200)]
+    search: Option<String>,
+    /// Users of this role.
+    role: Option<Role>,
+    /// Only those who can sign in (`true`), or who cannot (`false`).
+    is_active: Option<bool>,
 }
 
 /// A new user.
@@ -117,6 +124,12 @@ pub struct UserChanges {
     must_change_password: Option<bool>,
 }
 
+/// The answer with this user.
+pub(super) fn entity(user: Option<proto::User>) -> Result<Answer, Problem> {
+    let user = user.ok_or_else(Problem::empty)?;
+    Answer::entity(user.version, &User::from(user))
+}
+
 /// List users
 ///
 /// Administrators only. By username; `X-Total-Count` has the number of all.
@@ -129,7 +142,14 @@ async fn list_users(
     Query(query): Query<ListUsers>,
 ) -> Result<Answer, Problem> {
     let (page_size, skip) = page(query.limit, query.offset, 1000, 5000)?;
-    let request = ListUsersRequest { page_size, skip, page_token: String::new() };
+    let request = ListUsersRequest {
+        page_size,
+        skip,
+        page_token: String::new(),
+        search: query.search,
+        role: query.role.map(String::from),
+        is_active: query.is_active,
+    };
     let answer = gateway.deps.identity.clone().list_users(caller.ctx().outgoing(request)).await?.into_inner();
     let users: Vec<User> = answer.users.into_iter().map(User::from).collect();
     Answer::list(&users, answer.total_size)
@@ -144,7 +164,7 @@ async fn list_users(
 async fn get_user(State(gateway): State<Gateway>, caller: Caller, id: Id) -> Result<Answer, Problem> {
     let request = GetUserRequest { id: id.to_string() };
     let answer = gateway.deps.identity.clone().get_user(caller.ctx().outgoing(request)).await?.into_inner();
-    Answer::json(&User::from(answer.user.ok_or_else(Problem::empty)?))
+    entity(answer.user)
 }
 
 /// Create a user
@@ -170,8 +190,9 @@ async fn create_user(
         must_change_password: body.must_change_password,
     };
     let answer = gateway.deps.identity.clone().create_user(caller.ctx().outgoing(request)).await?.into_inner();
-    let user = User::from(answer.user.ok_or_else(Problem::empty)?);
-    Answer::created(&format!("/api/v1/users/{}", user.id), &user)
+    let user = answer.user.ok_or_else(Problem::empty)?;
+    let (version, location) = (user.version, format!("/api/v1/users/{}", user.id));
+    Ok(Answer::created(&location, &User::from(user))?.versioned(version))
 }
 
 /// Change a user
@@ -202,8 +223,27 @@ async fn update_user(
         is_active: body.is_active,
         password: body.password,
         must_change_password: body.must_change_password,
+        refuse_own_role: false,
     };
     let answer = gateway.deps.identity.clone().update_user(caller.ctx().outgoing(request)).await?.into_inner();
     gateway.refresh_revocations().await;
-    Answer::json(&User::from(answer.user.ok_or_else(Problem::empty)?))
+    entity(answer.user)
+}
+
+/// Delete a user
+///
+/// Administrators only. Ends the user's tokens at once; what it did stays in the audit trail, and its name can be
+/// given again. Nobody can delete themselves (403), nor anyone the last active administrator (409).
+#[utoipa::path(delete, path = "/api/v1/users/{id}", tag = "Users", params(("id" = Uuid, Path, description = "User")),
+    extensions(("x-roles" = json!(["admin"]))),
+    responses(
+        (status = 204, description = "Deleted"),
+        (status = 404, response = NotFound),
+        (status = 409, response = Conflict),
+    ))]
+async fn delete_user(State(gateway): State<Gateway>, caller: Caller, id: Id) -> Result<Answer, Problem> {
+    let request = DeleteUserRequest { id: id.to_string() };
+    gateway.deps.identity.clone().delete_user(caller.ctx().outgoing(request)).await?;
+    gateway.refresh_revocations().await;
+    Ok(Answer::nothing())
 }

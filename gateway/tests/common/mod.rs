@@ -8,16 +8,17 @@ use std::{
     time::Duration,
 };
 
-use aegis_auth::{AUDIENCE, Claims, ISSUER, KeySource, Revocation, Role, Verifier};
-use aegis_error::Failure;
+use aegis_auth::{AUDIENCE, Claims, ISSUER, KeySource, News, Principal, Role, Verifier};
+use aegis_error::{Code, Failure};
 use aegis_gateway::{Config, Deps};
 use aegis_proto::{
     analytics::v1::analytics_service_client::AnalyticsServiceClient,
     catalog::v1::{catalog_service_client::CatalogServiceClient, template_service_client::TemplateServiceClient},
+    deception::v1::fleet_settings_service_client::FleetSettingsServiceClient,
     evidence::v1::evidence_service_client::EvidenceServiceClient,
     identity::v1::{
-        audit_service_client::AuditServiceClient, identity_service_client::IdentityServiceClient,
-        notification_service_client::NotificationServiceClient,
+        api_key_service_client::ApiKeyServiceClient, audit_service_client::AuditServiceClient,
+        identity_service_client::IdentityServiceClient, notification_service_client::NotificationServiceClient,
     },
     intel::v1::intel_service_client::IntelServiceClient,
     testing::v1::testing_service_client::TestingServiceClient,
@@ -56,8 +57,12 @@ impl KeySource for Keys {
         Ok(self.0.clone())
     }
 
-    async fn revocations(&self, after: i64) -> Result<(Vec<Revocation>, i64), Failure> {
-        Ok((Vec::new(), after))
+    async fn news(&self, after: i64) -> Result<News, Failure> {
+        Ok(News { cursor: after, ..News::default() })
+    }
+
+    async fn api_key(&self, _: &str) -> Result<Principal, Failure> {
+        Err(Failure::new(Code::Unauthenticated, "no such key"))
     }
 }
 
@@ -116,6 +121,7 @@ impl Fixture {
         let checks = vec![Check::new("catalog", || async { Err("does not answer".to_owned()) })];
         let router = aegis_gateway::router(Deps {
             identity: IdentityServiceClient::new(service.clone()),
+            api_keys: ApiKeyServiceClient::new(service.clone()),
             notifications: NotificationServiceClient::new(service.clone()),
             audit: AuditServiceClient::new(service.clone()),
             catalog: CatalogServiceClient::new(service.clone()),
@@ -123,8 +129,10 @@ impl Fixture {
             testing: TestingServiceClient::new(service.clone()),
             evidence: EvidenceServiceClient::new(evidence.unwrap_or_else(|| service.clone())),
             intel: IntelServiceClient::new(service.clone()),
-            analytics: AnalyticsServiceClient::new(service),
+            analytics: AnalyticsServiceClient::new(service.clone()),
+            fleet: FleetSettingsServiceClient::new(service),
             verifier: Verifier::new(Arc::new(Keys(jwks.to_string()))),
+            stop: shutdown.token(),
             readiness: Readiness::new(shutdown, checks),
             config,
         });
@@ -162,7 +170,15 @@ impl Fixture {
     }
 
     pub async fn post(&self, path: &str, body: &str) -> Got {
-        let request = self.signed("POST", path).header("content-type", "application/json");
+        self.with_body("POST", path, body).await
+    }
+
+    pub async fn put(&self, path: &str, body: &str) -> Got {
+        self.with_body("PUT", path, body).await
+    }
+
+    async fn with_body(&self, method: &str, path: &str, body: &str) -> Got {
+        let request = self.signed(method, path).header("content-type", "application/json");
         self.send(request.body(Body::from(body.to_owned())).unwrap()).await
     }
 

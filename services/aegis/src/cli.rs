@@ -2,9 +2,10 @@
 
 use std::path::PathBuf;
 
+use chrono::{DateTime, Utc};
 use clap::{Args, Parser, Subcommand};
 
-use crate::roles::Role;
+use crate::{commands, roles::Role};
 
 /// Shows a security team what it can really detect.
 ///
@@ -68,6 +69,9 @@ pub enum Command {
     /// Users.
     #[command(subcommand)]
     User(UserCommand),
+    /// The keys that sign access tokens.
+    #[command(subcommand)]
+    Keys(KeysCommand),
     /// Bring a data source in.
     #[command(after_help = "Examples:
   aegis sync mitre_attack_enterprise
@@ -138,6 +142,22 @@ pub enum UserCommand {
     },
 }
 
+/// `aegis keys …`
+#[derive(Debug, Subcommand)]
+pub enum KeysCommand {
+    /// List them.
+    List,
+    /// Sign with a new key from now on. Nobody is logged out: the old key verifies until what it signed has expired.
+    #[command(after_help = "Examples:
+  aegis keys rotate
+  aegis keys rotate --compromised     a private key got out: all tokens end, everybody signs in again")]
+    Rotate {
+        /// End the old keys and every token at once.
+        #[arg(long)]
+        compromised: bool,
+    },
+}
+
 /// `aegis sync …`
 #[derive(Debug, Args)]
 pub struct SyncArgs {
@@ -152,5 +172,30 @@ pub struct SyncArgs {
 #[derive(Debug, Subcommand)]
 pub enum AuditCommand {
     /// Walk the hash chain and name the first break.
-    Verify,
+    #[command(after_help = "Examples:
+  aegis audit verify
+  aegis audit verify --file audit.jsonl --complete")]
+    Verify {
+        /// An exported file, checked by itself, instead of the database.
+        #[arg(long)]
+        file: Option<PathBuf>,
+        /// Every record between the first and the last of the file must be in it: for exports without a filter.
+        #[arg(long, requires = "file")]
+        complete: bool,
+    },
+    /// Write the audit trail out as JSON Lines, oldest first. This is itself a record of the trail.
+    #[command(after_help = "Examples:
+  aegis audit export --out audit.jsonl
+  aegis audit export --from 2026-01-01 --to 2026-03-31 | zstd > quarter.jsonl.zst")]
+    Export {
+        /// From this moment on: a day (2026-01-31, UTC) or a time (2026-01-31T12:00:00Z).
+        #[arg(long, value_parser = commands::audit::since)]
+        from: Option<DateTime<Utc>>,
+        /// Up to this moment: a time, or a day to its end.
+        #[arg(long, value_parser = commands::audit::until)]
+        to: Option<DateTime<Utc>>,
+        /// Into this new file, instead of standard output.
+        #[arg(long)]
+        out: Option<PathBuf>,
+    },
 }

@@ -5,10 +5,11 @@ use std::{
     time::Duration,
 };
 
-use aegis_auth::{Background, KeySource, OpCtx, Origin, Revocation};
+use aegis_auth::{Background, Bearer, KeySource, News, OpCtx, Origin, Principal, Revocation};
 use aegis_error::Failure;
 use aegis_proto::identity::v1::{
-    GetJwksRequest, IssueServiceTokenRequest, ListRevocationsRequest, identity_service_client::IdentityServiceClient,
+    GetJwksRequest, IssueServiceTokenRequest, ListRevocationsRequest, ResolveApiKeyRequest, ResolveApiKeyResponse,
+    identity_service_client::IdentityServiceClient,
 };
 use aegis_rpc::RpcService;
 use async_trait::async_trait;
@@ -59,12 +60,31 @@ impl KeySource for Identity {
         Ok(answer.into_inner().jwks_json)
     }
 
-    async fn revocations(&self, after: i64) -> Result<(Vec<Revocation>, i64), Failure> {
+    async fn news(&self, after: i64) -> Result<News, Failure> {
         let request = anonymous().outgoing(ListRevocationsRequest { after });
         let answer = self.client()?.list_revocations(request).await?.into_inner();
         let revocations = answer.revocations.into_iter().filter_map(revocation).collect();
-        Ok((revocations, answer.cursor))
+        Ok(News { revocations, cursor: answer.cursor, key_ids: answer.key_ids })
     }
+
+    async fn api_key(&self, key: &str) -> Result<Principal, Failure> {
+        let request = anonymous().outgoing(ResolveApiKeyRequest { key: key.to_owned() });
+        let answer = self.client()?.resolve_api_key(request).await?.into_inner();
+        principal(answer).ok_or_else(|| Failure::internal("identity's answer about an API key cannot be read"))
+    }
+}
+
+fn principal(answer: ResolveApiKeyResponse) -> Option<Principal> {
+    Some(Principal {
+        user_id: Uuid::parse_str(&answer.user_id).ok()?,
+        username: answer.username,
+        role: answer.role.parse().ok()?,
+        jti: Uuid::parse_str(&answer.key_id).ok()?,
+        epoch: answer.epoch,
+        expires_at: DateTime::from_timestamp(answer.expires_at?.seconds, 0)?,
+        must_change_password: answer.must_change_password,
+        bearer: Bearer::ApiKey,
+    })
 }
 
 fn revocation(revocation: aegis_proto::identity::v1::Revocation) -> Option<Revocation> {

@@ -4,6 +4,7 @@ mod cli;
 mod commands;
 mod edge;
 mod keys;
+mod listen;
 mod output;
 mod product;
 mod roles;
@@ -68,6 +69,7 @@ async fn dispatch(command: Option<Command>, settings: &Settings, output: Output)
         Some(Command::Serve { roles }) => commands::serve::run(settings, &roles).await,
         Some(Command::Migrate { roles }) => commands::migrate::run(settings, &roles, output).await,
         Some(Command::Health) => commands::health::run(settings, output).await,
+        Some(Command::Keys(command)) => commands::keys::run(settings, command, output).await,
         Some(Command::User(command)) => commands::user::run(settings, command, output).await,
         Some(Command::Sync(args)) => commands::sync::run(settings, args, output).await,
         Some(Command::Audit(command)) => commands::audit::run(settings, command, output).await,

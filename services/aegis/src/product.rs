@@ -1,19 +1,20 @@
 //! Puts the roles of this process together: databases, bus, services, clients, and the one address they answer on.
 
-use std::{collections::HashMap, future::Future, net::SocketAddr, time::Duration};
+use std::{collections::HashMap, future::Future, time::Duration};
 
 use aegis_auth::{AuthLayer, Background, Verifier};
 use aegis_blob::Blobs;
 use aegis_cache::Cache;
 use aegis_db::Db;
 use aegis_error::Failure;
-use aegis_events::Bus;
+use aegis_events::{Bus, IdempotencyLayer};
 use aegis_proto::{
     analytics::v1::analytics_service_client::AnalyticsServiceClient,
     catalog::v1::{catalog_service_client::CatalogServiceClient, template_service_client::TemplateServiceClient},
+    deception::v1::fleet_settings_service_client::FleetSettingsServiceClient,
     evidence::v1::evidence_service_client::EvidenceServiceClient,
     identity::v1::{
-        audit_service_client::AuditServiceClient, identity_service_client::IdentityServiceClient,
+        api_key_service_client::ApiKeyServiceClient, audit_service_client::AuditServiceClient, identity_service_client::IdentityServiceClient,
         notification_service_client::NotificationServiceClient,
     },
     intel::v1::intel_service_client::IntelServiceClient,
@@ -106,7 +107,7 @@ struct Builder<'a> {
     grpc: Vec<(&'static str, RpcService)>,
     tasks: Vec<Task>,
     checks: Vec<Check>,
-    databases: Vec<Db>,
+    databases: HashMap<Role, Db>,
 }
 
 impl Product {
@@ -126,7 +127,7 @@ impl Product {
             grpc: Vec::new(),
             tasks: Vec::new(),
             checks: Vec::new(),
-            databases: Vec::new(),
+            databases: HashMap::new(),
         };
         for role in Role::SERVICES {
             if let Some(url) = settings.peer(role).filter(|_| !roles.contains(&role)) {
@@ -173,6 +174,7 @@ impl Builder<'_> {
                     service_secret: self.secret.clone(),
                     token_lifetime: Duration::from_secs(u64::from(settings.token_hours) * 3600),
                     password_min_length: settings.password_min_length as usize,
+                    audit_retention_days: settings.audit_retention_days,
                     ..aegis_identity::Config::default()
                 },
             })
@@ -194,6 +196,13 @@ impl Builder<'_> {
                 .await
                 .map_err(|failure| started(Role::Analytics, failure))?;
             self.add(Role::Analytics, service, aegis_analytics::PUBLIC_METHODS);
+        }
+        if roles.contains(&Role::Deception) {
+            let db = self.database(Role::Deception).await?;
+            let service = aegis_deception::build(aegis_deception::Deps { db, bus: self.bus.clone() })
+                .await
+                .map_err(|failure| started(Role::Deception, failure))?;
+            self.add(Role::Deception, service, aegis_deception::PUBLIC_METHODS);
         }
         if roles.contains(&Role::Testing) {
             let db = self.database(Role::Testing).await?;
@@ -246,7 +255,7 @@ impl Builder<'_> {
 
     async fn database(&mut self, role: Role) -> Result<Db> {
         let db = migrate::up_to_date(self.settings, role).await?;
-        self.databases.push(db.clone());
+        self.databases.insert(role, db.clone());
         Ok(db)
     }
 
@@ -261,7 +270,7 @@ impl Builder<'_> {
     }
 
     fn add(&mut self, role: Role, service: Service, public: &[&'static str]) {
-        let wrapped = self.wrap(service.routes, public);
+        let wrapped = self.wrap(service.routes, public, self.databases.get(&role));
         self.clients.0.insert(role.as_str(), wrapped.clone());
         self.grpc.push((role.as_str(), wrapped));
         self.tasks.extend(service.tasks);
@@ -269,17 +278,23 @@ impl Builder<'_> {
     }
 
     /// What stands around every service, in the order that a call meets it: deadline and panics, metrics,
-    /// authentication.
-    fn wrap(&self, routes: Routes, public: &[&'static str]) -> RpcService {
-        let authenticated = AuthLayer::new(self.verifier.clone(), public).layer(routes.prepare());
-        aegis_rpc::local(CallMetricsLayer::new("grpc").layer(authenticated))
+    /// authentication, and around what changes a database its idempotency keys.
+    fn wrap(&self, routes: Routes, public: &[&'static str], db: Option<&Db>) -> RpcService {
+        let (calls, auth) = (CallMetricsLayer::new("grpc"), AuthLayer::new(self.verifier.clone(), public));
+        match db {
+            Some(db) => {
+                let once = IdempotencyLayer::new(db.clone(), &self.secret);
+                aegis_rpc::local(calls.layer(auth.layer(once.layer(routes.prepare()))))
+            }
+            None => aegis_rpc::local(calls.layer(auth.layer(routes.prepare()))),
+        }
     }
 
     fn finish(mut self, roles: &[Role], initial_password: Option<SecretString>) -> Result<Product> {
         let readiness = Readiness::new(self.shutdown.clone(), std::mem::take(&mut self.checks));
         let (health, reflection) = edge::introspection(&self.shutdown, readiness.clone(), roles)?;
-        let health = self.wrap(Routes::new(health), edge::HEALTH_METHODS);
-        let reflection = self.wrap(reflection, &[]);
+        let health = self.wrap(Routes::new(health), edge::HEALTH_METHODS, None);
+        let reflection = self.wrap(reflection, &[], None);
         self.grpc.push(("health", health));
         self.grpc.push(("reflection", reflection));
         let rest = if roles.contains(&Role::Gateway) { Some(self.gateway(readiness.clone())?) } else { None };
@@ -309,7 +324,7 @@ impl Builder<'_> {
             initial_password,
             background: self.identity.background("cli", self.secret.clone()),
             clients: self.clients,
-            databases: self.databases,
+            databases: self.databases.into_values().collect(),
         })
     }
 
@@ -317,6 +332,7 @@ impl Builder<'_> {
         let identity = self.clients.service(Role::Identity)?;
         Ok(aegis_gateway::router(aegis_gateway::Deps {
             identity: IdentityServiceClient::new(identity.clone()),
+            api_keys: ApiKeyServiceClient::new(identity.clone()),
             notifications: NotificationServiceClient::new(identity.clone()),
             audit: AuditServiceClient::new(identity),
             catalog: self.clients.catalog()?,
@@ -326,23 +342,19 @@ impl Builder<'_> {
             evidence: EvidenceServiceClient::new(self.clients.service(Role::Evidence)?),
             intel: self.clients.intel()?,
             analytics: self.clients.analytics()?,
+            fleet: FleetSettingsServiceClient::new(self.clients.service(Role::Deception)?),
             verifier: self.verifier.clone(),
             readiness,
+            stop: self.shutdown.token(),
             config: aegis_gateway::Config {
                 max_upload_bytes: self.settings.max_evidence_bytes.saturating_add(1024 * 1024),
                 trust_proxy: self.settings.trust_proxy,
                 public_url: self.settings.public_url.clone(),
+                developer: self.settings.developer,
                 ..aegis_gateway::Config::default()
             },
         }))
     }
-}
-
-/// Listens until the process is to stop; requests that run are finished.
-pub async fn listen(listener: tokio::net::TcpListener, router: Router, shutdown: Shutdown) -> std::io::Result<()> {
-    axum::serve(listener, router.into_make_service_with_connect_info::<SocketAddr>())
-        .with_graceful_shutdown(async move { shutdown.cancelled().await })
-        .await
 }
 
 fn started(role: Role, failure: Failure) -> anyhow::Error {

@@ -20,18 +20,28 @@ pub enum Role {
     Intel,
     /// Coverage and metrics.
     Analytics,
+    /// The fleet of decoys.
+    Deception,
     /// REST and pages.
     Gateway,
 }
 
 impl Role {
     /// Every role.
-    pub const ALL: [Role; 7] =
-        [Role::Identity, Role::Catalog, Role::Testing, Role::Evidence, Role::Intel, Role::Analytics, Role::Gateway];
+    pub const ALL: [Role; 8] = [
+        Role::Identity,
+        Role::Catalog,
+        Role::Testing,
+        Role::Evidence,
+        Role::Intel,
+        Role::Analytics,
+        Role::Deception,
+        Role::Gateway,
+    ];
 
     /// Those that others call and that have a database.
-    pub const SERVICES: [Role; 6] =
-        [Role::Identity, Role::Catalog, Role::Testing, Role::Evidence, Role::Intel, Role::Analytics];
+    pub const SERVICES: [Role; 7] =
+        [Role::Identity, Role::Catalog, Role::Testing, Role::Evidence, Role::Intel, Role::Analytics, Role::Deception];
 
     /// The name on the command line, in settings and of the database schema.
     pub fn as_str(self) -> &'static str {
@@ -42,6 +52,7 @@ impl Role {
             Role::Evidence => "evidence",
             Role::Intel => "intel",
             Role::Analytics => "analytics",
+            Role::Deception => "deception",
             Role::Gateway => "gateway",
         }
     }
@@ -49,7 +60,7 @@ impl Role {
     /// Whom it calls, besides identity, which all ask for keys.
     pub fn calls(self) -> &'static [Role] {
         match self {
-            Role::Identity | Role::Catalog | Role::Analytics => &[],
+            Role::Identity | Role::Catalog | Role::Analytics | Role::Deception => &[],
             Role::Testing | Role::Intel => &[Role::Catalog],
             Role::Evidence => &[Role::Testing],
             Role::Gateway => &Role::SERVICES,

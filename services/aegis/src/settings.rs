@@ -1,6 +1,6 @@
 //! The settings of the product: flat, compiled-in defaults, checked at start with all errors at once.
 
-use std::{net::SocketAddr, path::PathBuf};
+use std::{ffi::OsStr, net::SocketAddr, path::PathBuf};
 
 use aegis_runtime::config::{self, ConfigError};
 use secrecy::{ExposeSecret, SecretString};
@@ -10,6 +10,9 @@ use crate::roles::Role;
 
 /// Variables that begin with `AEGIS_` and are not settings.
 const NOT_SETTINGS: &[&str] = &["AEGIS_CONFIG", "AEGIS_TEST_*", "AEGIS_UP_*", "AEGIS_BENCH_*"];
+
+/// The name of `AEGIS_DEVELOPER` in the deception reference.
+const DECNET_DEVELOPER: &str = "DECNET_DEVELOPER";
 
 /// All settings. Each is a key of the TOML file, a variable `AEGIS_<NAME>`, and for secrets `AEGIS_<NAME>_FILE`.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -60,6 +63,8 @@ pub struct Settings {
     pub intel_url: Option<String>,
     /// Where analytics is, if not in this process.
     pub analytics_url: Option<String>,
+    /// Where deception is, if not in this process.
+    pub deception_url: Option<String>,
     /// The product's address as its users see it, for links.
     pub public_url: Option<String>,
     /// Believe `X-Forwarded-For` (only behind a proxy that sets it).
@@ -68,12 +73,16 @@ pub struct Settings {
     pub token_hours: u32,
     /// Fewest characters of a new password, 8 to 64.
     pub password_min_length: u32,
+    /// Days that audit records are kept, 30 or more; 0: for ever.
+    pub audit_retention_days: u32,
     /// Largest evidence file, bytes.
     pub max_evidence_bytes: u64,
     /// Minutes that a download link holds.
     pub evidence_link_minutes: u32,
     /// Whether submitting a side needs its results.
     pub workflow_require_results: bool,
+    /// Developer mode: what would be too much to allow in earnest. `DECNET_DEVELOPER` counts too.
+    pub developer: bool,
     /// What is logged, as in `info,aegis_testing=debug`.
     pub log: String,
     /// `text` or `json`.
@@ -106,13 +115,16 @@ impl Default for Settings {
             evidence_url: None,
             intel_url: None,
             analytics_url: None,
+            deception_url: None,
             public_url: None,
             trust_proxy: false,
             token_hours: 12,
             password_min_length: 8,
+            audit_retention_days: 0,
             max_evidence_bytes: 1024 * 1024 * 1024,
             evidence_link_minutes: 15,
             workflow_require_results: false,
+            developer: false,
             log: "warn,aegis=info".into(),
             log_format: "text".into(),
             otlp_endpoint: None,
@@ -135,8 +147,9 @@ pub struct Overrides {
 impl Settings {
     /// Reads and checks them.
     pub fn load(file: Option<&std::path::Path>, overrides: &Overrides) -> Result<Settings, ConfigError> {
-        let settings: Settings = config::load(file, overrides, NOT_SETTINGS)?;
+        let mut settings: Settings = config::load(file, overrides, NOT_SETTINGS)?;
         settings.check()?;
+        settings.developer |= is_true(DECNET_DEVELOPER, std::env::var_os(DECNET_DEVELOPER).as_deref())?;
         Ok(settings)
     }
 
@@ -159,6 +172,10 @@ impl Settings {
         check(
             (8..=64).contains(&self.password_min_length),
             "password_min_length (AEGIS_PASSWORD_MIN_LENGTH) must be 8 to 64",
+        );
+        check(
+            matches!(self.audit_retention_days, 0 | 30..=36500),
+            "audit_retention_days (AEGIS_AUDIT_RETENTION_DAYS) must be 0 (for ever) or 30 to 36500",
         );
         check(
             (1..=200).contains(&self.database_connections),
@@ -243,14 +260,34 @@ impl Settings {
             Role::Evidence => self.evidence_url.as_deref(),
             Role::Intel => self.intel_url.as_deref(),
             Role::Analytics => self.analytics_url.as_deref(),
+            Role::Deception => self.deception_url.as_deref(),
             Role::Gateway => None,
         }
+    }
+}
+
+/// What a variable that is no setting of ours says, in the words that our own take.
+fn is_true(name: &str, value: Option<&OsStr>) -> Result<bool, ConfigError> {
+    let value = value.unwrap_or_default().to_string_lossy().to_lowercase();
+    match value.as_str() {
+        "true" | "yes" | "on" | "1" => Ok(true),
+        "" | "false" | "no" | "off" | "0" => Ok(false),
+        _ => Err(ConfigError::new(vec![format!("{name} must be true or false")])),
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_other_name_of_developer_mode_is_read() {
+        let read = |value: &str| is_true(DECNET_DEVELOPER, Some(OsStr::new(value)));
+        assert_eq!(is_true(DECNET_DEVELOPER, None), Ok(false));
+        assert_eq!((read("true"), read("True"), read("1")), (Ok(true), Ok(true), Ok(true)));
+        assert_eq!((read("false"), read("0"), read("")), (Ok(false), Ok(false), Ok(false)));
+        assert!(read("perhaps").is_err());
+    }
 
     #[test]
     fn all_problems_are_told_at_once() {

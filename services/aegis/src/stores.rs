@@ -94,6 +94,7 @@ pub fn migrations(role: Role) -> Vec<Migrations> {
         Role::Evidence => aegis_evidence::migrations(),
         Role::Intel => aegis_intel::migrations(),
         Role::Analytics => aegis_analytics::migrations(),
+        Role::Deception => aegis_deception::migrations(),
         Role::Gateway => return Vec::new(),
     };
     vec![aegis_events::migrations(), own]

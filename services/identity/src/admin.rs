@@ -1,6 +1,8 @@
-//! What the command line does to users, straight on the database: for who can open it, no token is needed.
+//! What the command line does to users, keys and the audit trail, straight on the database: for who can open it, no token is needed.
 //!
 //! Each change is an event of the outbox like any other; it reaches the audit trail when the service runs.
+
+mod audit;
 
 use std::sync::Arc;
 
@@ -15,10 +17,12 @@ use uuid::Uuid;
 use crate::{
     Config,
     app::{App, NewUser, UserPatch, random_password},
-    domain::{audit::Break, user::User},
+    domain::user::User,
     error::Error,
-    store,
+    store::{self, keys::KeyRow, users::Filter},
 };
+
+pub use audit::{ChainVerdict, Export, ExportPart, FileVerdict, Progress, export_audit, verify_audit, verify_export};
 
 /// Users of one answer.
 const PAGE: i64 = 5000;
@@ -33,7 +37,7 @@ pub struct Changed {
 
 /// All users in the order of their names, 5,000 at most.
 pub async fn list_users(db: &Db) -> Result<Vec<User>, Failure> {
-    Ok(store::users::list(db, PAGE, 0).await?.0)
+    Ok(store::users::list(db, &Filter::default(), PAGE, 0).await?.0)
 }
 
 /// Makes a user. Without a password one is made up, and has to be changed at the first login.
@@ -74,10 +78,15 @@ pub async fn set_active(db: &Db, username: &str, is_active: bool) -> Result<User
     change(db, username, UserPatch { is_active: Some(is_active), ..UserPatch::default() }).await
 }
 
-/// Walks the audit trail; answers how many records fit, and the first that does not.
-pub async fn verify_audit(db: &Db) -> Result<(i64, Option<Break>), Failure> {
-    let verdict = app(db).walk_audit().await?;
-    Ok((verdict.records, verdict.broken))
+/// Makes a new key to sign tokens with; answers its id. The old ones verify until what they signed has expired, or,
+/// where they are `compromised`, no longer: then everybody signs in again.
+pub async fn rotate_keys(db: &Db, compromised: bool) -> Result<String, Failure> {
+    Ok(app(db).rotate_keys(&ctx(), compromised).await?)
+}
+
+/// The keys that sign and verify tokens, and those that did; newest first.
+pub async fn list_keys(db: &Db) -> Result<Vec<KeyRow>, Failure> {
+    Ok(app(db).list_keys().await?)
 }
 
 async fn change(db: &Db, username: &str, patch: UserPatch) -> Result<User, Failure> {
@@ -100,6 +109,7 @@ fn ctx() -> OpCtx {
         epoch: 0,
         expires_at: now() + TimeDelta::minutes(5),
         must_change_password: false,
+        bearer: aegis_auth::Bearer::Token,
     };
     let origin = Origin { request_id: Uuid::now_v7().to_string(), ..Origin::default() };
     OpCtx::new(Some(principal), None, origin, None)

@@ -25,8 +25,14 @@ pub struct Config {
     pub password_min_length: usize,
     /// How many failed logins are too many.
     pub login_limits: LoginLimits,
+    /// Days that audit records are kept; 30 or more, or 0 for ever.
+    pub audit_retention_days: u32,
     /// Passwords that are hashed at the same time; each takes 19 MiB.
     pub hashing_workers: usize,
+    /// Streams of notifications that one user may have open at one process.
+    pub notification_streams_per_user: usize,
+    /// Streams of notifications that may be open at one process.
+    pub notification_streams: usize,
 }
 
 /// After how many failures within the window the next login is refused unread.
@@ -63,7 +69,10 @@ impl Default for Config {
             token_lifetime: Duration::from_secs(12 * 60 * 60),
             password_min_length: 8,
             login_limits: LoginLimits::default(),
+            audit_retention_days: 0,
             hashing_workers: 2,
+            notification_streams_per_user: 10,
+            notification_streams: 5000,
         }
     }
 }
@@ -83,7 +92,18 @@ impl Config {
             "must be one minute to seven days",
         );
         fields.check((8..=64).contains(&self.password_min_length), "password_min_length", "must be 8 to 64");
+        fields.check(
+            matches!(self.audit_retention_days, 0 | 30..=36500),
+            "audit_retention_days",
+            "must be 0 (for ever) or 30 to 36500",
+        );
         fields.check((1..=64).contains(&self.hashing_workers), "hashing_workers", "must be 1 to 64");
+        for (field, streams) in [
+            ("notification_streams_per_user", self.notification_streams_per_user),
+            ("notification_streams", self.notification_streams),
+        ] {
+            fields.check((1..=100_000).contains(&streams), field, "must be 1 to 100000");
+        }
         let limits = &self.login_limits;
         fields.check(!limits.window.is_zero(), "login_limits.window", "must be more than nothing");
         for (field, limit) in [

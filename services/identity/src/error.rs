@@ -5,6 +5,8 @@ use std::time::Duration;
 use aegis_error::{Code, Failure};
 use uuid::Uuid;
 
+use crate::domain::api_key::MAX_KEYS;
+
 /// A use case that did not work.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -38,6 +40,12 @@ pub enum Error {
     /// No user of that name (command line only).
     #[error("there is no user '{0}'")]
     NoSuchUsername(String),
+    /// No such API key of the user.
+    #[error("API key '{0}' does not exist")]
+    NoSuchApiKey(Uuid),
+    /// The user has as many keys as one may have.
+    #[error("the user has {MAX_KEYS} API keys that hold; revoke one first")]
+    TooManyApiKeys,
     /// Somebody has that username.
     #[error("a user named '{0}' exists already")]
     UsernameTaken(String),
@@ -47,9 +55,21 @@ pub enum Error {
     /// An administrator took itself as the target.
     #[error("you cannot disable yourself or take your own administrator role away")]
     OwnAccount,
+    /// Somebody set its own role, whatever it is.
+    #[error("you cannot change your own role")]
+    OwnRole,
+    /// Somebody meant to delete itself.
+    #[error("you cannot delete yourself")]
+    OwnDeletion,
     /// No such notification of the caller.
     #[error("notification '{0}' does not exist")]
     NoSuchNotification(Uuid),
+    /// As many streams are open as may be.
+    #[error("as many streams {whose} are open as may be; close one first")]
+    TooManyStreams {
+        /// Whose.
+        whose: &'static str,
+    },
     /// The user was changed by somebody else between reading and writing.
     #[error("the user was changed at the same moment; read it and try again")]
     LostRace,
@@ -69,14 +89,20 @@ impl From<Error> for Failure {
             Error::TooManyFailures { retry_after } => {
                 return Failure::new(Code::RateLimited, error.to_string()).with_retry_after(retry_after);
             }
+            Error::TooManyStreams { .. } => {
+                return Failure::new(Code::RateLimited, error.to_string()).with_retry_after(Duration::from_secs(10));
+            }
             Error::HashingQueueFull => {
                 return Failure::new(Code::RateLimited, error.to_string()).with_retry_after(Duration::from_secs(2));
             }
             Error::WrongCredentials | Error::WrongOldPassword | Error::WrongServiceSecret => Code::InvalidCredentials,
-            Error::NoSuchUser(_) | Error::NoSuchUsername(_) | Error::NoSuchNotification(_) => Code::NotFound,
+            Error::NoSuchUser(_)
+            | Error::NoSuchUsername(_)
+            | Error::NoSuchNotification(_)
+            | Error::NoSuchApiKey(_) => Code::NotFound,
             Error::UsernameTaken(_) => Code::Duplicate,
-            Error::LastAdmin | Error::LostRace => Code::Conflict,
-            Error::OwnAccount => Code::Forbidden,
+            Error::LastAdmin | Error::LostRace | Error::TooManyApiKeys => Code::Conflict,
+            Error::OwnAccount | Error::OwnRole | Error::OwnDeletion => Code::Forbidden,
         };
         Failure::new(code, error.to_string())
     }

@@ -5,10 +5,10 @@ use aegis_error::Failure;
 use aegis_events::{Event, Handler, Subscription, decode};
 use aegis_proto::events::v1::{AuditRecorded, Envelope, TestChanged};
 use async_trait::async_trait;
-use chrono::{DateTime, SubsecRound, Utc};
+use chrono::{DateTime, Datelike, SubsecRound, Utc};
 
 use crate::{
-    app,
+    app::{self, Cause, Hub},
     domain::{
         audit::Entry,
         notice::{TestNews, notice},
@@ -21,19 +21,32 @@ pub const SUBSCRIPTION: Subscription =
     Subscription { consumer: crate::NAME, kinds: &[AuditRecorded::KIND, TestChanged::KIND] };
 
 /// Takes events in.
-pub(crate) struct Intake;
+pub(crate) struct Intake {
+    hub: Hub,
+}
+
+impl Intake {
+    /// `hub`: brings new notifications to those who watch.
+    pub(crate) fn new(hub: Hub) -> Self {
+        Intake { hub }
+    }
+}
 
 #[async_trait]
 impl Handler for Intake {
     async fn handle(&self, tx: &mut Tx, event: &Envelope) -> Result<(), Failure> {
         match event.r#type.as_str() {
-            AuditRecorded::KIND => store::audit::append(tx, entry(event, decode(event)?)?).await?,
+            AuditRecorded::KIND => store::audit::append(tx, &entry(event, decode(event)?)?).await?,
             TestChanged::KIND => {
                 let test: TestChanged = decode(event)?;
-                let creator = test.created_by.parse().ok();
-                let test_id = test.test_id.clone();
+                let cause = Cause {
+                    test_id: test.test_id.clone(),
+                    creator: test.created_by.parse().ok(),
+                    actor: event.actor.as_ref().and_then(|actor| actor.user_id.parse().ok()),
+                    at: time(event),
+                };
                 if let Some(notice) = notice(&news(test)) {
-                    app::notify(tx, notice, &test_id, creator, time(event)).await?;
+                    app::notify(tx, &self.hub, notice, cause).await?;
                 }
             }
             other => tracing::debug!(kind = other, "an event that nobody here waits for"),
@@ -79,5 +92,6 @@ fn time(event: &Envelope) -> DateTime<Utc> {
         .time
         .as_ref()
         .and_then(|t| DateTime::from_timestamp(t.seconds, u32::try_from(t.nanos).ok()?).map(|at| at.trunc_subsecs(6)));
-    time.unwrap_or_else(now)
+    // A date that cannot be written down is no date.
+    time.filter(|at| (0..=9999).contains(&at.year())).unwrap_or_else(now)
 }

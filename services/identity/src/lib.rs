@@ -21,9 +21,10 @@ use aegis_runtime::{Check, Service, Task};
 use secrecy::SecretString;
 
 pub use config::{Config, LoginLimits, MAX_TOKEN_LIFETIME};
-pub use domain::{audit::Break, user::User};
+pub use domain::{chain::Break, user::User};
 pub use events::SUBSCRIPTION;
 pub use rpc::PUBLIC_METHODS;
+pub use store::keys::KeyRow;
 
 use app::App;
 
@@ -64,12 +65,14 @@ pub async fn build(deps: Deps) -> Result<Built, Failure> {
     let app = App::new(db.clone(), cache, config);
     let initial_password = app.set_up().await?;
 
-    let delivery = bus.subscribe(Consumer::new(SUBSCRIPTION, db.clone(), Arc::new(events::Intake)));
+    let delivery = bus.subscribe(Consumer::new(SUBSCRIPTION, db.clone(), Arc::new(events::Intake::new(app.hub.clone()))));
     let (outbox, relay_db, check_db) = (app.outbox.clone(), db.clone(), db);
     let housekeeper = Arc::clone(&app);
+    let (hub, hub_db) = (app.hub.clone(), check_db.clone());
     let service = Service::new(NAME, rpc::routes(app))
         .task(Task::new("identity relay", move |stop| outbox.relay(relay_db, bus, stop.token())))
         .task(Task::new("identity events", move |stop| delivery.run(stop.token())))
+        .task(Task::new("identity notifications", move |stop| hub.run(hub_db, stop.token())))
         .task(Task::new("identity housekeeping", move |stop| housekeeper.housekeeping(stop.token())))
         .check(Check::new("identity database", move || {
             let db = check_db.clone();

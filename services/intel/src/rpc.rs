@@ -124,6 +124,7 @@ fn data_source(source: Source) -> pb::DataSource {
         },
         upstream_version: source.upstream_version,
         updated_at: timestamp(source.updated_at),
+        version: source.version,
     }
 }
 

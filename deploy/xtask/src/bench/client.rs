@@ -39,6 +39,11 @@ impl Client {
         Client::connect(&self.address, self.token.clone()).await
     }
 
+    /// Sends this token from now on.
+    pub fn set_token(&mut self, token: Option<String>) {
+        self.token = token;
+    }
+
     /// The token that it sends.
     pub fn token(&self) -> Option<String> {
         self.token.clone()

@@ -15,7 +15,7 @@ use crate::proc::{self, Account, Proc};
 use crate::{ports, ui};
 
 /// The services that keep data, each with a schema and role of its own.
-const SERVICES: [&str; 6] = ["identity", "catalog", "testing", "evidence", "intel", "analytics"];
+const SERVICES: [&str; 7] = ["identity", "catalog", "testing", "evidence", "intel", "analytics", "deception"];
 
 /// The folder with `initdb`, `postgres` and `psql`.
 pub struct Programs(PathBuf);

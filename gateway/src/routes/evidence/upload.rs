@@ -17,7 +17,7 @@ use http::{
 use percent_encoding::percent_decode_str;
 use utoipa::ToSchema;
 
-use super::{Evidence, Links};
+use super::{Evidence, Links, VERSION};
 use crate::{
     answer::Answer,
     error::Problem,
@@ -121,7 +121,7 @@ type Stored = Result<tonic::Response<aegis_proto::evidence::v1::UploadEvidenceRe
 
 fn stored(answer: Stored, links: &Links) -> Result<Answer, Problem> {
     let file = links.evidence(answer?.into_inner().evidence.ok_or_else(Problem::empty)?);
-    Answer::created(&format!("/api/v1/evidence/{}", file.id), &file)
+    Ok(Answer::created(&format!("/api/v1/evidence/{}", file.id), &file)?.versioned(VERSION))
 }
 
 /// Why an upload ends before its end.

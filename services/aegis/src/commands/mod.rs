@@ -3,6 +3,7 @@
 pub mod access;
 pub mod audit;
 pub mod health;
+pub mod keys;
 pub mod migrate;
 pub mod rebuild;
 pub mod serve;

@@ -9,7 +9,8 @@ use secrecy::ExposeSecret;
 use tokio::net::TcpListener;
 
 use crate::{
-    product::{self, Product},
+    listen,
+    product::Product,
     roles::Role,
     settings::Settings,
 };
@@ -28,7 +29,7 @@ pub async fn run(settings: &Settings, roles: &[Role]) -> Result<ExitCode> {
     let signals = tokio::spawn(aegis_runtime::signals(product.shutdown.clone()));
 
     let patience = Duration::from_secs(settings.shutdown_seconds);
-    let server = tokio::spawn(product::listen(listener, product.router.clone(), product.shutdown.clone()));
+    let server = tokio::spawn(listen::listen(listener, product.router.clone(), product.shutdown.clone()));
     announce(settings, roles, &address.to_string(), &product);
 
     product.shutdown.cancelled().await;

@@ -87,7 +87,7 @@ pub async fn scenario(product: &mut Product) {
             &["evidence"],
             &["analytics"],
             &["gateway"],
-            &["gateway", "testing", "identity", "catalog", "analytics", "evidence", "intel"],
+            &["gateway", "testing", "identity", "catalog", "analytics", "deception", "evidence", "intel"],
         ],
     };
     for victims in kills {

@@ -63,13 +63,15 @@ async fn bodies(admin: &Api, technique: &Value) {
             .await
     };
     for path in ["/auth/login", "/users", "/tests", "/techniques", "/test-templates"] {
+        // Signing in is in the deception reference, whose routes answer 422.
+        let status = if path == "/auth/login" { 422 } else { 400 };
         for bad in ["{", "", "null", "[]", "42", "\"text\"", "{\"a\": }", "{\"username\": \"\u{0}\"}", "\u{feff}{}"] {
-            raw(path, bad).await.error(400, "VALIDATION_ERROR");
+            raw(path, bad).await.error(status, "VALIDATION_ERROR");
         }
         // Not UTF-8.
         let bad =
             admin.request(Method::POST, path).header(header::CONTENT_TYPE, "application/json").body(vec![0xff, 0xfe]);
-        send(bad).await.error(400, "VALIDATION_ERROR");
+        send(bad).await.error(status, "VALIDATION_ERROR");
     }
     let deep = format!("{}{}", "[".repeat(100_000), "]".repeat(100_000));
     raw("/tests", &deep).await.error(400, "VALIDATION_ERROR");

@@ -85,6 +85,7 @@ async fn reflection(channel: Channel, token: &str) {
         "aegis.evidence.v1.EvidenceService",
         "aegis.intel.v1.IntelService",
         "aegis.analytics.v1.AnalyticsService",
+        "aegis.deception.v1.FleetSettingsService",
     ] {
         assert!(listed.iter().any(|service| service == name), "no {name} in {listed:?}");
     }

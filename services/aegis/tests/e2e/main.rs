@@ -6,11 +6,16 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a scenario fails by panicking")]
 #![allow(missing_docs, reason = "nobody imports a test")]
 
+mod access;
+mod audit;
+mod config;
+mod conventions;
 mod durability;
 mod errors;
 mod harness;
 mod introspection;
 mod killed_sync;
+mod notifications;
 mod pages;
 mod races;
 mod roles;
@@ -42,9 +47,14 @@ scenarios! {
     the_story => crate::story::scenario;
     bad_input_changes_nothing => crate::errors::input;
     who_is_not_let_in => crate::errors::identity;
+    keys_rotation_and_attacks => crate::access::scenario;
+    config_and_its_users => crate::config::scenario;
+    conventions_of_every_route => crate::conventions::scenario;
     every_route_and_every_role => crate::roles::scenario;
     kill_9_loses_nothing => crate::durability::scenario;
+    the_audit_trail_is_exported_and_proved => crate::audit::scenario;
     races_have_one_winner => crate::races::scenario;
+    notifications_are_told_as_they_come => crate::notifications::scenario;
     a_killed_sync_is_run_again => crate::killed_sync::scenario;
     grpc_introspection => crate::introspection::scenario;
     pages_need_no_network => crate::pages::scenario;

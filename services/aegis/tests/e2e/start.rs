@@ -73,6 +73,18 @@ async fn the_first_start_tells_a_newcomer_what_to_do() {
     })
     .await;
     assert!(verified.status.success(), "{}", text(&verified));
+    assert!(text(&verified).contains("unbroken"), "{}", text(&verified));
+    let file = folder.path().join("audit.jsonl");
+    for arguments in [&["audit", "export", "--out"][..], &["audit", "verify", "--complete", "--file"]] {
+        let mut command = embedded(&folder, arguments);
+        command.arg(&file).env("AEGIS_LISTEN", &address);
+        let output = ended(command).await;
+        assert!(output.status.success(), "{}", text(&output));
+    }
+    let mut again = embedded(&folder, &["audit", "export", "--out"]);
+    again.arg(&file);
+    let again = ended(again).await;
+    assert!(again.status.code() == Some(1) && text(&again).contains("exists already"), "{}", text(&again));
 
     // It stops when asked, and the second start says nothing of a password.
     assert!(process.terminate().await.success(), "{}", process.last_lines());

@@ -206,6 +206,7 @@ pub(crate) async fn update(catalog: &Catalog, ctx: &OpCtx, id: &str, change: Cha
     let id = mitre_id(id)?;
     let mut tx = catalog.db.begin().await?;
     let before = techniques::lock_by_mitre_id(&mut tx, &id).await?.ok_or(Error::UnknownTechnique(id))?;
+    ctx.expect_version(before.version)?;
     check_change(&mut tx, &before, &change).await?;
 
     let mut after = before.clone();
@@ -279,6 +280,7 @@ pub(crate) async fn review(catalog: &Catalog, ctx: &OpCtx, id: &str) -> Result<T
     let id = mitre_id(id)?;
     let mut tx = catalog.db.begin().await?;
     let before = techniques::lock_by_mitre_id(&mut tx, &id).await?.ok_or(Error::UnknownTechnique(id))?;
+    ctx.expect_version(before.version)?;
     let mut after = before.clone();
     let now = now();
     after.review_required = false;

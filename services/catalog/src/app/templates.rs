@@ -195,6 +195,7 @@ pub(crate) async fn toggle(catalog: &Catalog, ctx: &OpCtx, id: Uuid) -> Result<T
     let mut tx = catalog.db.begin().await?;
     let mut template =
         templates::lock_by_id(&mut tx, id).await?.ok_or_else(|| Error::UnknownTemplate(id.to_string()))?;
+    ctx.expect_version(template.version)?;
     template.is_active = !template.is_active;
     template.version += 1;
     template.updated_at = now();

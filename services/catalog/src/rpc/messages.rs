@@ -76,6 +76,7 @@ pub(super) fn template(t: Template) -> pb::Template {
         is_active: t.is_active,
         created_at: Some(timestamp(t.created_at)),
         updated_at: Some(timestamp(t.updated_at)),
+        version: t.version,
     }
 }
 

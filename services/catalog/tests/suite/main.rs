@@ -1,6 +1,7 @@
 //! The catalogue behind its gRPC methods, on every database.
 #![allow(missing_docs, clippy::unwrap_used, reason = "a test may fail")]
 
+mod conditions;
 mod imports;
 mod reading;
 mod seeding;

@@ -6,7 +6,7 @@ use aegis_auth::{OpCtx, Principal, Role};
 use aegis_blob::{BlobMeta, BlobWriter};
 use aegis_db::{Tx, now};
 use aegis_error::{Failure, Fields};
-use aegis_events::Audit;
+use aegis_events::{Audit, Claim};
 use aegis_proto::events::v1::EvidenceAdded;
 use bytes::Bytes;
 use futures::{Stream, StreamExt};
@@ -71,6 +71,12 @@ impl App {
             return Err(Failure::invalid("header", "must be the first message").into());
         };
         let about = check(header, who.role)?;
+        if let Some(claim) = Claim::of(ctx).filter(|claim| claim.is_repeat()) {
+            // Its first answer is its answer, whatever has become of the test; only what it says counts.
+            let written = receive(None, &mut parts, self.config.max_bytes).await?;
+            about.tell(claim, &written);
+            return Err(Claim::taken().into());
+        }
         self.check_test(ctx, about.test_id).await?;
 
         let id = Uuid::now_v7();
@@ -105,7 +111,7 @@ impl App {
     ) -> Result<(Tx, Linked), Error> {
         let meta = BlobMeta { file_name: about.file_name.clone(), content_type: CONTENT_TYPE.to_owned() };
         let mut writer = self.blobs.writer(key, &meta).await?;
-        let written = match receive(&mut writer, parts, self.config.max_bytes).await {
+        let written = match receive(Some(&mut writer), parts, self.config.max_bytes).await {
             Ok(written) => written,
             Err(error) => {
                 if let Err(error) = writer.abort().await {
@@ -115,6 +121,9 @@ impl App {
             }
         };
         writer.finish().await?;
+        if let Some(claim) = Claim::of(ctx) {
+            about.tell(claim, &written);
+        }
 
         let evidence = Evidence {
             id,
@@ -136,6 +145,8 @@ impl App {
         if !store::end_upload(&mut tx, id).await? {
             return Err(Error::TooSlow);
         }
+        // Before a copy of the bytes is looked for: the same upload may have brought it just now.
+        self.outbox.claim(&mut tx, ctx, &id.to_string()).await?;
         if let Some(first) = store::insert(&mut tx, &evidence).await? {
             tx.rollback().await?;
             return Err(Error::Duplicate { first });
@@ -185,9 +196,18 @@ impl<S: Stream<Item = Result<Part, Failure>>> Parts<'_, S> {
     }
 }
 
-/// Writes the bytes as they come, and hashes them.
+impl About {
+    /// What makes an upload the same as another.
+    fn tell(&self, claim: &Claim, written: &Written) {
+        let test = self.test_id.to_string();
+        let text = |text: &Option<String>| text.clone().unwrap_or_default();
+        claim.is_about(&[&test, &self.file_name, &text(&self.team), &text(&self.notes), &written.sha256]);
+    }
+}
+
+/// Writes the bytes as they come, if they are wanted, and hashes them.
 async fn receive<S: Stream<Item = Result<Part, Failure>>>(
-    writer: &mut BlobWriter,
+    mut writer: Option<&mut BlobWriter>,
     parts: &mut Parts<'_, S>,
     limit: u64,
 ) -> Result<Written, Error> {
@@ -204,7 +224,9 @@ async fn receive<S: Stream<Item = Result<Part, Failure>>>(
                     return Err(Error::TooLarge { limit });
                 }
                 hash.update(&chunk);
-                writer.write(chunk).await?;
+                if let Some(writer) = writer.as_mut() {
+                    writer.write(chunk).await?;
+                }
             }
             Some(Part::Finish) => break,
             Some(Part::Header(_)) => return Err(Failure::invalid("header", "must come once").into()),

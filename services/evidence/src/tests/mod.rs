@@ -1,5 +1,6 @@
 //! The service over its real stores, with a stand-in for the service of tests.
 
+mod conditions;
 mod housekeeping;
 mod links;
 mod testing;

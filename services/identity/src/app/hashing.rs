@@ -15,6 +15,10 @@ use crate::error::Error;
 /// Callers that may wait for a slot; the next is told to come back later.
 const MAX_WAITING: usize = 64;
 
+/// How far hashing gives way to other work, 0 to 19.
+#[cfg(target_os = "linux")]
+const NICENESS: i32 = 15;
+
 /// What a login of nobody is compared with. It has the parameters of a real hash and the password of none, so that
 /// a login takes as long whether or not there is such a user.
 const NOBODY: &str =
@@ -71,28 +75,49 @@ impl Drop for Place {
 impl Slot {
     /// The hash of a password, as a PHC string with a salt of its own.
     pub(super) async fn hash(&self, password: &SecretString) -> Result<String, Error> {
-        let (password, slot) = (password.clone(), self.clone());
-        let hash = tokio::task::spawn_blocking(move || {
-            let _slot = slot;
+        let password = password.clone();
+        let hash = self.aside(move || {
             Argon2::default().hash_password(password.expose_secret().as_bytes()).map(|hash| hash.to_string())
         });
-        Ok(hash.await.map_err(Failure::internal)?.map_err(Failure::internal)?)
+        Ok(hash.await?.map_err(Failure::internal)?)
     }
 
     /// Whether this is the password of the hash. `None` takes as long and is never right.
     pub(super) async fn verify(&self, password: &SecretString, hash: Option<String>) -> Result<bool, Error> {
-        let (password, slot) = (password.clone(), self.clone());
+        let password = password.clone();
         let known = hash.is_some();
         let hash = hash.unwrap_or_else(|| NOBODY.to_owned());
-        let verified = tokio::task::spawn_blocking(move || {
-            let _slot = slot;
+        let verified = self.aside(move || {
             Argon2::default().verify_password(password.expose_secret().as_bytes(), hash.as_str())
         });
-        match verified.await.map_err(Failure::internal)? {
+        match verified.await? {
             Ok(()) => Ok(known),
             Err(password_hash::Error::PasswordInvalid) => Ok(false),
             Err(error) => Err(Failure::internal(error).into()),
         }
+    }
+
+    /// Does the work on a thread of its own, which gives way to all others: a storm of logins is to slow logins,
+    /// not the requests of those who are signed in. A thread costs a thousandth of the hash.
+    async fn aside<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> Result<T, Error> {
+        let (done, answer) = tokio::sync::oneshot::channel();
+        let slot = self.clone();
+        let run = move || {
+            let _slot = slot;
+            give_way();
+            // Nobody waits any more where this fails.
+            let _ = done.send(work());
+        };
+        std::thread::Builder::new().name("hashing".to_owned()).spawn(run).map_err(Failure::internal)?;
+        Ok(answer.await.map_err(Failure::internal)?)
+    }
+}
+
+/// Lowers the priority of this thread. Elsewhere than on Linux it would be that of the process.
+fn give_way() {
+    #[cfg(target_os = "linux")]
+    if let Err(error) = rustix::process::nice(NICENESS) {
+        tracing::debug!(%error, "hashing keeps its priority");
     }
 }
 

@@ -1,6 +1,6 @@
 //! Signing in and out, one's own password, and tokens for background work.
 
-use aegis_auth::{OpCtx, Revocation};
+use aegis_auth::{Bearer, News, OpCtx, Revocation};
 use aegis_db::now;
 use aegis_error::{Code, Failure, Fields};
 use aegis_events::{Audit, system_actor};
@@ -89,6 +89,9 @@ impl App {
     /// Ends the caller's token. For everybody who is signed in, also before a password that must be changed.
     pub(crate) async fn logout(&self, ctx: &OpCtx) -> Result<(), Error> {
         let principal = ctx.signed_in()?;
+        if principal.bearer == Bearer::ApiKey {
+            return Err(Failure::forbidden("an API key is not signed out but revoked").into());
+        }
         let mut tx = self.db.begin().await?;
         let audit = Audit {
             action: "logout",
@@ -119,6 +122,9 @@ impl App {
         new: &SecretString,
     ) -> Result<(), Error> {
         let principal = ctx.signed_in()?;
+        if principal.bearer == Bearer::ApiKey {
+            return Err(Failure::forbidden("an API key cannot change a password; sign in").into());
+        }
         let id = principal.user_id;
         let row = store::users::by_id(&self.db, id).await?.ok_or(Error::NoSuchUser(id))?;
         let seen = row.user()?;
@@ -205,12 +211,13 @@ impl App {
         self.tokens.jwks().await
     }
 
-    /// What no longer holds, after a position. For everybody: it names ids alone.
-    pub(crate) async fn revocations(&self, after: i64) -> Result<(Vec<Revocation>, i64), Error> {
+    /// What no longer holds, after a position, and which keys do. For everybody: it names ids alone.
+    pub(crate) async fn news(&self, after: i64) -> Result<News, Error> {
         if after < 0 {
             return Err(Failure::invalid("after", "must be 0 or more").into());
         }
-        Ok(store::revocations::after(&self.db, after, now(), MAX_REVOCATIONS).await?)
+        let (revocations, cursor) = store::revocations::after(&self.db, after, now(), MAX_REVOCATIONS).await?;
+        Ok(News { revocations, cursor, key_ids: self.tokens.key_ids().await? })
     }
 
     /// A line of the audit trail that stands alone.

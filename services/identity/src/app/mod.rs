@@ -1,13 +1,20 @@
 //! The use cases: who may do what, in which transaction, with which record in the audit trail.
 
+mod api_keys;
 mod audit;
+mod export;
 mod hashing;
+mod keys;
 mod login;
 mod notifications;
+mod preferences;
+mod retention;
 mod setup;
 mod throttle;
+mod tickets;
 mod tokens;
 mod users;
+mod watch;
 
 use std::{sync::Arc, time::Duration};
 
@@ -25,23 +32,29 @@ use hashing::Hasher;
 use throttle::Throttle;
 use tokens::Tokens;
 
-pub(crate) use audit::AuditQuery;
-pub(crate) use audit::Verdict;
+pub use audit::Progress;
+pub(crate) use audit::{AuditFilter, AuditQuery, Verdict};
+pub use export::{Export, ExportPart};
 pub(crate) use login::SignedIn;
-pub(crate) use notifications::notify;
+pub(crate) use notifications::{Cause, notify};
+pub(crate) use preferences::PreferencesPatch;
 pub(crate) use setup::random_password;
+pub(crate) use tickets::LIFETIME as TICKET_LIFETIME;
 pub(crate) use tokens::Token;
-pub(crate) use users::{NewUser, UserPatch};
+pub(crate) use watch::{Hub, Item};
+pub(crate) use users::{NewUser, UserPatch, UserQuery};
 
 /// How often what has expired is removed.
-const HOUSEKEEPING: Duration = Duration::from_secs(6 * 60 * 60);
+const HOUSEKEEPING: Duration = Duration::from_secs(60 * 60);
 
 /// What every use case stands on.
 pub(crate) struct App {
     pub(crate) db: Db,
     pub(crate) outbox: Outbox,
+    pub(crate) hub: Hub,
     hasher: Hasher,
     throttle: Throttle,
+    cache: Cache,
     tokens: Tokens,
     config: Config,
 }
@@ -50,8 +63,10 @@ impl App {
     pub(crate) fn new(db: Db, cache: Cache, config: Config) -> Arc<App> {
         Arc::new(App {
             outbox: Outbox::new(crate::NAME),
+            hub: Hub::new(&config),
             hasher: Hasher::new(config.hashing_workers),
-            throttle: Throttle::new(cache, config.login_limits),
+            throttle: Throttle::new(cache.clone(), config.login_limits),
+            cache,
             tokens: Tokens::new(db.clone(), config.token_lifetime),
             db,
             config,
@@ -64,6 +79,12 @@ impl App {
             if let Err(error) = self.purge().await {
                 tracing::warn!(%error, "expired revocations stay for now");
             }
+            if let Err(error) = self.wipe_keys().await {
+                tracing::warn!(%error, "signing keys that were replaced stay for now");
+            }
+            if let Err(error) = self.prune_audit(&stop).await {
+                tracing::warn!(%error, "old audit records stay for now");
+            }
             tokio::select! {
                 () = tokio::time::sleep(HOUSEKEEPING) => {}
                 () = stop.cancelled() => return,
@@ -74,7 +95,9 @@ impl App {
     pub(crate) async fn purge(&self) -> aegis_db::Result<u64> {
         let mut tx = self.db.begin().await?;
         let purged = store::revocations::purge(&mut tx, now()).await?;
+        store::api_keys::purge(&mut tx, now() - api_keys::KEEP_ENDED).await?;
         tx.commit_relaxed().await?;
+        self.purge_notifications().await?;
         Ok(purged)
     }
 }

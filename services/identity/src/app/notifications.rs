@@ -1,48 +1,71 @@
 //! Notifications: made when a test changes, read and marked by those they are for.
 
-use aegis_auth::OpCtx;
-use aegis_db::{Tx, page};
+use aegis_auth::{OpCtx, Role};
+use aegis_db::{Tx, now, page};
+use aegis_error::Failure;
 use aegis_events::Audit;
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use serde_json::json;
 use uuid::Uuid;
 
 use crate::{
-    domain::notice::{Notice, Recipients},
+    domain::notice::Notice,
     error::Error,
     store::{self, notifications::Notification},
 };
 
-use super::{App, users::parse_id};
+use super::{
+    App,
+    users::parse_id,
+    watch::{Hub, Reader},
+};
 
-/// Gives a notice on a test to each of its recipients.
-pub(crate) async fn notify(
-    tx: &mut Tx,
-    notice: Notice,
-    test_id: &str,
-    creator: Option<Uuid>,
-    at: DateTime<Utc>,
-) -> aegis_db::Result<()> {
-    let recipients = match (notice.recipients, creator) {
-        (Recipients::Creator, None) => Vec::new(),
-        (Recipients::Creator, Some(id)) => store::notifications::active_with_id(tx, id).await?,
-        (Recipients::Roles(roles), _) => store::notifications::active_with_role(tx, roles).await?,
-    };
-    let rows: Vec<_> = recipients
+/// How long a notification is kept that was read.
+const KEEP_READ: TimeDelta = TimeDelta::days(90);
+/// How long any notification is kept.
+const KEEP: TimeDelta = TimeDelta::days(365);
+
+/// What a notice is about, and who brought it about.
+pub(crate) struct Cause {
+    pub(crate) test_id: String,
+    /// Who made the test.
+    pub(crate) creator: Option<Uuid>,
+    /// Who changed it.
+    pub(crate) actor: Option<Uuid>,
+    pub(crate) at: DateTime<Utc>,
+}
+
+/// Gives a notice on a test to each of its recipients who wants it.
+pub(crate) async fn notify(tx: &mut Tx, hub: &Hub, notice: Notice, cause: Cause) -> aegis_db::Result<()> {
+    let recipients = store::notifications::recipients(tx, notice.kind, cause.creator, cause.actor).await?;
+    let mut rows: Vec<_> = recipients
         .into_iter()
         .map(|user_id| Notification {
             id: Uuid::now_v7(),
             user_id,
-            kind: notice.kind.to_owned(),
+            kind: notice.kind.name.to_owned(),
             title: notice.title.clone(),
             message: notice.message.clone(),
             entity_type: "test".to_owned(),
-            entity_id: test_id.to_owned(),
+            entity_id: cause.test_id.clone(),
             is_read: false,
-            created_at: at,
+            created_at: cause.at,
+            seq: 0,
         })
         .collect();
-    store::notifications::insert(tx, &rows).await
+    store::notifications::insert(tx, &mut rows).await?;
+    let hub = hub.clone();
+    tx.on_commit(move || hub.wake());
+    Ok(())
+}
+
+/// The one whose notifications these are. A process of the product has none.
+pub(super) fn owner(ctx: &OpCtx) -> Result<Uuid, Failure> {
+    let principal = ctx.user()?;
+    match principal.role {
+        Role::Service => Err(Failure::forbidden("notifications are for people")),
+        _ => Ok(principal.user_id),
+    }
 }
 
 impl App {
@@ -55,7 +78,7 @@ impl App {
         skip: i32,
         unread_only: bool,
     ) -> Result<(Vec<Notification>, String, i64), Error> {
-        let user_id = ctx.user()?.user_id;
+        let user_id = owner(ctx)?;
         let limit = page::size(page_size, 20, 100)?;
         let offset = page::offset(page_token, skip)?;
         let (rows, total) = store::notifications::list(&self.db, user_id, unread_only, limit, offset).await?;
@@ -63,21 +86,32 @@ impl App {
         Ok((rows, next, total))
     }
 
+    /// One of the caller's notifications.
+    pub(crate) async fn get_notification(&self, ctx: &OpCtx, id: &str) -> Result<Notification, Error> {
+        let user_id = owner(ctx)?;
+        let id = parse_id("id", id)?;
+        store::notifications::find(&self.db, id, user_id).await?.ok_or(Error::NoSuchNotification(id))
+    }
+
     /// How many of the caller's notifications are not marked.
     pub(crate) async fn count_unread(&self, ctx: &OpCtx) -> Result<i64, Error> {
-        Ok(store::notifications::count_unread(&self.db, ctx.user()?.user_id).await?)
+        Ok(store::notifications::count_unread(&self.db, owner(ctx)?).await?)
     }
 
     /// Marks one of the caller's notifications. Marking it again changes nothing.
     pub(crate) async fn mark_read(&self, ctx: &OpCtx, id: &str) -> Result<Notification, Error> {
-        let user_id = ctx.user()?.user_id;
+        let user_id = owner(ctx)?;
         let id = parse_id("id", id)?;
         let mut tx = self.db.begin().await?;
-        let Some(marked) = store::notifications::mark(&mut tx, id, user_id).await? else {
-            let found = store::notifications::find(&mut tx, id, user_id).await?;
+        let found = store::dialect::lock_notification(&mut tx, id, user_id).await?;
+        let mut notification = found.ok_or(Error::NoSuchNotification(id))?;
+        ctx.expect_version(notification.version())?;
+        if notification.is_read {
             tx.rollback().await?;
-            return found.ok_or(Error::NoSuchNotification(id));
-        };
+            return Ok(notification);
+        }
+        store::notifications::mark(&mut tx, id, user_id).await?;
+        notification.is_read = true;
         let audit = Audit {
             action: "mark_notification_read",
             entity_type: "notification",
@@ -85,13 +119,14 @@ impl App {
             details: json!({ "before": { "is_read": false }, "after": { "is_read": true } }),
         };
         self.outbox.audit(&mut tx, ctx, audit).await?;
+        self.wake_on_commit(&mut tx);
         tx.commit().await?;
-        Ok(marked)
+        Ok(notification)
     }
 
     /// Marks all of the caller's notifications; answers how many were not marked.
     pub(crate) async fn mark_all_read(&self, ctx: &OpCtx) -> Result<u64, Error> {
-        let user_id = ctx.user()?.user_id;
+        let user_id = owner(ctx)?;
         let mut tx = self.db.begin().await?;
         let updated = store::notifications::mark_all(&mut tx, user_id).await?;
         if updated == 0 {
@@ -105,7 +140,37 @@ impl App {
             details: json!({ "updated": updated }),
         };
         self.outbox.audit(&mut tx, ctx, audit).await?;
+        self.wake_on_commit(&mut tx);
         tx.commit().await?;
         Ok(updated)
+    }
+
+    /// A stream of the caller's notifications as they come, after those that came since position `after`.
+    pub(crate) async fn watch_notifications(&self, ctx: &OpCtx, after: Option<i64>) -> Result<Reader, Error> {
+        let user_id = owner(ctx)?;
+        if after.is_some_and(|after| after < 0) {
+            return Err(Failure::invalid("after_seq", "must be 0 or more").into());
+        }
+        Reader::open(&self.hub, &self.db, user_id, after).await
+    }
+
+    /// Removes notifications that are old; answers how many.
+    pub(super) async fn purge_notifications(&self) -> aegis_db::Result<u64> {
+        let now = now();
+        let mut purged = 0;
+        loop {
+            let mut tx = self.db.begin().await?;
+            let some = store::notifications::purge(&mut tx, now - KEEP, now - KEEP_READ).await?;
+            tx.commit_relaxed().await?;
+            purged += some;
+            if some == 0 {
+                return Ok(purged);
+            }
+        }
+    }
+
+    fn wake_on_commit(&self, tx: &mut Tx) {
+        let hub = self.hub.clone();
+        tx.on_commit(move || hub.wake());
     }
 }

@@ -35,8 +35,7 @@ impl App {
     /// Makes what the first start needs. Answers the administrator's password where it was made up here and now.
     pub(crate) async fn set_up(&self) -> Result<Option<SecretString>, Error> {
         self.tokens.ensure_key().await?;
-        let (_, users) = store::users::list(&self.db, 1, 0).await?;
-        if users > 0 {
+        if store::users::exist(&self.db).await? {
             return Ok(None);
         }
         let given = self.config.admin_password.clone();

@@ -6,9 +6,10 @@ use std::{
 };
 
 use aegis_auth::{AUDIENCE, Claims, ISSUER, Role};
-use aegis_db::{Db, now};
+use aegis_db::{Db, Tx, now};
 use aegis_error::Failure;
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
+use chrono::TimeDelta;
 use ed25519_dalek::{SigningKey, pkcs8::EncodePrivateKey};
 use jsonwebtoken::{Algorithm, EncodingKey, Header};
 use sha2::{Digest, Sha256};
@@ -22,6 +23,8 @@ use crate::{
 
 /// Another replica may have changed the key; after this long it is read again.
 const KEY_AGE: Duration = Duration::from_secs(5);
+/// A new key signs when it is this old: by then every verifier has it, for they ask for news twice a second.
+pub(super) const KEY_LEAD: TimeDelta = TimeDelta::seconds(10);
 /// How long a token of a service holds.
 const SERVICE_LIFETIME: Duration = Duration::from_secs(5 * 60);
 
@@ -54,11 +57,8 @@ impl Tokens {
         if store::keys::current(&self.db).await?.is_some() {
             return Ok(());
         }
-        let key = SigningKey::generate(&mut rand::rng());
-        let public = key.verifying_key().to_bytes();
-        let private = key.to_pkcs8_der().map_err(Failure::internal)?;
         let mut tx = self.db.begin().await?;
-        store::keys::insert(&mut tx, &thumbprint(&public), private.as_bytes(), &public, now()).await?;
+        add_key(&mut tx).await?;
         tx.commit().await?;
         Ok(())
     }
@@ -66,43 +66,39 @@ impl Tokens {
     /// A token for a user.
     pub(super) async fn issue(&self, user: &User) -> Result<Token, Error> {
         let pwd = user.must_change_password;
-        self.sign(user.id, user.username.clone(), user.role, user.token_epoch, pwd, self.lifetime).await
+        let (iat, exp) = span(self.lifetime)?;
+        let jti = Uuid::now_v7();
+        let (sub, name, role, epoch) = (user.id, user.username.clone(), user.role, user.token_epoch);
+        self.sign(Claims { iss: ISSUER.to_owned(), aud: AUDIENCE.to_owned(), sub, name, role, jti, iat, exp, epoch, pwd })
+            .await
     }
 
     /// A token for background work of a service.
     pub(super) async fn issue_service(&self, service: &str) -> Result<Token, Error> {
-        self.sign(Uuid::nil(), format!("system:{service}"), Role::Service, 0, false, SERVICE_LIFETIME).await
-    }
-
-    async fn sign(
-        &self,
-        sub: Uuid,
-        name: String,
-        role: Role,
-        epoch: i64,
-        pwd: bool,
-        lifetime: Duration,
-    ) -> Result<Token, Error> {
-        let signer = self.signer().await?;
-        let iat = now().timestamp();
-        let seconds = i64::try_from(lifetime.as_secs()).map_err(Failure::internal)?;
-        let jti = Uuid::now_v7();
-        let claims = Claims {
+        let (iat, exp) = span(SERVICE_LIFETIME)?;
+        self.sign(Claims {
             iss: ISSUER.to_owned(),
             aud: AUDIENCE.to_owned(),
-            sub,
-            name,
-            role,
-            jti,
+            sub: Uuid::nil(),
+            name: format!("system:{service}"),
+            role: Role::Service,
+            jti: Uuid::now_v7(),
             iat,
-            exp: iat + seconds,
-            epoch,
-            pwd,
-        };
+            exp,
+            epoch: 0,
+            pwd: false,
+        })
+        .await
+    }
+
+    /// A token for what somebody is already known to be.
+    pub(super) async fn sign(&self, claims: Claims) -> Result<Token, Error> {
+        let signer = self.signer().await?;
         let mut header = Header::new(Algorithm::EdDSA);
         header.kid = Some(signer.kid.clone());
         let text = jsonwebtoken::encode(&header, &claims, &signer.key).map_err(Failure::internal)?;
-        Ok(Token { text, expires_in: Duration::from_secs(lifetime.as_secs()), jti })
+        let seconds = u64::try_from(claims.exp - claims.iat).unwrap_or(0);
+        Ok(Token { text, expires_in: Duration::from_secs(seconds), jti: claims.jti })
     }
 
     async fn signer(&self) -> Result<Arc<Signer>, Error> {
@@ -114,8 +110,8 @@ impl Tokens {
                 return Ok(Arc::clone(signer));
             }
         }
-        let row = store::keys::current(&self.db)
-            .await?
+        let keys = store::keys::signing(&self.db, now()).await?;
+        let row = store::keys::signer(keys, now() - KEY_LEAD)
             .ok_or_else(|| Failure::internal("there is no key to sign tokens with"))?;
         let signer = Arc::new(Signer { key: EncodingKey::from_ed_der(&row.private_pkcs8), kid: row.kid });
         *self.held.write().unwrap_or_else(|poisoned| poisoned.into_inner()) =
@@ -129,6 +125,28 @@ impl Tokens {
         let keys: Vec<_> = keys.iter().map(jwk).collect();
         Ok(serde_json::json!({ "keys": keys }).to_string())
     }
+
+    /// The ids of the keys that verify tokens.
+    pub(super) async fn key_ids(&self) -> Result<Vec<String>, Error> {
+        Ok(store::keys::verifying(&self.db, now()).await?.into_iter().map(|key| key.kid).collect())
+    }
+}
+
+/// Makes a key that is to sign; answers its id.
+pub(super) async fn add_key(tx: &mut Tx) -> Result<String, Error> {
+    let key = SigningKey::generate(&mut rand::rng());
+    let public = key.verifying_key().to_bytes();
+    let private = key.to_pkcs8_der().map_err(Failure::internal)?;
+    let kid = thumbprint(&public);
+    store::keys::insert(tx, &kid, private.as_bytes(), &public, now()).await?;
+    Ok(kid)
+}
+
+/// From now until a lifetime later, in Unix seconds.
+fn span(lifetime: Duration) -> Result<(i64, i64), Failure> {
+    let iat = now().timestamp();
+    let seconds = i64::try_from(lifetime.as_secs()).map_err(Failure::internal)?;
+    Ok((iat, iat + seconds))
 }
 
 fn jwk(row: &PublicKeyRow) -> serde_json::Value {

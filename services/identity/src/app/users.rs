@@ -11,10 +11,13 @@ use uuid::Uuid;
 use crate::{
     domain::user::{User, check_email, check_password, check_role, check_username},
     error::Error,
-    store,
+    store::{self, users::Filter},
 };
 
 use super::{App, end_tokens};
+
+/// Most characters of a search.
+const MAX_SEARCH: usize = 200;
 
 /// A user to be made.
 pub(crate) struct NewUser {
@@ -34,6 +37,16 @@ pub(crate) struct UserPatch {
     pub(crate) is_active: Option<bool>,
     pub(crate) password: Option<SecretString>,
     pub(crate) must_change_password: Option<bool>,
+    /// Who names its own id together with a role is refused before anything else is looked at.
+    pub(crate) refuse_own_role: bool,
+}
+
+/// Which users are wanted.
+#[derive(Default)]
+pub(crate) struct UserQuery {
+    pub(crate) search: Option<String>,
+    pub(crate) role: Option<String>,
+    pub(crate) is_active: Option<bool>,
 }
 
 impl App {
@@ -44,11 +57,19 @@ impl App {
         page_size: i32,
         page_token: &str,
         skip: i32,
+        query: UserQuery,
     ) -> Result<(Vec<User>, String, i64), Error> {
         ctx.require(&[Role::Admin])?;
         let limit = page::size(page_size, 1000, 5000)?;
         let offset = page::offset(page_token, skip)?;
-        let (users, total) = store::users::list(&self.db, limit, offset).await?;
+        let mut fields = Fields::default();
+        if let Some(search) = &query.search {
+            fields.text("search", search, 1, MAX_SEARCH);
+        }
+        let role = query.role.and_then(|role| check_role(&mut fields, &role));
+        fields.finish()?;
+        let filter = Filter { search: query.search, role, is_active: query.is_active };
+        let (users, total) = store::users::list(&self.db, &filter, limit, offset).await?;
         let next = page::next_offset(offset, users.len(), total);
         Ok((users, next, total))
     }
@@ -117,7 +138,39 @@ impl App {
     pub(crate) async fn update_user(&self, ctx: &OpCtx, id: &str, patch: UserPatch) -> Result<User, Error> {
         ctx.require(&[Role::Admin])?;
         let id = parse_id("id", id)?;
+        if patch.refuse_own_role && patch.role.is_some() && is_caller(ctx, id) {
+            return Err(Error::OwnRole);
+        }
         self.change_user(ctx, id, patch).await
+    }
+
+    /// Removes a user with its notifications and API keys. Its name is free again; what it did stays in the audit
+    /// trail. Administrators.
+    pub(crate) async fn delete_user(&self, ctx: &OpCtx, id: &str) -> Result<(), Error> {
+        ctx.require(&[Role::Admin])?;
+        let id = parse_id("id", id)?;
+        if is_caller(ctx, id) {
+            return Err(Error::OwnDeletion);
+        }
+        let mut tx = self.db.begin().await?;
+        let admins = store::dialect::lock_active_admins(&mut tx).await?;
+        let row = store::dialect::lock_user(&mut tx, id).await?.ok_or(Error::NoSuchUser(id))?;
+        let user = row.user()?;
+        ctx.expect_version(user.version)?;
+        if user.is_active_admin() && !admins.iter().any(|admin| *admin != id) {
+            return Err(Error::LastAdmin);
+        }
+        let audit = Audit {
+            action: "delete_user",
+            entity_type: "user",
+            entity_id: id.to_string(),
+            details: json!({ "username": user.username, "before": facts(&user) }),
+        };
+        self.outbox.audit(&mut tx, ctx, audit).await?;
+        store::users::delete(&mut tx, id).await?;
+        end_tokens(&mut tx, &User { token_epoch: i64::MAX, ..user }).await?;
+        tx.commit().await?;
+        Ok(())
     }
 
     /// Changes a user on behalf of `ctx`, which somebody has already found to be allowed to.
@@ -150,6 +203,7 @@ impl App {
         };
         let row = store::dialect::lock_user(&mut tx, id).await?.ok_or(Error::NoSuchUser(id))?;
         let before = row.user()?;
+        ctx.expect_version(before.version)?;
         let mut user = before.clone();
         if patch.clear_email {
             user.email = None;
@@ -168,7 +222,7 @@ impl App {
             if !admins.iter().any(|admin| *admin != id) {
                 return Err(Error::LastAdmin);
             }
-            if ctx.anyone().is_some_and(|caller| caller.user_id == id) {
+            if is_caller(ctx, id) {
                 return Err(Error::OwnAccount);
             }
         }
@@ -192,6 +246,10 @@ impl App {
         tx.commit().await?;
         Ok(user)
     }
+}
+
+fn is_caller(ctx: &OpCtx, id: Uuid) -> bool {
+    ctx.anyone().is_some_and(|caller| caller.user_id == id)
 }
 
 /// An id in a request.

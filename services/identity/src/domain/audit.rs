@@ -23,11 +23,18 @@
 //! Whoever keeps the newest hash outside of the product can tell later that nothing before it was changed.
 
 use chrono::{DateTime, Utc};
+use serde_json::value::RawValue;
 use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
+use super::lanes::Hash;
+
 /// Most bytes of the details of one record; longer ones are replaced by their size and hash.
 const MAX_DETAILS: usize = 64 * 1024;
+/// `prev_hash` of the first record.
+pub(crate) const NO_HASH: Hash = [0; 32];
+/// Part 1.
+const VERSION: &[u8] = b"aegis-audit-1";
 
 /// What is known of one event, before it has a place in the chain.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -62,15 +69,15 @@ pub struct Entry {
 
 /// An entry in its place.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Record {
+pub(crate) struct Record {
     /// Position, from 1.
-    pub seq: i64,
+    pub(crate) seq: i64,
     /// What happened.
-    pub entry: Entry,
-    /// Hash of the record before.
-    pub prev_hash: String,
+    pub(crate) entry: Entry,
+    /// Hash of the record before; unknown where that is missing.
+    pub(crate) prev_hash: Option<Hash>,
     /// Hash of this one.
-    pub hash: String,
+    pub(crate) hash: Hash,
 }
 
 impl Entry {
@@ -88,100 +95,182 @@ impl Entry {
         ] {
             *text = clean(text, max);
         }
-        // JSON writes control characters as escapes; a bare one is no JSON, and PostgreSQL keeps no zero byte.
-        if self.details.is_empty() || self.details.contains('\0') {
+        if self.details.is_empty() {
             self.details = "{}".to_owned();
-        } else if self.details.len() > MAX_DETAILS {
+        } else if raw(&self.details).is_none() {
+            // Several lines, or no JSON at all.
+            let text = std::mem::take(&mut self.details);
+            let value = serde_json::from_str(&text).unwrap_or_else(|_| serde_json::json!({ "text": text }));
+            self.details = value.to_string();
+        }
+        if self.details.len() > MAX_DETAILS {
             let hash = hex::encode(Sha256::digest(&self.details));
             self.details =
                 serde_json::json!({ "truncated": true, "bytes": self.details.len(), "sha256": hash }).to_string();
         }
         self
     }
+
+    /// Parts 4 to 16; see the head of this module.
+    pub(crate) fn encode(&self) -> Vec<u8> {
+        let texts = [
+            &self.username,
+            &self.action,
+            &self.entity_type,
+            &self.entity_id,
+            &self.details,
+            &self.address,
+            &self.user_agent,
+            &self.request_id,
+            &self.source,
+        ];
+        let mut bytes = Vec::with_capacity(13 * 8 + 41 + texts.iter().map(|text| text.len()).sum::<usize>());
+        let mut part = |part: &[u8]| {
+            bytes.extend_from_slice(&(part.len() as u64).to_be_bytes());
+            bytes.extend_from_slice(part);
+        };
+        part(self.id.as_bytes());
+        part(self.user_id.as_ref().map_or(&[][..], |id| id.as_bytes()));
+        part(self.username.as_bytes());
+        part(self.action.as_bytes());
+        part(self.entity_type.as_bytes());
+        part(self.entity_id.as_bytes());
+        part(&self.at.timestamp_micros().to_be_bytes());
+        part(self.details.as_bytes());
+        part(&[u8::from(self.success)]);
+        part(self.address.as_bytes());
+        part(self.user_agent.as_bytes());
+        part(self.request_id.as_bytes());
+        part(self.source.as_bytes());
+        bytes
+    }
+
+    /// What [`Entry::encode`] made, to be shown: of other bytes, which somebody wrote past the product, an entry that
+    /// says so.
+    pub(crate) fn read(bytes: &[u8]) -> Entry {
+        Entry::decode(bytes).unwrap_or_else(|| Entry {
+            id: Uuid::nil(),
+            user_id: None,
+            username: String::new(),
+            action: "unreadable".to_owned(),
+            entity_type: String::new(),
+            entity_id: String::new(),
+            at: DateTime::UNIX_EPOCH,
+            details: r#"{"unreadable":true}"#.to_owned(),
+            success: false,
+            address: String::new(),
+            user_agent: String::new(),
+            request_id: String::new(),
+            source: crate::NAME.to_owned(),
+        })
+    }
+
+    /// What [`Entry::encode`] made; `None` for other bytes.
+    fn decode(bytes: &[u8]) -> Option<Entry> {
+        let parts = Parts::of(bytes)?;
+        let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).ok();
+        Some(Entry {
+            id: Uuid::from_slice(parts.id).ok()?,
+            user_id: parts.user_id()?,
+            username: text(parts.username)?,
+            action: text(parts.action)?,
+            entity_type: text(parts.entity_type)?,
+            entity_id: text(parts.entity_id)?,
+            at: DateTime::from_timestamp_micros(parts.at_us)?,
+            details: text(parts.details)?,
+            success: parts.success,
+            address: text(parts.address)?,
+            user_agent: text(parts.user_agent)?,
+            request_id: text(parts.request_id)?,
+            source: text(parts.source)?,
+        })
+    }
 }
 
-impl Record {
-    /// The record of `entry` at position `seq`, after one with the hash `prev_hash`.
-    pub(crate) fn chain(seq: i64, prev_hash: String, entry: Entry) -> Record {
-        let mut record = Record { seq, entry, prev_hash, hash: String::new() };
-        record.hash = record.computed_hash();
-        record
+/// An encoded entry, divided but not copied.
+pub(crate) struct Parts<'a> {
+    id: &'a [u8],
+    user_id: &'a [u8],
+    username: &'a [u8],
+    pub(crate) action: &'a [u8],
+    pub(crate) entity_type: &'a [u8],
+    entity_id: &'a [u8],
+    pub(crate) at_us: i64,
+    pub(crate) details: &'a [u8],
+    pub(crate) success: bool,
+    address: &'a [u8],
+    user_agent: &'a [u8],
+    request_id: &'a [u8],
+    pub(crate) source: &'a [u8],
+}
+
+impl<'a> Parts<'a> {
+    /// The parts of what [`Entry::encode`] made; `None` where the bytes cannot be divided like that.
+    pub(crate) fn of(mut bytes: &'a [u8]) -> Option<Parts<'a>> {
+        let mut part = || {
+            let (length, rest) = bytes.split_first_chunk::<8>()?;
+            let (part, rest) = rest.split_at_checked(usize::try_from(u64::from_be_bytes(*length)).ok()?)?;
+            bytes = rest;
+            Some(part)
+        };
+        // In the order of the encoding: a struct's fields are evaluated as they are written.
+        let parts = Parts {
+            id: part()?,
+            user_id: part()?,
+            username: part()?,
+            action: part()?,
+            entity_type: part()?,
+            entity_id: part()?,
+            at_us: i64::from_be_bytes(part()?.try_into().ok()?),
+            details: part()?,
+            success: match part()? {
+                [0] => false,
+                [1] => true,
+                _ => return None,
+            },
+            address: part()?,
+            user_agent: part()?,
+            request_id: part()?,
+            source: part()?,
+        };
+        bytes.is_empty().then_some(parts)
     }
 
-    /// The hash that the fields give; see the head of this module.
-    pub(crate) fn computed_hash(&self) -> String {
-        let e = &self.entry;
-        let mut sha = Sha256::new();
-        let mut part = |bytes: &[u8]| {
-            sha.update((bytes.len() as u64).to_be_bytes());
-            sha.update(bytes);
-        };
-        part(b"aegis-audit-1");
-        part(self.prev_hash.as_bytes());
-        part(&self.seq.to_be_bytes());
-        part(e.id.as_bytes());
-        part(e.user_id.as_ref().map_or(&[][..], |id| id.as_bytes()));
-        part(e.username.as_bytes());
-        part(e.action.as_bytes());
-        part(e.entity_type.as_bytes());
-        part(e.entity_id.as_bytes());
-        part(&e.at.timestamp_micros().to_be_bytes());
-        part(e.details.as_bytes());
-        part(&[u8::from(e.success)]);
-        part(e.address.as_bytes());
-        part(e.user_agent.as_bytes());
-        part(e.request_id.as_bytes());
-        part(e.source.as_bytes());
-        hex::encode(sha.finalize())
+    /// Who acted, if it was a user; `None` outside where it is neither an id nor nothing.
+    pub(crate) fn user_id(&self) -> Option<Option<Uuid>> {
+        if self.user_id.is_empty() { Some(None) } else { Uuid::from_slice(self.user_id).ok().map(Some) }
     }
+}
+
+/// Parts 1 to 3, which come before the encoded entry.
+pub(crate) fn prefix(prev_hash: &Hash, seq: i64) -> [u8; 109] {
+    let mut bytes = [0; 109];
+    let mut hex_text = [0; 64];
+    // Two digits a byte fit exactly.
+    let _ = hex::encode_to_slice(prev_hash, &mut hex_text);
+    let mut at = 0;
+    for part in [VERSION, &hex_text, &seq.to_be_bytes()] {
+        bytes[at..at + 8].copy_from_slice(&(part.len() as u64).to_be_bytes());
+        bytes[at + 8..at + 8 + part.len()].copy_from_slice(part);
+        at += 8 + part.len();
+    }
+    bytes
+}
+
+/// The hash of an encoded entry in its place.
+pub(crate) fn hash(prev_hash: &Hash, seq: i64, record: &[u8]) -> Hash {
+    Sha256::new().chain_update(prefix(prev_hash, seq)).chain_update(record).finalize().into()
+}
+
+/// The text as JSON that stands on one line byte for byte, if it is such.
+pub(crate) fn raw(text: &str) -> Option<&RawValue> {
+    let value: &RawValue = serde_json::from_str(text).ok()?;
+    (value.get() == text && !text.contains(char::is_control)).then_some(value)
 }
 
 /// The text without control characters, cut to `max` characters.
 pub(crate) fn clean(text: &str, max: usize) -> String {
     text.chars().filter(|c| !c.is_control()).take(max).collect()
-}
-
-/// Walks a chain from its beginning.
-#[derive(Debug)]
-pub(crate) struct Walk {
-    /// Records that fitted.
-    pub(crate) seq: i64,
-    /// Hash of the last of them.
-    pub(crate) hash: String,
-}
-
-/// Where a chain breaks.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Break {
-    /// Position of the first record that does not fit.
-    pub seq: i64,
-    /// Why.
-    pub reason: &'static str,
-}
-
-impl Walk {
-    /// Before the first record.
-    pub(crate) fn start() -> Walk {
-        Walk { seq: 0, hash: "0".repeat(64) }
-    }
-
-    /// Takes the next record.
-    pub(crate) fn step(&mut self, record: &Record) -> Result<(), Break> {
-        let expected = self.seq + 1;
-        let broken = |seq, reason| Err(Break { seq, reason });
-        if record.seq != expected {
-            return broken(expected, "the record is missing");
-        }
-        if record.prev_hash != self.hash {
-            return broken(expected, "the record does not follow the one before it");
-        }
-        if record.hash != record.computed_hash() {
-            return broken(expected, "the record was changed after it was written");
-        }
-        self.seq = record.seq;
-        self.hash.clone_from(&record.hash);
-        Ok(())
-    }
 }
 
 #[cfg(test)]
@@ -208,32 +297,48 @@ mod tests {
 
     #[test]
     fn every_field_is_in_the_hash() {
-        let base = Record::chain(1, "0".repeat(64), entry());
-        let changes: [fn(&mut Record); 15] = [
-            |r| r.seq = 2,
-            |r| r.prev_hash = "1".repeat(64),
-            |r| r.entry.id = Uuid::from_u128(8),
-            |r| r.entry.user_id = Some(Uuid::nil()),
+        let hashed = |entry: &Entry| hash(&NO_HASH, 1, &entry.encode());
+        let base = hashed(&entry());
+        let changes: [fn(&mut Entry); 13] = [
+            |e| e.id = Uuid::from_u128(8),
+            |e| e.user_id = Some(Uuid::nil()),
             // The same letters, divided in another way.
-            |r| (r.entry.username, r.entry.action) = ("ali".into(), "ce".into()),
-            |r| r.entry.entity_type = "test".into(),
-            |r| r.entry.entity_id = "x".into(),
-            |r| r.entry.at += chrono::TimeDelta::microseconds(1),
-            |r| r.entry.details = "{ }".into(),
-            |r| r.entry.success = false,
-            |r| r.entry.address = String::new(),
-            |r| r.entry.user_agent = String::new(),
-            |r| r.entry.request_id = String::new(),
-            |r| r.entry.source = String::new(),
-            |r| r.entry.action = "x".into(),
+            |e| (e.username, e.action) = ("ali".into(), "ce".into()),
+            |e| e.entity_type = "test".into(),
+            |e| e.entity_id = "x".into(),
+            |e| e.at += chrono::TimeDelta::microseconds(1),
+            |e| e.details = "{ }".into(),
+            |e| e.success = false,
+            |e| e.address = String::new(),
+            |e| e.user_agent = String::new(),
+            |e| e.request_id = String::new(),
+            |e| e.source = String::new(),
+            |e| e.action = "x".into(),
         ];
         for change in changes {
-            let mut record = base.clone();
-            change(&mut record);
-            assert_ne!(record.computed_hash(), base.hash);
+            let mut other = entry();
+            change(&mut other);
+            assert_ne!(hashed(&other), base);
+            assert_eq!(Entry::decode(&other.encode()), Some(other));
         }
+        assert_ne!(hash(&NO_HASH, 2, &entry().encode()), base);
+        assert_ne!(hash(&[1; 32], 1, &entry().encode()), base);
         // Written down once, so that a change of the encoding cannot go unnoticed.
-        assert_eq!(base.hash, "f1439457578393e01dcd02d789be90aae3826dd2bcd3b70c9c038f3664344486");
+        assert_eq!(hex::encode(base), "f1439457578393e01dcd02d789be90aae3826dd2bcd3b70c9c038f3664344486");
+    }
+
+    #[test]
+    fn bytes_that_are_no_entry_are_told_from_one() {
+        let bytes = entry().encode();
+        for end in 0..bytes.len() {
+            assert!(Parts::of(&bytes[..end]).is_none(), "{end}");
+        }
+        assert!(Parts::of(&[bytes.as_slice(), b"x"].concat()).is_none());
+        assert!(Parts::of(&[0xff; 200]).is_none());
+        let mut no_text = bytes;
+        let at = no_text.windows(3).position(|w| w == b"ice").unwrap();
+        no_text[at] = 0xff;
+        assert!(Parts::of(&no_text).is_some() && Entry::decode(&no_text).is_none());
     }
 
     #[test]
@@ -248,28 +353,14 @@ mod tests {
     }
 
     #[test]
-    fn a_walk_stops_at_the_first_break() {
-        let mut chain = Vec::new();
-        let mut hash = "0".repeat(64);
-        for seq in 1..=3 {
-            let record = Record::chain(seq, hash, entry());
-            hash = record.hash.clone();
-            chain.push(record);
+    fn details_are_one_line_of_json() {
+        let told = |details: &str| Entry { details: details.into(), ..entry() }.bounded().details;
+        for kept in ["{}", r#"{"b":1,"a":[1.50,"\u0000"]}"#, r#"{ "a" : "ü" }"#, "null"] {
+            assert_eq!(told(kept), kept);
         }
-        let walk = |chain: &[Record]| {
-            let mut walk = Walk::start();
-            chain.iter().try_for_each(|record| walk.step(record)).map(|()| walk.seq)
-        };
-        assert_eq!(walk(&chain), Ok(3));
-        assert_eq!(walk(&[chain[0].clone(), chain[2].clone()]).unwrap_err().seq, 2);
-        let mut forged = chain.clone();
-        forged[1].entry.username = "eve".into();
-        assert_eq!(walk(&forged).unwrap_err().reason, "the record was changed after it was written");
-        // With its hash made to fit, the next one does not follow.
-        forged[1].hash = forged[1].computed_hash();
-        assert_eq!(
-            walk(&forged).unwrap_err(),
-            Break { seq: 3, reason: "the record does not follow the one before it" }
-        );
+        assert_eq!(told(""), "{}");
+        assert_eq!(told("{\n  \"a\": 1\n}\n"), r#"{"a":1}"#);
+        assert_eq!(told("a\nb\0"), r#"{"text":"a\nb\u0000"}"#);
+        assert_eq!(told("{}\n{\"forged\":1}"), r#"{"text":"{}\n{\"forged\":1}"}"#);
     }
 }

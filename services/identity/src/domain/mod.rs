@@ -1,5 +1,9 @@
-//! Rules without I/O: users and their passwords, the chain of the audit trail, who is notified of what.
+//! Rules without I/O: users and their passwords, API keys, the chain of the audit trail, who is notified of what.
 
+pub(crate) mod api_key;
 pub(crate) mod audit;
+pub(crate) mod chain;
+pub(crate) mod export;
+pub(crate) mod lanes;
 pub(crate) mod notice;
 pub(crate) mod user;

@@ -1,4 +1,4 @@
-//! Who hears of a test's new state, and in which words.
+//! The kinds of notifications: what each tells, whom, in which words.
 
 use aegis_auth::Role;
 
@@ -6,6 +6,8 @@ use super::audit::clean;
 
 /// Most characters of a test's name in a notification.
 const MAX_NAME: usize = 200;
+/// Most characters of a technique's id in a notification.
+const MAX_TECHNIQUE: usize = 20;
 
 /// What is known of a test whose state may have changed.
 #[derive(Clone, Debug, Default)]
@@ -27,58 +29,105 @@ pub(crate) enum Recipients {
     Roles(&'static [Role]),
 }
 
-/// A notification before it has recipients.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Notice {
-    pub(crate) kind: &'static str,
+/// What a notification can be about.
+#[derive(Debug)]
+pub(crate) struct Kind {
+    /// As clients and preferences spell it.
+    pub(crate) name: &'static str,
+    /// The state of a test whose beginning is told.
+    state: &'static str,
     pub(crate) recipients: Recipients,
+    /// Whether those who decided nothing get it.
+    pub(crate) by_default: bool,
+    /// The words; `{name}`, `{technique}` and `{outcome}` stand for the test's.
+    title: &'static str,
+    message: &'static str,
+}
+
+/// All kinds. Another one is another entry here.
+pub(crate) const KINDS: &[Kind] = &[
+    Kind {
+        name: "red_executing",
+        state: "red_executing",
+        recipients: Recipients::Creator,
+        by_default: true,
+        title: "Execution began: {name}",
+        message: "The red side has begun to run your test \"{name}\"{technique}.",
+    },
+    Kind {
+        name: "blue_evaluating",
+        state: "blue_evaluating",
+        recipients: Recipients::Roles(&[Role::BlueTech]),
+        by_default: true,
+        title: "To evaluate: {name}",
+        message: "The test \"{name}\"{technique} was run. Look for what was seen of it and record the result.",
+    },
+    Kind {
+        name: "in_review",
+        state: "in_review",
+        recipients: Recipients::Roles(&[Role::RedLead, Role::BlueLead]),
+        by_default: true,
+        title: "To review: {name}",
+        message: "The test \"{name}\"{technique} has results of both sides and waits for the votes of the leads.",
+    },
+    Kind {
+        name: "rejected",
+        state: "rejected",
+        recipients: Recipients::Creator,
+        by_default: true,
+        title: "Rejected: {name}",
+        message: "Your test \"{name}\"{technique} was rejected in review. Reopen it to correct and repeat it.",
+    },
+    Kind {
+        name: "validated",
+        state: "validated",
+        recipients: Recipients::Creator,
+        by_default: true,
+        title: "Validated: {name}",
+        message: "Your test \"{name}\"{technique} was validated{outcome}.",
+    },
+];
+
+/// A notification before it has recipients.
+#[derive(Debug)]
+pub(crate) struct Notice {
+    pub(crate) kind: &'static Kind,
     pub(crate) title: String,
     pub(crate) message: String,
 }
 
 /// What a change of a test is worth telling; nothing where its state stayed or nobody waits for the new one.
 ///
-/// Who made the change hears of it like everybody else.
+/// Who made the change hears of it like everybody else; whether it wants to is a matter of its preferences.
 pub(crate) fn notice(test: &TestNews) -> Option<Notice> {
     if test.deleted || test.state == test.previous_state {
         return None;
     }
-    let name = clean(&test.name, MAX_NAME);
-    let on = if test.mitre_id.is_empty() { String::new() } else { format!(" ({})", clean(&test.mitre_id, 20)) };
-    let (kind, recipients, title, message) = match test.state.as_str() {
-        "red_executing" => (
-            "red_executing",
-            Recipients::Creator,
-            format!("Execution began: {name}"),
-            format!("The red side has begun to run your test \"{name}\"{on}."),
-        ),
-        "blue_evaluating" => (
-            "blue_evaluating",
-            Recipients::Roles(&[Role::BlueTech]),
-            format!("To evaluate: {name}"),
-            format!("The test \"{name}\"{on} was run. Look for what was seen of it and record the result."),
-        ),
-        "in_review" => (
-            "in_review",
-            Recipients::Roles(&[Role::RedLead, Role::BlueLead]),
-            format!("To review: {name}"),
-            format!("The test \"{name}\"{on} has results of both sides and waits for the votes of the leads."),
-        ),
-        "rejected" => (
-            "rejected",
-            Recipients::Creator,
-            format!("Rejected: {name}"),
-            format!("Your test \"{name}\"{on} was rejected in review. Reopen it to correct and repeat it."),
-        ),
-        "validated" => (
-            "validated",
-            Recipients::Creator,
-            format!("Validated: {name}"),
-            format!("Your test \"{name}\"{on} was validated{}.", outcome(&test.detection_result)),
-        ),
-        _ => return None,
+    let kind = KINDS.iter().find(|kind| kind.state == test.state)?;
+    let technique = match test.mitre_id.as_str() {
+        "" => String::new(),
+        id => format!(" ({})", clean(id, MAX_TECHNIQUE)),
     };
-    Some(Notice { kind, recipients, title, message })
+    let values = [
+        ("name", clean(&test.name, MAX_NAME)),
+        ("technique", technique),
+        ("outcome", outcome(&test.detection_result).to_owned()),
+    ];
+    Some(Notice { kind, title: fill(kind.title, &values), message: fill(kind.message, &values) })
+}
+
+/// The text with its placeholders replaced, each once: what a value says is not read again.
+fn fill(text: &str, values: &[(&str, String)]) -> String {
+    let mut filled = String::new();
+    let mut rest = text;
+    while let Some((before, after)) = rest.split_once('{') {
+        filled.push_str(before);
+        let Some((name, after)) = after.split_once('}') else { break };
+        filled.extend(values.iter().find(|(known, _)| *known == name).map(|(_, value)| value.as_str()));
+        rest = after;
+    }
+    filled.push_str(rest);
+    filled
 }
 
 fn outcome(detection_result: &str) -> &'static str {
@@ -106,7 +155,7 @@ mod tests {
 
     #[test]
     fn each_state_has_its_recipients() {
-        let recipients = |previous, state| notice(&test(previous, state)).map(|n| n.recipients);
+        let recipients = |previous, state| notice(&test(previous, state)).map(|n| n.kind.recipients);
         assert_eq!(recipients("draft", "red_executing"), Some(Recipients::Creator));
         assert_eq!(recipients("red_executing", "blue_evaluating"), Some(Recipients::Roles(&[Role::BlueTech])));
         assert_eq!(
@@ -118,13 +167,29 @@ mod tests {
         assert_eq!(recipients("", "draft"), None);
         assert_eq!(recipients("rejected", "draft"), None);
         assert_eq!(recipients("in_review", "in_review"), None);
-        assert_eq!(notice(&TestNews { deleted: true, ..test("in_review", "validated") }), None);
+        assert!(notice(&TestNews { deleted: true, ..test("in_review", "validated") }).is_none());
     }
 
     #[test]
     fn the_words_name_the_test() {
-        let notice = notice(&test("draft", "red_executing")).unwrap();
-        assert!(notice.title.contains("Dump LSASS"));
-        assert!(notice.message.contains("Dump LSASS") && notice.message.contains("T1003.001"));
+        let told = notice(&test("draft", "red_executing")).unwrap();
+        assert_eq!(told.title, "Execution began: Dump LSASS");
+        assert_eq!(told.message, "The red side has begun to run your test \"Dump LSASS\" (T1003.001).");
+        let odd =
+            TestNews { name: "{outcome} of {name".into(), mitre_id: String::new(), ..test("in_review", "rejected") };
+        assert_eq!(notice(&odd).unwrap().title, "Rejected: {outcome} of {name");
+        let good = TestNews { detection_result: "detected".into(), ..test("in_review", "validated") };
+        assert!(notice(&good).unwrap().message.ends_with("was validated: the attack was detected."));
+    }
+
+    #[test]
+    fn every_placeholder_is_known_and_every_name_is_there_once() {
+        for kind in KINDS {
+            for text in [kind.title, kind.message] {
+                let names: Vec<_> = text.split('{').skip(1).filter_map(|rest| rest.split('}').next()).collect();
+                assert!(names.iter().all(|name| ["name", "technique", "outcome"].contains(name)), "{text}");
+            }
+            assert_eq!(KINDS.iter().filter(|other| other.name == kind.name).count(), 1);
+        }
     }
 }

@@ -1,11 +1,13 @@
 //! `AuditService`.
 
 use aegis_auth::{OpCtx, Role};
+use aegis_error::Failure;
 use aegis_proto::identity::v1::{self as pb, audit_service_server::AuditService};
+use futures::{StreamExt, stream, stream::BoxStream};
 use tonic::{Request, Response, Status};
 
 use crate::{
-    app::{AuditQuery, Verdict},
+    app::{AuditFilter, AuditQuery, Verdict},
     domain::audit::Record,
 };
 
@@ -13,6 +15,8 @@ use super::{Rpc, date, timestamp};
 
 #[tonic::async_trait]
 impl AuditService for Rpc {
+    type ExportAuditLogsStream = BoxStream<'static, Result<pb::ExportAuditLogsResponse, Status>>;
+
     async fn list_audit_logs(
         &self,
         request: Request<pb::ListAuditLogsRequest>,
@@ -28,11 +32,13 @@ impl AuditService for Rpc {
                 page_size: r.page_size,
                 page_token: r.page_token,
                 skip: r.skip,
-                user_id: r.user_id,
-                action: r.action,
-                entity_type: r.entity_type,
-                start_date: start?,
-                end_date: end?,
+                filter: AuditFilter {
+                    user_id: r.user_id,
+                    action: r.action,
+                    entity_type: r.entity_type,
+                    start_date: start?,
+                    end_date: end?,
+                },
             };
             self.0.list_audit(&ctx, query).await
         };
@@ -71,14 +77,54 @@ impl AuditService for Rpc {
         request: Request<pb::VerifyAuditChainRequest>,
     ) -> Result<Response<pb::VerifyAuditChainResponse>, Status> {
         let ctx = OpCtx::of(&request)?;
-        self.answer(&ctx, "VerifyAuditChain", self.0.verify_audit(&ctx), |Verdict { records, head, broken }| {
+        self.answer(&ctx, "VerifyAuditChain", self.0.verify_audit(&ctx), |verdict| {
+            let Verdict { records, head, broken, anchor, pruned_at } = verdict;
             pb::VerifyAuditChainResponse {
                 valid: broken.is_none(),
                 records,
                 first_broken_seq: broken.as_ref().map_or(0, |at| at.seq),
                 reason: broken.map(|at| at.reason.to_owned()).unwrap_or_default(),
-                head,
+                head: hex::encode(head.hash),
+                pruned_through_seq: anchor.seq,
+                pruned_through_hash: if anchor.seq > 0 { hex::encode(anchor.hash) } else { String::new() },
+                pruned_at: pruned_at.map(timestamp),
             }
+        })
+        .await
+    }
+
+    async fn export_audit_logs(
+        &self,
+        request: Request<pb::ExportAuditLogsRequest>,
+    ) -> Result<Response<Self::ExportAuditLogsStream>, Status> {
+        let ctx = OpCtx::of(&request)?;
+        let r = request.into_inner();
+        let result = async {
+            let start = date("start_date", r.start_date);
+            let end = date("end_date", r.end_date);
+            ctx.require(&[Role::Admin])?;
+            let filter = AuditFilter {
+                user_id: r.user_id,
+                action: r.action,
+                entity_type: r.entity_type,
+                start_date: start?,
+                end_date: end?,
+            };
+            self.0.export_audit(&ctx, filter).await
+        };
+        self.answer(&ctx, "ExportAuditLogs", result, |export| {
+            stream::try_unfold(export, |mut export| async {
+                let part = export.next().await?;
+                Ok::<_, Failure>(part.map(|part| (part, export)))
+            })
+            .map(|part| match part {
+                Ok(part) => Ok(pb::ExportAuditLogsResponse {
+                    lines: part.lines,
+                    records: i32::try_from(part.records).unwrap_or(i32::MAX),
+                }),
+                Err(failure) => Err(Status::from(failure)),
+            })
+            .boxed()
         })
         .await
     }
@@ -101,7 +147,7 @@ fn message(record: Record) -> pb::AuditLog {
         user_agent: entry.user_agent,
         request_id: entry.request_id,
         source: entry.source,
-        prev_hash: record.prev_hash,
-        hash: record.hash,
+        prev_hash: record.prev_hash.map(hex::encode).unwrap_or_default(),
+        hash: hex::encode(record.hash),
     }
 }

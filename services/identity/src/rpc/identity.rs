@@ -1,12 +1,12 @@
 //! `IdentityService`.
 
-use aegis_auth::{OpCtx, Revocation};
+use aegis_auth::{News, OpCtx, Revocation};
 use aegis_proto::identity::v1::{self as pb, identity_service_server::IdentityService};
-use secrecy::SecretString;
+use secrecy::{ExposeSecret, SecretString};
 use tonic::{Request, Response, Status};
 
 use crate::{
-    app::{NewUser, SignedIn, Token, UserPatch},
+    app::{NewUser, SignedIn, TICKET_LIFETIME, Token, UserPatch, UserQuery},
     domain::user::User,
 };
 
@@ -62,8 +62,8 @@ impl IdentityService for Rpc {
         request: Request<pb::ListUsersRequest>,
     ) -> Result<Response<pb::ListUsersResponse>, Status> {
         let ctx = OpCtx::of(&request)?;
-        let pb::ListUsersRequest { page_size, page_token, skip } = request.into_inner();
-        let result = self.0.list_users(&ctx, page_size, &page_token, skip);
+        let pb::ListUsersRequest { page_size, page_token, skip, search, role, is_active } = request.into_inner();
+        let result = self.0.list_users(&ctx, page_size, &page_token, skip, UserQuery { search, role, is_active });
         self.answer(&ctx, "ListUsers", result, |(users, next_page_token, total_size)| pb::ListUsersResponse {
             users: users.into_iter().map(message).collect(),
             next_page_token,
@@ -99,14 +99,68 @@ impl IdentityService for Rpc {
         request: Request<pb::UpdateUserRequest>,
     ) -> Result<Response<pb::UpdateUserResponse>, Status> {
         let ctx = OpCtx::of(&request)?;
-        let pb::UpdateUserRequest { id, email, clear_email, role, is_active, password, must_change_password } =
-            request.into_inner();
+        let pb::UpdateUserRequest {
+            id,
+            email,
+            clear_email,
+            role,
+            is_active,
+            password,
+            must_change_password,
+            refuse_own_role,
+        } = request.into_inner();
         let password = password.map(SecretString::from);
-        let patch = UserPatch { email, clear_email, role, is_active, password, must_change_password };
+        let patch =
+            UserPatch { email, clear_email, role, is_active, password, must_change_password, refuse_own_role };
         self.answer(&ctx, "UpdateUser", self.0.update_user(&ctx, &id, patch), |user| pb::UpdateUserResponse {
             user: Some(message(user)),
         })
         .await
+    }
+
+    async fn delete_user(
+        &self,
+        request: Request<pb::DeleteUserRequest>,
+    ) -> Result<Response<pb::DeleteUserResponse>, Status> {
+        let ctx = OpCtx::of(&request)?;
+        let id = request.into_inner().id;
+        self.answer(&ctx, "DeleteUser", self.0.delete_user(&ctx, &id), |()| pb::DeleteUserResponse {}).await
+    }
+
+    async fn create_stream_ticket(
+        &self,
+        request: Request<pb::CreateStreamTicketRequest>,
+    ) -> Result<Response<pb::CreateStreamTicketResponse>, Status> {
+        let ctx = OpCtx::of(&request)?;
+        self.answer(&ctx, "CreateStreamTicket", self.0.create_stream_ticket(&ctx), |ticket| {
+            pb::CreateStreamTicketResponse {
+                ticket: ticket.expose_secret().to_owned(),
+                expires_in: i64::try_from(TICKET_LIFETIME.as_secs()).unwrap_or(i64::MAX),
+            }
+        })
+        .await
+    }
+
+    async fn redeem_stream_ticket(
+        &self,
+        request: Request<pb::RedeemStreamTicketRequest>,
+    ) -> Result<Response<pb::RedeemStreamTicketResponse>, Status> {
+        let ctx = OpCtx::of(&request)?;
+        let ticket = SecretString::from(request.into_inner().ticket);
+        self.answer(&ctx, "RedeemStreamTicket", self.0.redeem_stream_ticket(&ticket), |token| {
+            pb::RedeemStreamTicketResponse { access_token: token.text }
+        })
+        .await
+    }
+
+    async fn resolve_api_key(
+        &self,
+        request: Request<pb::ResolveApiKeyRequest>,
+    ) -> Result<Response<pb::ResolveApiKeyResponse>, Status> {
+        let ctx = OpCtx::of(&request)?;
+        let key = SecretString::from(request.into_inner().key);
+        let result = self.0.resolve_api_key(key.expose_secret());
+        self.answer(&ctx, "ResolveApiKey", result, super::api_key::resolved).await
     }
 
     async fn get_jwks(&self, request: Request<pb::GetJwksRequest>) -> Result<Response<pb::GetJwksResponse>, Status> {
@@ -120,8 +174,9 @@ impl IdentityService for Rpc {
     ) -> Result<Response<pb::ListRevocationsResponse>, Status> {
         let ctx = OpCtx::of(&request)?;
         let after = request.into_inner().after;
-        self.answer(&ctx, "ListRevocations", self.0.revocations(after), |(revocations, cursor)| {
-            pb::ListRevocationsResponse { revocations: revocations.into_iter().map(revocation).collect(), cursor }
+        self.answer(&ctx, "ListRevocations", self.0.news(after), |News { revocations, cursor, key_ids }| {
+            let revocations = revocations.into_iter().map(revocation).collect();
+            pb::ListRevocationsResponse { revocations, cursor, key_ids }
         })
         .await
     }
@@ -155,6 +210,7 @@ fn message(user: User) -> pb::User {
         created_at: Some(timestamp(user.created_at)),
         updated_at: Some(timestamp(user.updated_at)),
         last_login_at: user.last_login_at.map(timestamp),
+        version: user.version,
     }
 }
 

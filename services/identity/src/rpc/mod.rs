@@ -1,5 +1,6 @@
 //! The gRPC services: messages in and out.
 
+mod api_key;
 mod audit;
 mod identity;
 mod notification;
@@ -9,7 +10,7 @@ use std::{future::Future, sync::Arc};
 use aegis_auth::OpCtx;
 use aegis_error::Failure;
 use aegis_proto::identity::v1::{
-    audit_service_server::AuditServiceServer, identity_service_server::IdentityServiceServer,
+    api_key_service_server::ApiKeyServiceServer, audit_service_server::AuditServiceServer, identity_service_server::IdentityServiceServer,
     notification_service_server::NotificationServiceServer,
 };
 use aegis_rpc::MAX_MESSAGE;
@@ -25,6 +26,8 @@ pub const PUBLIC_METHODS: &[&str] = &[
     "/aegis.identity.v1.IdentityService/GetJwks",
     "/aegis.identity.v1.IdentityService/ListRevocations",
     "/aegis.identity.v1.IdentityService/IssueServiceToken",
+    "/aegis.identity.v1.IdentityService/RedeemStreamTicket",
+    "/aegis.identity.v1.IdentityService/ResolveApiKey",
 ];
 
 /// The use cases as gRPC services.
@@ -39,6 +42,9 @@ pub(crate) fn routes(app: Arc<App>) -> Routes {
     )
     .add_service(
         NotificationServiceServer::new(rpc.clone()).max_decoding_message_size(limit).max_encoding_message_size(limit),
+    )
+    .add_service(
+        ApiKeyServiceServer::new(rpc.clone()).max_decoding_message_size(limit).max_encoding_message_size(limit),
     )
     .add_service(AuditServiceServer::new(rpc).max_decoding_message_size(limit).max_encoding_message_size(limit))
 }

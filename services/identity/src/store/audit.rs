@@ -2,10 +2,15 @@
 
 use aegis_db::{Db, Result, Tx, on, read};
 use chrono::{DateTime, Utc};
-use sqlx::{Database, QueryBuilder};
+use futures::TryStreamExt;
+use sqlx::{Database, QueryBuilder, Row};
 use uuid::Uuid;
 
-use crate::domain::audit::{Entry, Record};
+use crate::domain::{
+    audit::{self, Entry, Record},
+    chain::{CHUNK_RECORDS, Chunk, Link, Stored},
+    lanes::Hash,
+};
 
 /// Which records are wanted.
 #[derive(Clone, Debug, Default)]
@@ -18,95 +23,62 @@ pub(crate) struct Filter {
 }
 
 impl Filter {
-    fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.user_id.is_none()
             && self.action.is_none()
             && self.entity_type.is_none()
             && self.from.is_none()
             && self.to.is_none()
     }
-}
 
-#[derive(sqlx::FromRow)]
-struct Row {
-    seq: i64,
-    id: Uuid,
-    user_id: Option<Uuid>,
-    username: String,
-    action: String,
-    entity_type: String,
-    entity_id: String,
-    at: DateTime<Utc>,
-    details: String,
-    success: bool,
-    address: String,
-    user_agent: String,
-    request_id: String,
-    source: String,
-    prev_hash: String,
-    hash: String,
-}
-
-impl From<Row> for Record {
-    fn from(row: Row) -> Record {
-        Record {
-            seq: row.seq,
-            entry: Entry {
-                id: row.id,
-                user_id: row.user_id,
-                username: row.username,
-                action: row.action,
-                entity_type: row.entity_type,
-                entity_id: row.entity_id,
-                at: row.at,
-                details: row.details,
-                success: row.success,
-                address: row.address,
-                user_agent: row.user_agent,
-                request_id: row.request_id,
-                source: row.source,
-            },
-            prev_hash: row.prev_hash,
-            hash: row.hash,
-        }
+    /// Whether an entry passes; the same as [`narrow`] in SQL.
+    pub(crate) fn passes(&self, entry: &Entry) -> bool {
+        self.user_id.is_none_or(|id| entry.user_id == Some(id))
+            && self.action.as_ref().is_none_or(|action| entry.action == *action)
+            && self.entity_type.as_ref().is_none_or(|entity_type| entry.entity_type == *entity_type)
+            && self.from.is_none_or(|from| entry.at.timestamp_micros() >= from.timestamp_micros())
+            && self.to.is_none_or(|to| entry.at.timestamp_micros() <= to.timestamp_micros())
     }
+}
+
+/// Where the chain begins and ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Bounds {
+    /// The last record that was removed by age.
+    pub(crate) anchor: Link,
+    /// When that was.
+    pub(crate) pruned_at: Option<DateTime<Utc>>,
+    /// The newest record.
+    pub(crate) head: Link,
+    /// The lowest and the highest position that there is.
+    pub(crate) extent: Option<(i64, i64)>,
 }
 
 /// Puts an entry at the end of the chain. The head's row is locked until the transaction ends, so the chain does
 /// not fork, however many append.
-pub(crate) async fn append(tx: &mut Tx, entry: Entry) -> Result<()> {
-    let (seq, prev_hash): (i64, String) =
+pub(crate) async fn append(tx: &mut Tx, entry: &Entry) -> Result<()> {
+    let (seq, prev_hash): (i64, Vec<u8>) =
         on!(tx, |c| sqlx::query_as("UPDATE audit_head SET seq = seq + 1 WHERE id = 1 RETURNING seq, hash")
             .fetch_one(c)
             .await)?;
-    let record = Record::chain(seq, prev_hash, entry);
-    let entry = &record.entry;
+    let record = entry.encode();
+    let hash = audit::hash(&whole(&prev_hash), seq, &record);
     on!(tx, |c| sqlx::query(
-        "INSERT INTO audit_log (seq, id, user_id, username, action, entity_type, entity_id, at, details, success,
-             address, user_agent, request_id, source, prev_hash, hash)
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16)"
+        "INSERT INTO audit_record (seq, user_id, action, entity_type, at_us, record, hash)
+         VALUES ($1, $2, $3, $4, $5, $6, $7)"
     )
-    .bind(record.seq)
-    .bind(entry.id)
+    .bind(seq)
     .bind(entry.user_id)
-    .bind(&entry.username)
     .bind(&entry.action)
     .bind(&entry.entity_type)
-    .bind(&entry.entity_id)
-    .bind(entry.at)
-    .bind(&entry.details)
-    .bind(entry.success)
-    .bind(&entry.address)
-    .bind(&entry.user_agent)
-    .bind(&entry.request_id)
-    .bind(&entry.source)
-    .bind(&record.prev_hash)
-    .bind(&record.hash)
+    .bind(entry.at.timestamp_micros())
+    .bind(record)
+    .bind(&hash[..])
     .execute(c)
     .await
     .map(|_| ()))?;
     on!(tx, |c| sqlx::query("UPDATE audit_head SET hash = $1 WHERE id = 1")
-        .bind(&record.hash)
+        .bind(&hash[..])
         .execute(c)
         .await
         .map(|_| ()))?;
@@ -127,22 +99,41 @@ pub(crate) async fn append(tx: &mut Tx, entry: Entry) -> Result<()> {
 
 /// A page of the records that pass, newest first, and how many pass.
 pub(crate) async fn list(db: &Db, filter: &Filter, limit: i64, offset: i64) -> Result<(Vec<Record>, i64)> {
-    let rows: Vec<Row> = read!(db, |pool| {
-        let mut query = QueryBuilder::new("SELECT * FROM audit_log");
+    // The page is found in an index alone; only its rows are read.
+    let rows: Vec<(i64, Vec<u8>, Vec<u8>, Option<Vec<u8>>)> = read!(db, |pool| {
+        let mut query = QueryBuilder::new(
+            "SELECT r.seq, r.record, r.hash, COALESCE(p.hash, a.hash)
+             FROM (SELECT seq, at_us FROM audit_record",
+        );
         narrow(&mut query, filter);
-        query.push(" ORDER BY at DESC, seq DESC LIMIT ").push_bind(limit).push(" OFFSET ").push_bind(offset);
+        query.push(" ORDER BY at_us DESC, seq DESC LIMIT ").push_bind(limit).push(" OFFSET ").push_bind(offset);
+        query.push(
+            ") page
+             JOIN audit_record r ON r.seq = page.seq
+             LEFT JOIN audit_record p ON p.seq = page.seq - 1
+             LEFT JOIN audit_anchor a ON a.seq = page.seq - 1
+             ORDER BY page.at_us DESC, page.seq DESC",
+        );
         query.build_query_as().fetch_all(pool).await
     })?;
-    if filter.is_empty() {
-        // Nothing is ever removed, so the position of the newest is the count.
-        return Ok((rows.into_iter().map(Record::from).collect(), head(db).await?.0));
-    }
-    let total = read!(db, |pool| {
-        let mut query = QueryBuilder::new("SELECT COUNT(*) FROM audit_log");
-        narrow(&mut query, filter);
-        query.build_query_scalar().fetch_one(pool).await
-    })?;
-    Ok((rows.into_iter().map(Record::from).collect(), total))
+    let total = if filter.is_empty() {
+        // Positions have no gaps.
+        let bounds = bounds(db).await?;
+        bounds.head.seq - bounds.anchor.seq
+    } else {
+        read!(db, |pool| {
+            let mut query = QueryBuilder::new("SELECT COUNT(*) FROM audit_record");
+            narrow(&mut query, filter);
+            query.build_query_scalar().fetch_one(pool).await
+        })?
+    };
+    let record = |(seq, record, hash, prev_hash): (i64, Vec<u8>, Vec<u8>, Option<Vec<u8>>)| Record {
+        seq,
+        entry: Entry::read(&record),
+        prev_hash: prev_hash.map(|hash| whole(&hash)),
+        hash: whole(&hash),
+    };
+    Ok((rows.into_iter().map(record).collect(), total))
 }
 
 fn narrow<D>(query: &mut QueryBuilder<D>, filter: &Filter)
@@ -150,7 +141,7 @@ where
     D: Database,
     for<'q> Uuid: sqlx::Encode<'q, D> + sqlx::Type<D>,
     for<'q> String: sqlx::Encode<'q, D> + sqlx::Type<D>,
-    for<'q> DateTime<Utc>: sqlx::Encode<'q, D> + sqlx::Type<D>,
+    for<'q> i64: sqlx::Encode<'q, D> + sqlx::Type<D>,
 {
     // The first condition is for the others to begin with AND.
     query.push(" WHERE TRUE");
@@ -164,10 +155,10 @@ where
         query.push(" AND entity_type = ").push_bind(entity_type.clone());
     }
     if let Some(from) = filter.from {
-        query.push(" AND at >= ").push_bind(from);
+        query.push(" AND at_us >= ").push_bind(from.timestamp_micros());
     }
     if let Some(to) = filter.to {
-        query.push(" AND at <= ").push_bind(to);
+        query.push(" AND at_us <= ").push_bind(to.timestamp_micros());
     }
 }
 
@@ -187,19 +178,138 @@ pub(crate) async fn entity_types(db: &Db) -> Result<Vec<String>> {
     .await)?)
 }
 
-/// Position and hash of the newest record, as the head keeps them.
-pub(crate) async fn head(db: &Db) -> Result<(i64, String)> {
-    Ok(read!(db, |pool| sqlx::query_as("SELECT seq, hash FROM audit_head WHERE id = 1").fetch_one(pool).await)?)
+const BOUNDS: &str = "SELECT a.seq, a.hash, a.at_us, h.seq, h.hash,
+        (SELECT MIN(seq) FROM audit_record), (SELECT MAX(seq) FROM audit_record)
+    FROM audit_head h, audit_anchor a";
+
+type BoundsRow = (i64, Vec<u8>, Option<i64>, i64, Vec<u8>, Option<i64>, Option<i64>);
+
+/// Where the chain begins and ends, as head and anchor keep it.
+pub(crate) async fn bounds(db: &Db) -> Result<Bounds> {
+    Ok(read!(db, |pool| sqlx::query_as::<_, BoundsRow>(BOUNDS).fetch_one(pool).await).map(to_bounds)?)
 }
 
-/// At most `limit` records after a position and up to another, in order.
-pub(crate) async fn range(db: &Db, after: i64, to: i64, limit: i64) -> Result<Vec<Record>> {
-    let rows: Vec<Row> =
-        read!(db, |pool| sqlx::query_as("SELECT * FROM audit_log WHERE seq > $1 AND seq <= $2 ORDER BY seq LIMIT $3")
-            .bind(after)
-            .bind(to)
-            .bind(limit)
-            .fetch_all(pool)
-            .await)?;
-    Ok(rows.into_iter().map(Record::from).collect())
+fn to_bounds((anchor, anchor_hash, at_us, head, head_hash, lowest, highest): BoundsRow) -> Bounds {
+    Bounds {
+        anchor: Link { seq: anchor, hash: whole(&anchor_hash) },
+        pruned_at: at_us.and_then(DateTime::from_timestamp_micros),
+        head: Link { seq: head, hash: whole(&head_hash) },
+        extent: lowest.zip(highest),
+    }
+}
+
+/// First and last position of the records that pass, up to a position.
+pub(crate) async fn span(db: &Db, filter: &Filter, to: i64) -> Result<Option<(i64, i64)>> {
+    let (first, last): (Option<i64>, Option<i64>) = read!(db, |pool| {
+        let mut query = QueryBuilder::new("SELECT MIN(seq), MAX(seq) FROM audit_record");
+        narrow(&mut query, filter);
+        query.push(" AND seq <= ").push_bind(to);
+        query.build_query_as().fetch_one(pool).await
+    })?;
+    Ok(first.zip(last))
+}
+
+/// The link at a position: that of a record, or where the chain begins. Nothing where the record is missing.
+pub(crate) async fn link(db: &Db, seq: i64) -> Result<Option<Link>> {
+    let hash: Option<Vec<u8>> = read!(db, |pool| sqlx::query_scalar(
+        "SELECT hash FROM audit_record WHERE seq = $1 UNION ALL SELECT hash FROM audit_anchor WHERE seq = $1"
+    )
+    .bind(seq)
+    .fetch_optional(pool)
+    .await)?;
+    Ok(hash.map(|hash| Link { seq, hash: whole(&hash) }))
+}
+
+/// The first records after a position and up to another, in order: as many as a chunk takes.
+pub(crate) async fn chunk(db: &Db, after: i64, to: i64) -> Result<Chunk> {
+    let mut chunk = Chunk::default();
+    read!(db, |pool| {
+        let mut rows = sqlx::query(
+            "SELECT seq, user_id, action, entity_type, at_us, record, hash FROM audit_record
+             WHERE seq > $1 AND seq <= $2 ORDER BY seq LIMIT $3",
+        )
+        .bind(after)
+        .bind(to)
+        .bind(i64::try_from(CHUNK_RECORDS).unwrap_or(i64::MAX))
+        .fetch(pool);
+        while let Some(row) = rows.try_next().await? {
+            let seq: i64 = row.try_get(0)?;
+            let stored = (|| -> sqlx::Result<Stored<'_>> {
+                Ok(Stored {
+                    seq,
+                    user_id: row.try_get(1)?,
+                    action: row.try_get(2)?,
+                    entity_type: row.try_get(3)?,
+                    at_us: row.try_get(4)?,
+                    record: row.try_get(5)?,
+                    hash: row.try_get(6)?,
+                })
+            })();
+            match stored {
+                Ok(stored) => chunk.push(stored),
+                // SQLite takes ids of any length and texts of any bytes: somebody wrote one past the product.
+                Err(_) => chunk.unreadable(),
+            }
+            if chunk.is_full() {
+                break;
+            }
+        }
+    });
+    Ok(chunk)
+}
+
+/// How far the records after the anchor are all older than a moment, within the next `limit`: the last such position.
+pub(crate) async fn older_through(db: &Db, before: DateTime<Utc>, limit: i64) -> Result<Option<i64>> {
+    let (last, younger): (Option<i64>, Option<i64>) = read!(db, |pool| sqlx::query_as(
+        "SELECT MAX(seq), MIN(CASE WHEN at_us >= $1 THEN seq END)
+         FROM (SELECT seq, at_us FROM audit_record ORDER BY seq LIMIT $2) AS oldest"
+    )
+    .bind(before.timestamp_micros())
+    .bind(limit)
+    .fetch_one(pool)
+    .await)?;
+    Ok(younger.map(|seq| seq - 1).or(last))
+}
+
+/// Where the chain begins and ends; its end is locked until the transaction ends, so nobody else appends or removes.
+pub(crate) async fn lock(tx: &mut Tx) -> Result<Bounds> {
+    on!(tx, |c| sqlx::query("UPDATE audit_head SET seq = seq WHERE id = 1").execute(c).await.map(|_| ()))?;
+    Ok(on!(tx, |c| sqlx::query_as::<_, BoundsRow>(BOUNDS).fetch_one(c).await).map(to_bounds)?)
+}
+
+/// Removes the records up to a position, which the chain then begins after. Answers how many there were. The end of
+/// the chain must be locked.
+pub(crate) async fn remove(tx: &mut Tx, through: Link, at: DateTime<Utc>) -> Result<i64> {
+    let removed = on!(tx, |c| sqlx::query("DELETE FROM audit_record WHERE seq <= $1")
+        .bind(through.seq)
+        .execute(c)
+        .await
+        .map(|done| done.rows_affected()))?;
+    on!(tx, |c| sqlx::query("UPDATE audit_anchor SET seq = $1, hash = $2, at_us = $3 WHERE id = 1")
+        .bind(through.seq)
+        .bind(&through.hash[..])
+        .bind(at.timestamp_micros())
+        .execute(c)
+        .await
+        .map(|_| ()))?;
+    on!(tx, |c| sqlx::query(
+        "DELETE FROM audit_action
+         WHERE NOT EXISTS (SELECT 1 FROM audit_record r WHERE r.action = audit_action.action)"
+    )
+    .execute(c)
+    .await
+    .map(|_| ()))?;
+    on!(tx, |c| sqlx::query(
+        "DELETE FROM audit_entity_type
+         WHERE NOT EXISTS (SELECT 1 FROM audit_record r WHERE r.entity_type = audit_entity_type.entity_type)"
+    )
+    .execute(c)
+    .await
+    .map(|_| ()))?;
+    Ok(i64::try_from(removed).unwrap_or(i64::MAX))
+}
+
+/// A hash as it was read; one of another length was forged, and becomes one that fits nothing.
+fn whole(hash: &[u8]) -> Hash {
+    hash.try_into().unwrap_or([0xff; 32])
 }

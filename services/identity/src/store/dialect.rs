@@ -3,7 +3,7 @@
 use aegis_db::{Conn, Result, Tx};
 use uuid::Uuid;
 
-use super::users::UserRow;
+use super::{notifications::Notification, users::UserRow};
 
 /// The ids of all active administrators, locked until the transaction ends: two transactions that both mean to
 /// take one away go one after the other. SQLite has one writer anyway.
@@ -27,4 +27,31 @@ pub(crate) async fn lock_user(tx: &mut Tx, id: Uuid) -> Result<Option<UserRow>> 
         Conn::Postgres(c) => sqlx::query_as(LOCKED).bind(id).fetch_optional(c).await?,
         Conn::Sqlite(c) => sqlx::query_as(USER).bind(id).fetch_optional(c).await?,
     })
+}
+
+/// One of a user's notifications, locked until the transaction ends.
+pub(crate) async fn lock_notification(tx: &mut Tx, id: Uuid, user_id: Uuid) -> Result<Option<Notification>> {
+    const ONE: &str = "SELECT * FROM notification WHERE id = $1 AND user_id = $2";
+    const LOCKED: &str = "SELECT * FROM notification WHERE id = $1 AND user_id = $2 FOR UPDATE";
+    Ok(match tx.conn() {
+        Conn::Postgres(c) => sqlx::query_as(LOCKED).bind(id).bind(user_id).fetch_optional(c).await?,
+        Conn::Sqlite(c) => sqlx::query_as(ONE).bind(id).bind(user_id).fetch_optional(c).await?,
+    })
+}
+
+/// The notification settings of a user, which are there, locked until the transaction ends.
+pub(crate) async fn lock_preference(tx: &mut Tx, user_id: Uuid) -> Result<()> {
+    if let Conn::Postgres(c) = tx.conn() {
+        const LOCK: &str = "SELECT 1 FROM notification_preference WHERE user_id = $1 FOR UPDATE";
+        sqlx::query(LOCK).bind(user_id).execute(c).await?;
+    }
+    Ok(())
+}
+
+/// The end of the audit trail, locked until the transaction ends, as appending to it does.
+pub(crate) async fn lock_trail(tx: &mut Tx) -> Result<()> {
+    if let Conn::Postgres(c) = tx.conn() {
+        sqlx::query("SELECT 1 FROM audit_head WHERE id = 1 FOR UPDATE").execute(c).await?;
+    }
+    Ok(())
 }

@@ -1,7 +1,9 @@
 //! Users.
 
-use aegis_db::{Db, Error, Result, Tx, on, read};
+use aegis_auth::Role;
+use aegis_db::{Db, Error, Result, Tx, contains_pattern, on, read};
 use chrono::{DateTime, Utc};
+use sqlx::{Database, QueryBuilder};
 use uuid::Uuid;
 
 use crate::domain::user::{User, username_key};
@@ -46,16 +48,65 @@ impl UserRow {
     }
 }
 
-/// A page of users in the order of their names, and how many there are.
-pub(crate) async fn list(db: &Db, limit: i64, offset: i64) -> Result<(Vec<User>, i64)> {
-    let rows: Vec<UserRow> =
-        read!(db, |pool| sqlx::query_as("SELECT * FROM users ORDER BY username_key LIMIT $1 OFFSET $2")
-            .bind(limit)
-            .bind(offset)
-            .fetch_all(pool)
-            .await)?;
-    let total = read!(db, |pool| sqlx::query_scalar("SELECT COUNT(*) FROM users").fetch_one(pool).await)?;
+/// Which users are wanted.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Filter {
+    /// In the name or the email address, in whatever case.
+    pub(crate) search: Option<String>,
+    pub(crate) role: Option<Role>,
+    pub(crate) is_active: Option<bool>,
+}
+
+/// A page of the users that pass, in the order of their names, and how many pass.
+pub(crate) async fn list(db: &Db, filter: &Filter, limit: i64, offset: i64) -> Result<(Vec<User>, i64)> {
+    let rows: Vec<UserRow> = read!(db, |pool| {
+        let mut query = QueryBuilder::new("SELECT * FROM users");
+        narrow(&mut query, filter);
+        query.push(" ORDER BY username_key LIMIT ").push_bind(limit).push(" OFFSET ").push_bind(offset);
+        query.build_query_as().fetch_all(pool).await
+    })?;
+    let total = read!(db, |pool| {
+        let mut query = QueryBuilder::new("SELECT COUNT(*) FROM users");
+        narrow(&mut query, filter);
+        query.build_query_scalar().fetch_one(pool).await
+    })?;
     Ok((rows.iter().map(UserRow::user).collect::<Result<_>>()?, total))
+}
+
+fn narrow<D>(query: &mut QueryBuilder<D>, filter: &Filter)
+where
+    D: Database,
+    for<'q> bool: sqlx::Encode<'q, D> + sqlx::Type<D>,
+    for<'q> String: sqlx::Encode<'q, D> + sqlx::Type<D>,
+    for<'q> &'static str: sqlx::Encode<'q, D> + sqlx::Type<D>,
+{
+    // The first condition is for the others to begin with AND.
+    query.push(" WHERE TRUE");
+    if let Some(role) = filter.role {
+        query.push(" AND role = ").push_bind(role.as_str());
+    }
+    if let Some(is_active) = filter.is_active {
+        query.push(" AND is_active = ").push_bind(is_active);
+    }
+    if let Some(search) = &filter.search {
+        let pattern = contains_pattern(&search.to_lowercase());
+        query.push(" AND (username_key LIKE ").push_bind(pattern.clone()).push(" ESCAPE '\\'");
+        query.push(" OR LOWER(email) LIKE ").push_bind(pattern).push(" ESCAPE '\\')");
+    }
+}
+
+/// Whether there is somebody.
+pub(crate) async fn exist(db: &Db) -> Result<bool> {
+    let one: Option<i32> = read!(db, |pool| sqlx::query_scalar("SELECT 1 FROM users LIMIT 1").fetch_optional(pool).await)?;
+    Ok(one.is_some())
+}
+
+/// Removes a user and what is its own.
+pub(crate) async fn delete(tx: &mut Tx, id: Uuid) -> Result<()> {
+    on!(tx, |c| sqlx::query("DELETE FROM notification WHERE user_id = $1").bind(id).execute(c).await.map(|_| ()))?;
+    // API keys go with it.
+    on!(tx, |c| sqlx::query("DELETE FROM users WHERE id = $1").bind(id).execute(c).await.map(|_| ()))?;
+    Ok(())
 }
 
 /// The user with this id.

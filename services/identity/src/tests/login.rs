@@ -56,7 +56,7 @@ async fn every_failed_login_looks_the_same_and_is_recorded() {
     each(async |bench| {
         let user = bench.user("ana", Role::Viewer).await;
         bench.user("off", Role::Viewer).await;
-        let off = bench.app.list_users(&bench.admin().await, 0, "", 0).await.unwrap().0.pop().unwrap();
+        let off = bench.app.list_users(&bench.admin().await, 0, "", 0, UserQuery::default()).await.unwrap().0.pop().unwrap();
         bench.patch(&bench.admin().await, off.id, active(false)).await.unwrap();
         let long = "x".repeat(100_000);
         let tries = [
@@ -139,6 +139,31 @@ async fn names_and_addresses_have_limits_of_their_own() {
         assert_eq!(guess(&bench, "192.0.2.5", "f").await.code(), Code::InvalidCredentials);
         home.close().await;
     }
+}
+
+#[tokio::test]
+async fn replicas_count_together() {
+    let home = fresh().await.remove(0);
+    let mut caches = vec![(Cache::memory(), "192.0.2.1".to_owned())];
+    match std::env::var("AEGIS_TEST_REDIS_URL") {
+        // Others may count there too: the address is this run's own.
+        Ok(url) => caches.push((Cache::connect(&url).await.unwrap(), format!("2001:db8::{:x}", rand::random::<u16>()))),
+        Err(_) => println!("skipped on Redis: AEGIS_TEST_REDIS_URL names no server"),
+    }
+    for (cache, address) in caches {
+        let replica = || App::new(home.db.clone(), cache.clone(), config());
+        let replicas = [replica(), replica()];
+        replicas[0].set_up().await.unwrap();
+        for n in 0..10 {
+            let refused = replicas[n % 2].login(&from(&address), "admin", &secret("wrong-password")).await;
+            assert_eq!(failure(refused).code(), Code::InvalidCredentials);
+        }
+        for replica in &replicas {
+            let refused = replica.login(&from(&address), "admin", &secret(PASSWORD)).await;
+            assert_eq!(failure(refused).code(), Code::RateLimited);
+        }
+    }
+    home.close().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]

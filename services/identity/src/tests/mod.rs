@@ -1,15 +1,21 @@
 //! The use cases on both databases.
 
+mod api_keys;
 mod audit;
+mod audit_export;
+mod audit_migration;
+mod audit_retention;
+mod keys;
 mod login;
 mod notifications;
 mod service;
 mod tokens;
 mod users;
+mod watch;
 
 use std::sync::Arc;
 
-use aegis_auth::{KeySource, OpCtx, Origin, Principal, Revocation, Role, Verifier};
+use aegis_auth::{KeySource, News, OpCtx, Origin, Principal, Role, Verifier};
 use aegis_cache::Cache;
 use aegis_db::{Db, on, read};
 use aegis_error::{Code, Failure};
@@ -22,7 +28,7 @@ use uuid::Uuid;
 
 use crate::{
     Config, SUBSCRIPTION,
-    app::{App, AuditQuery, NewUser, UserPatch},
+    app::{App, AuditQuery, NewUser, UserPatch, UserQuery},
     domain::{audit::Record, user::User},
     events::Intake,
 };
@@ -60,7 +66,7 @@ impl Bench {
         let app = App::new(db.clone(), Cache::memory(), config);
         app.set_up().await.unwrap();
         let bus = Bus::local();
-        let _ = bus.subscribe(Consumer::new(SUBSCRIPTION, db.clone(), Arc::new(Intake)));
+        let _ = bus.subscribe(Consumer::new(SUBSCRIPTION, db.clone(), Arc::new(Intake::new(app.hub.clone()))));
         let verifier = Verifier::new(Arc::new(Source(Arc::clone(&app))));
         Bench { app, db: db.clone(), bus, verifier }
     }
@@ -145,8 +151,12 @@ impl KeySource for Source {
         Ok(self.0.jwks().await?)
     }
 
-    async fn revocations(&self, after: i64) -> Result<(Vec<Revocation>, i64), Failure> {
-        Ok(self.0.revocations(after).await?)
+    async fn news(&self, after: i64) -> Result<News, Failure> {
+        Ok(self.0.news(after).await?)
+    }
+
+    async fn api_key(&self, key: &str) -> Result<Principal, Failure> {
+        Ok(self.0.resolve_api_key(key).await?)
     }
 }
 

@@ -1,12 +1,25 @@
-//! Who is notified, and what one may do with one's notifications.
+//! Who is notified, what one may do with one's notifications, and what one wants to hear of.
 
+use std::collections::BTreeMap;
+
+use aegis_auth::{Conditions, IfMatch};
+use aegis_db::Migrations;
 use aegis_events::system_actor;
 use aegis_proto::events::v1::TestChanged;
+use sqlx::migrate::Migrator;
+
+use crate::app::PreferencesPatch;
 
 use super::*;
 
 impl Bench {
-    async fn change(&self, creator: &User, previous: &str, state: &str) {
+    /// A test of `creator` comes to another state, by nobody's hand.
+    pub(super) async fn change(&self, creator: &User, previous: &str, state: &str) {
+        self.change_by(None, creator, previous, state).await;
+    }
+
+    /// A test of `creator` comes to another state.
+    pub(super) async fn change_by(&self, actor: Option<&OpCtx>, creator: &User, previous: &str, state: &str) {
         let test = TestChanged {
             test_id: Uuid::from_u128(9).to_string(),
             name: "Dump \0 LSASS".into(),
@@ -17,7 +30,12 @@ impl Bench {
             ..TestChanged::default()
         };
         let mut tx = self.db.begin().await.unwrap();
-        self.app.outbox.publish_as(&mut tx, system_actor("testing"), &test.test_id, &test).await.unwrap();
+        match actor {
+            Some(ctx) => self.app.outbox.publish(&mut tx, ctx, &test.test_id, &test).await.unwrap(),
+            None => {
+                self.app.outbox.publish_as(&mut tx, system_actor("testing"), &test.test_id, &test).await.unwrap();
+            }
+        }
         tx.commit().await.unwrap();
         self.settle().await;
     }
@@ -28,6 +46,16 @@ impl Bench {
         assert_eq!(total, rows.len() as i64);
         rows.into_iter().map(|row| row.kind).collect()
     }
+}
+
+fn wants(kinds: &[(&str, bool)]) -> PreferencesPatch {
+    let kinds = kinds.iter().map(|(kind, wanted)| ((*kind).to_owned(), *wanted)).collect();
+    PreferencesPatch { kinds, ..PreferencesPatch::default() }
+}
+
+fn at_version(ctx: &OpCtx, version: i64) -> OpCtx {
+    let if_match = Some(IfMatch::Versions(vec![version]));
+    ctx.clone().under(Conditions { if_match, idempotency_key: None })
 }
 
 #[tokio::test]
@@ -48,11 +76,13 @@ async fn each_move_reaches_those_who_are_to_act() {
         }
         bench.patch(&admin, users[3].id, active(false)).await.unwrap();
         let red = &users[0];
+        // The author of a move hears of it too.
+        let author = bench.sign_in("red", PASSWORD).await;
         bench.change(red, "", "draft").await;
-        bench.change(red, "draft", "red_executing").await;
+        bench.change_by(Some(&author), red, "draft", "red_executing").await;
         bench.change(red, "red_executing", "red_executing").await;
         bench.change(red, "red_executing", "blue_evaluating").await;
-        bench.change(red, "blue_evaluating", "in_review").await;
+        bench.change_by(Some(&bench.sign_in("redlead", PASSWORD).await), red, "blue_evaluating", "in_review").await;
         bench.change(red, "in_review", "rejected").await;
         bench.change(red, "in_review", "validated").await;
         // A creator who is nobody here is no fault.
@@ -66,6 +96,7 @@ async fn each_move_reaches_those_who_are_to_act() {
         assert_eq!(bench.kinds("viewer").await, [""; 0]);
         assert_eq!(bench.kinds("admin").await, [""; 0]);
         assert_eq!(bench.number("SELECT COUNT(*) FROM notification").await, 7);
+        assert_eq!(bench.number("SELECT MAX(seq) FROM notification").await, 7);
     })
     .await;
 }
@@ -90,14 +121,21 @@ async fn one_reads_and_marks_ones_own() {
         assert!(page[0].created_at >= page[1].created_at && page[1].created_at >= rest[0].created_at);
 
         let id = page[0].id.to_string();
+        assert_eq!(bench.app.get_notification(&vera, &id).await.unwrap(), page[0]);
+        assert_eq!(failure(bench.app.mark_read(&at_version(&vera, 2), &id).await).code(), Code::PreconditionFailed);
+        assert!(bench.app.mark_read(&at_version(&vera, 1), &id).await.unwrap().is_read);
         for _ in 0..2 {
             assert!(bench.app.mark_read(&vera, &id).await.unwrap().is_read);
         }
+        assert_eq!(failure(bench.app.mark_read(&at_version(&vera, 1), &id).await).code(), Code::PreconditionFailed);
+        assert_eq!(bench.app.get_notification(&vera, &id).await.unwrap().version(), 2);
         assert_eq!(bench.app.count_unread(&vera).await.unwrap(), 2);
         let (unread, _, total) = bench.app.list_notifications(&vera, 0, "", 0, true).await.unwrap();
         assert_eq!((unread.len(), total), (2, 2));
         let otto = bench.sign_in("otto", PASSWORD).await;
         assert_eq!(failure(bench.app.mark_read(&otto, &id).await).code(), Code::NotFound);
+        assert_eq!(failure(bench.app.get_notification(&otto, &id).await).code(), Code::NotFound);
+        assert_eq!(failure(bench.app.get_notification(&vera, &Uuid::nil().to_string()).await).code(), Code::NotFound);
         assert_eq!(failure(bench.app.mark_read(&vera, "7").await).code(), Code::Validation);
         assert_eq!(bench.app.mark_all_read(&vera).await.unwrap(), 2);
         assert_eq!(bench.app.mark_all_read(&vera).await.unwrap(), 0);
@@ -111,4 +149,164 @@ async fn one_reads_and_marks_ones_own() {
         assert_eq!(marks, 2, "what changed nothing is not recorded");
     })
     .await;
+}
+
+#[tokio::test]
+async fn one_says_what_one_wants_to_hear_of() {
+    each(async |bench| {
+        let red = bench.user("red", Role::RedTech).await;
+        let ctx = bench.sign_in("red", PASSWORD).await;
+        let other = bench.user("lead", Role::RedLead).await;
+        let lead = bench.sign_in("lead", PASSWORD).await;
+
+        let found = bench.app.notification_preferences(&ctx).await.unwrap();
+        assert_eq!((found.mute_own_actions, found.version), (false, 0));
+        let names = ["blue_evaluating", "in_review", "red_executing", "rejected", "validated"];
+        assert_eq!(found.kinds(), BTreeMap::from(names.map(|name| (name, true))));
+
+        let patch = PreferencesPatch { mute_own_actions: Some(true), ..wants(&[("rejected", false)]) };
+        let changed = bench.app.update_notification_preferences(&at_version(&ctx, 0), patch).await.unwrap();
+        assert_eq!((changed.mute_own_actions, changed.version, changed.kinds()["rejected"]), (true, 1, false));
+        assert_eq!(bench.app.notification_preferences(&ctx).await.unwrap(), changed);
+        // The same again is no change, and what is absent stays.
+        let same = bench.app.update_notification_preferences(&ctx, wants(&[("rejected", false)])).await.unwrap();
+        assert_eq!(same, changed);
+        let stale = bench.app.update_notification_preferences(&at_version(&ctx, 0), wants(&[])).await;
+        assert_eq!(failure(stale).code(), Code::PreconditionFailed);
+        let unknown =
+            bench.app.update_notification_preferences(&ctx, wants(&[("x'; --", true), ("rejected", true)])).await;
+        let unknown = failure(unknown);
+        assert_eq!((unknown.code(), unknown.fields()[0].field.as_str()), (Code::Validation, "kinds.x'; --"));
+        assert_eq!(bench.app.notification_preferences(&ctx).await.unwrap(), changed, "a refusal changes nothing");
+
+        // Its own move, a move that it does not want to hear of, and one that it does.
+        bench.change_by(Some(&ctx), &red, "draft", "red_executing").await;
+        bench.change_by(Some(&lead), &red, "in_review", "rejected").await;
+        bench.change_by(Some(&lead), &red, "in_review", "validated").await;
+        assert_eq!(bench.kinds("red").await, ["validated"]);
+        // One person's wishes are no other's.
+        bench.change_by(Some(&lead), &other, "in_review", "rejected").await;
+        bench.change_by(Some(&lead), &other, "blue_evaluating", "in_review").await;
+        assert_eq!(bench.kinds("lead").await, ["in_review", "rejected"]);
+
+        let reset = PreferencesPatch {
+            reset_mute_own_actions: true,
+            reset_kinds: vec!["rejected".into()],
+            ..wants(&[("validated", false)])
+        };
+        let changed = bench.app.update_notification_preferences(&ctx, reset).await.unwrap();
+        assert_eq!((changed.mute_own_actions, changed.version), (false, 2));
+        assert_eq!((changed.kinds()["rejected"], changed.kinds()["validated"]), (true, false));
+        let all = PreferencesPatch { reset_all_kinds: true, ..PreferencesPatch::default() };
+        let changed = bench.app.update_notification_preferences(&ctx, all).await.unwrap();
+        assert!(changed.choices.is_empty());
+        bench.change_by(Some(&ctx), &red, "in_review", "validated").await;
+        assert_eq!(bench.kinds("red").await, ["validated", "validated"]);
+
+        let trail = bench.trail().await;
+        let records: Vec<_> =
+            trail.iter().filter(|record| record.entry.action == "update_notification_preferences").collect();
+        assert_eq!(records.len(), 3);
+        let details: serde_json::Value = serde_json::from_str(&records[0].entry.details).unwrap();
+        assert_eq!(
+            (&details["before"], &details["after"]),
+            (
+                &serde_json::json!({ "mute_own_actions": false, "kinds.rejected": true }),
+                &serde_json::json!({ "mute_own_actions": true, "kinds.rejected": false })
+            )
+        );
+
+        let service = Principal { role: Role::Service, user_id: Uuid::nil(), ..ctx.anyone().unwrap().clone() };
+        let service = as_principal(service, "token".into());
+        let refused = bench.app.update_notification_preferences(&service, wants(&[("rejected", false)])).await;
+        assert_eq!(failure(refused).code(), Code::Forbidden);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn what_is_old_goes() {
+    each(async |bench| {
+        let red = bench.user("red", Role::RedTech).await;
+        for _ in 0..4 {
+            bench.change(&red, "in_review", "validated").await;
+        }
+        let year = "UPDATE notification SET created_at = '2001-01-01T00:00:00+00:00' WHERE seq = 1";
+        bench.run(year).await;
+        for (seq, days, read) in [(2, 100, true), (3, 100, false), (4, 80, true)] {
+            let at = aegis_db::now() - chrono::TimeDelta::days(days);
+            let mut tx = bench.db.begin().await.unwrap();
+            on!(tx, |c| sqlx::query("UPDATE notification SET created_at = $1, is_read = $2 WHERE seq = $3")
+                .bind(at)
+                .bind(read)
+                .bind(i64::from(seq))
+                .execute(c)
+                .await
+                .map(|_| ()))
+            .unwrap();
+            tx.commit().await.unwrap();
+        }
+        bench.app.purge().await.unwrap();
+        assert_eq!(bench.number("SELECT COUNT(*) FROM notification").await, 2);
+        assert_eq!(bench.number("SELECT COUNT(*) FROM notification WHERE seq IN (3, 4)").await, 2);
+    })
+    .await;
+}
+
+/// The migrations up to a version.
+fn until(version: i64) -> Migrations {
+    let cut = |migrator: &'static Migrator| -> &'static Migrator {
+        let some = migrator.iter().filter(|m| m.version <= version).cloned().collect();
+        Box::leak(Box::new(Migrator::with_migrations(some)))
+    };
+    let all = crate::migrations();
+    Migrations { postgres: cut(all.postgres), sqlite: cut(all.sqlite) }
+}
+
+#[tokio::test]
+async fn notifications_of_before_get_positions() {
+    for home in databases("identity", &[aegis_events::migrations(), until(119)]).await {
+        println!("on {}", home.name);
+        let user = Uuid::from_u128(7);
+        let mut tx = home.db.begin().await.unwrap();
+        on!(tx, |c| sqlx::query(
+            "INSERT INTO users (id, username, username_key, role, password_hash, is_active, must_change_password,
+                 token_epoch, version, created_at, updated_at)
+             VALUES ($1, 'ana', 'ana', 'viewer', '', TRUE, FALSE, 1, 1, $2, $2)"
+        )
+        .bind(user)
+        .bind(aegis_db::now())
+        .execute(c)
+        .await
+        .map(|_| ()))
+        .unwrap();
+        for n in 0..5_i64 {
+            // The later the id, the earlier it happened.
+            let at = aegis_db::now() - chrono::TimeDelta::hours(n);
+            on!(tx, |c| sqlx::query(
+                "INSERT INTO notification (id, user_id, kind, title, message, entity_type, entity_id, is_read, created_at)
+                 VALUES ($1, $2, 'rejected', '', '', 'test', '', FALSE, $3)"
+            )
+            .bind(Uuid::now_v7())
+            .bind(user)
+            .bind(at)
+            .execute(c)
+            .await
+            .map(|_| ()))
+            .unwrap();
+        }
+        tx.commit().await.unwrap();
+        home.db.migrate(&[aegis_events::migrations(), crate::migrations()]).await.unwrap();
+        let positions: Vec<i64> =
+            read!(&home.db, |pool| sqlx::query_scalar("SELECT seq FROM notification ORDER BY created_at")
+                .fetch_all(pool)
+                .await)
+            .unwrap();
+        assert_eq!(positions, [1, 2, 3, 4, 5]);
+        let head: i64 =
+            read!(&home.db, |pool| sqlx::query_scalar("SELECT seq FROM notification_head").fetch_one(pool).await)
+                .unwrap();
+        assert_eq!(head, 5);
+        home.close().await;
+    }
 }

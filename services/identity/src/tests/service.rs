@@ -14,6 +14,8 @@ use tower::Layer;
 
 use crate::{Built, Deps, PUBLIC_METHODS, build};
 
+use aegis_auth::Revocation;
+
 use super::*;
 
 fn with<T>(token: &str, message: T) -> Request<T> {
@@ -35,7 +37,7 @@ impl KeySource for Remote {
         Ok(self.0.clone().get_jwks(GetJwksRequest {}).await?.into_inner().jwks_json)
     }
 
-    async fn revocations(&self, after: i64) -> Result<(Vec<Revocation>, i64), Failure> {
+    async fn news(&self, after: i64) -> Result<News, Failure> {
         let answer = self.0.clone().list_revocations(ListRevocationsRequest { after }).await?.into_inner();
         let revocations = answer.revocations.into_iter().map(|r| {
             let expires_at = r.expires_at.unwrap();
@@ -45,7 +47,11 @@ impl KeySource for Remote {
                 Err(_) => Revocation::User { user_id: r.user_id.parse().unwrap(), min_epoch: r.min_epoch, expires_at },
             }
         });
-        Ok((revocations.collect(), answer.cursor))
+        Ok(News { revocations: revocations.collect(), cursor: answer.cursor, key_ids: answer.key_ids })
+    }
+
+    async fn api_key(&self, _: &str) -> Result<Principal, Failure> {
+        Err(Failure::unavailable("no keys here"))
     }
 }
 
@@ -130,7 +136,11 @@ impl KeySource for Nothing {
         Err(Failure::unavailable("nothing"))
     }
 
-    async fn revocations(&self, _: i64) -> Result<(Vec<Revocation>, i64), Failure> {
+    async fn news(&self, _: i64) -> Result<News, Failure> {
+        Err(Failure::unavailable("nothing"))
+    }
+
+    async fn api_key(&self, _: &str) -> Result<Principal, Failure> {
         Err(Failure::unavailable("nothing"))
     }
 }

@@ -125,6 +125,8 @@ async fn keys_are_published_until_they_retire() {
         // A replica that starts now makes the next key; the old one still verifies.
         let next = Bench::new(&bench.db, config()).await;
         assert_eq!(next.number("SELECT COUNT(*) FROM signing_key").await, 2);
+        // It signs when everybody has had time to read it.
+        next.run("UPDATE signing_key SET created_at = '2024-01-01T00:00:00Z' WHERE retire_at IS NULL").await;
         let new = next.admin().await;
         assert!(next.holds(&old).await && next.holds(&new).await);
         next.run("UPDATE signing_key SET retire_at = '2001-01-01T00:00:00Z' WHERE retire_at IS NOT NULL").await;
@@ -166,17 +168,17 @@ async fn no_revocation_is_missed_by_one_who_follows() {
             .collect();
         let (mut cursor, mut seen) = (0, 0);
         while !writers.iter().all(tokio::task::JoinHandle::is_finished) {
-            let (some, next) = bench.app.revocations(cursor).await.unwrap();
-            (cursor, seen) = (next, seen + some.len());
+            let news = bench.app.news(cursor).await.unwrap();
+            (cursor, seen) = (news.cursor, seen + news.revocations.len());
         }
-        seen += bench.app.revocations(cursor).await.unwrap().0.len();
+        seen += bench.app.news(cursor).await.unwrap().revocations.len();
         assert_eq!(seen, 6 * 15);
-        assert_eq!(failure(bench.app.revocations(-1).await).code(), Code::Validation);
+        assert_eq!(failure(bench.app.news(-1).await).code(), Code::Validation);
 
         bench.run("UPDATE revocation SET expires_at = '2001-01-01T00:00:00Z' WHERE seq <= 50").await;
-        assert_eq!(bench.app.revocations(0).await.unwrap().0.len(), 40);
+        assert_eq!(bench.app.news(0).await.unwrap().revocations.len(), 40);
         assert_eq!(bench.app.purge().await.unwrap(), 50);
-        assert_eq!(bench.app.revocations(0).await.unwrap(), bench.app.revocations(50).await.unwrap());
+        assert_eq!(bench.app.news(0).await.unwrap(), bench.app.news(50).await.unwrap());
     })
     .await;
 }

@@ -62,6 +62,7 @@ impl App {
         let key = Key::from(id);
         let mut tx = self.db().begin().await?;
         let before = source::lock(&mut tx, &key).await?.ok_or_else(|| Error::NoSource(key.to_string()))?;
+        ctx.expect_version(before.version)?;
         let mut after = before.clone();
         if let Some(url) = edit.url {
             after.url = url;

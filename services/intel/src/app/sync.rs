@@ -61,7 +61,7 @@ impl App {
             let text = "this process is about to stop; try again in a moment";
             return Err(Failure::new(Code::Unavailable, text).with_retry_after(Duration::from_secs(2)).into());
         }
-        let claim = self.claim(&Key::from(source_id), &principal.username, url, aegis_events::actor(ctx)).await?;
+        let claim = self.claim(ctx, &Key::from(source_id), &principal.username, url).await?;
         let job = claim.job.clone();
         let span = tracing::info_span!("sync", source = job.source_name, job = %job.id);
         // Of its own: the sync goes on when the caller leaves.
@@ -85,9 +85,10 @@ impl App {
     }
 
     /// Makes the source's one running job, across all processes.
-    async fn claim(&self, key: &Key, started_by: &str, url: Option<String>, actor: Actor) -> Result<Claim, Error> {
+    async fn claim(&self, ctx: &OpCtx, key: &Key, started_by: &str, url: Option<String>) -> Result<Claim, Error> {
         let mut tx = self.db().begin().await?;
         let source = source::lock(&mut tx, key).await?.ok_or_else(|| Error::NoSource(key.to_string()))?;
+        ctx.expect_version(source.version)?;
         if !source.enabled {
             return Err(Error::Disabled(source.name));
         }
@@ -122,6 +123,8 @@ impl App {
         if !job::insert(&mut tx, &job).await? {
             return Err(Error::Raced);
         }
+        // What is told of a sync is told at its end.
+        self.outbox().claim(&mut tx, ctx, &job.id.to_string()).await?;
         let own = url.is_none();
         if !own {
             // What comes in now is not what the etag stands for.
@@ -136,7 +139,7 @@ impl App {
             own_url: own,
             before: source.last_counts.map(|counts| counts.0),
             version_before: source.upstream_version,
-            actor,
+            actor: aegis_events::actor(ctx),
         })
     }
 

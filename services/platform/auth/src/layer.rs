@@ -13,7 +13,7 @@ use http::{Request, Response, header::AUTHORIZATION, request::Parts};
 use tonic::Status;
 use tower::{Layer, Service};
 
-use crate::{OpCtx, Origin, Verifier};
+use crate::{Conditions, OpCtx, Origin, Verifier};
 
 /// Verifies the bearer of every call but those of `public` methods.
 #[derive(Clone)]
@@ -90,7 +90,9 @@ impl AuthLayer {
                 // A method that needs no token is not refused for a stale one.
                 match self.verifier.verify(token).await {
                     Ok(principal) => {
-                        Ok(OpCtx::new(Some((*principal).clone()), Some(token.to_owned()), origin, deadline))
+                        let conditions = Conditions::from_headers(headers)?;
+                        let token = Some(token.to_owned());
+                        Ok(OpCtx::new(Some((*principal).clone()), token, origin, deadline).under(conditions))
                     }
                     Err(_) if self.is_public(head) => Ok(OpCtx::new(None, None, origin, deadline)),
                     Err(failure) => Err(failure),

@@ -2,13 +2,17 @@
 //! that every use case takes as its first argument.
 
 mod background;
+mod conditions;
 mod context;
 mod layer;
 mod role;
 mod verifier;
 
 pub use background::{Background, IssueToken};
+pub use conditions::{Conditions, IDEMPOTENCY_KEY_HEADER, IF_MATCH_HEADER, IdempotencyKey, IfMatch, MAX_VERSIONS};
 pub use context::{ADDRESS_HEADER, OpCtx, Origin, REQUEST_ID_HEADER, USER_AGENT_HEADER};
 pub use layer::AuthLayer;
 pub use role::Role;
-pub use verifier::{AUDIENCE, Claims, ISSUER, KeySource, MAX_TOKEN_BYTES, Principal, Revocation, Verifier};
+pub use verifier::{
+    API_KEY_PREFIX, AUDIENCE, Bearer, Claims, ISSUER, KeySource, MAX_TOKEN_BYTES, News, Principal, Revocation, Verifier,
+};

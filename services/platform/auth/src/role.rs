@@ -32,6 +32,12 @@ impl Role {
     /// The names of [`Role::PEOPLE`], for messages and checks.
     pub const NAMES: [&'static str; 6] = ["admin", "red_tech", "blue_tech", "red_lead", "blue_lead", "viewer"];
 
+    /// Whether whoever has this role may do all that `other` may. Leads are not above the technicians of their
+    /// side: each of the two may do things that the other may not.
+    pub fn covers(self, other: Role) -> bool {
+        other != Role::Service && (self == other || self == Role::Admin || other == Role::Viewer)
+    }
+
     /// The name on every interface.
     pub fn as_str(self) -> &'static str {
         match self {

@@ -18,6 +18,9 @@ pub enum Error {
     /// A setting.
     #[error("{0}")]
     Config(String),
+    /// What was to be written must not be, and the caller is told why.
+    #[error(transparent)]
+    Refused(#[from] Failure),
 }
 
 impl Error {
@@ -62,7 +65,9 @@ impl Error {
 
 impl From<Error> for Failure {
     fn from(error: Error) -> Failure {
-        if error.is_full() {
+        if let Error::Refused(failure) = error {
+            failure
+        } else if error.is_full() {
             Failure::new(Code::StorageFull, "the disk is full; nothing was changed").with_source(error)
         } else if error.is_unavailable() {
             Failure::unavailable("the database").with_source(error)

@@ -3,6 +3,7 @@
 mod bus;
 mod consumer;
 mod envelope;
+mod idempotency;
 mod outbox;
 
 use aegis_db::Migrations;
@@ -10,9 +11,10 @@ use aegis_db::Migrations;
 pub use bus::{Bus, Delivery, Subscription};
 pub use consumer::{Consumer, Handler};
 pub use envelope::{Event, actor, decode, system_actor};
+pub use idempotency::{Claim, IdempotencyLayer, Idempotent};
 pub use outbox::{Audit, Outbox};
 
-/// The tables of outbox and inbox, to be migrated together with a service's own (versions 1 to 99 are ours).
+/// The tables of outbox, inbox and idempotency keys, to be migrated together with a service's own (versions 1 to 99 are ours).
 pub fn migrations() -> Migrations {
     aegis_db::migrations!()
 }

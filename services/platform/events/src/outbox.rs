@@ -13,7 +13,7 @@ use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use crate::{Bus, Event, envelope};
+use crate::{Bus, Claim, Event, envelope, idempotency};
 
 /// Events that the relay takes at once.
 const BATCH: i64 = 200;
@@ -54,8 +54,21 @@ impl Outbox {
         Outbox { source, wake: Arc::new(Notify::new()) }
     }
 
+    /// Binds the transaction to the conditions under which `ctx` asks for the change of `entity_id`: its `If-Match`
+    /// must have been looked at ([`OpCtx::expect_version`]), and its `Idempotency-Key` is used up with the change.
+    ///
+    /// [`Outbox::publish`] and [`Outbox::audit`] do that by themselves; a change without either calls this.
+    pub async fn claim(&self, tx: &mut Tx, ctx: &OpCtx, entity_id: &str) -> aegis_db::Result<()> {
+        ctx.precondition_was_looked_at()?;
+        match Claim::of(ctx) {
+            Some(claim) => claim.take(tx, entity_id).await,
+            None => Ok(()),
+        }
+    }
+
     /// Writes an event that `ctx` caused into the transaction.
     pub async fn publish<E: Event>(&self, tx: &mut Tx, ctx: &OpCtx, subject: &str, event: &E) -> aegis_db::Result<()> {
+        self.claim(tx, ctx, subject).await?;
         self.publish_as(tx, envelope::actor(ctx), subject, event).await
     }
 
@@ -98,6 +111,7 @@ impl Outbox {
 
     /// Writes a line of the audit trail into the transaction of the change.
     pub async fn audit(&self, tx: &mut Tx, ctx: &OpCtx, audit: Audit<'_>) -> aegis_db::Result<()> {
+        self.claim(tx, ctx, &audit.entity_id).await?;
         self.audit_as(tx, envelope::actor(ctx), audit, true).await
     }
 
@@ -168,6 +182,9 @@ impl Outbox {
                         purge_at = now() + TimeDelta::hours(1);
                         if let Err(error) = purge_inbox(&db, now() - INBOX_KEEP).await {
                             tracing::warn!(%error, service = self.source, "old inbox rows stay for now");
+                        }
+                        if let Err(error) = idempotency::store::purge(&db, now()).await {
+                            tracing::warn!(%error, service = self.source, "old idempotency keys stay for now");
                         }
                     }
                     tokio::select! {

@@ -3,7 +3,7 @@
 
 use std::path::{Path, PathBuf};
 
-use aegis_auth::{OpCtx, Origin, Principal, Role};
+use aegis_auth::{Bearer, OpCtx, Origin, Principal, Role};
 use aegis_db::{Db, DbOptions, Migrations};
 use chrono::{TimeDelta, Utc};
 use sqlx::{AssertSqlSafe, Connection, PgConnection};
@@ -115,6 +115,7 @@ pub fn principal(role: Role, username: &str) -> Principal {
         epoch: 0,
         expires_at: Utc::now() + TimeDelta::hours(1),
         must_change_password: false,
+        bearer: Bearer::Token,
     }
 }
 

@@ -45,7 +45,7 @@ impl App {
         check.finish()?;
 
         let mut tx = self.db.begin().await?;
-        let (before, _) = self.held(&mut tx, user, Operation::Edit, id).await?;
+        let (before, _) = self.held(&mut tx, ctx, user, Operation::Edit, id).await?;
         in_state(&before, "the fields of a test", EDITABLE)?;
         let mut after = before.clone();
         if let Some(name) = name {
@@ -78,7 +78,7 @@ impl App {
         check.finish()?;
 
         let mut tx = self.db.begin().await?;
-        let (before, _) = self.held(&mut tx, user, Operation::EditRed, id).await?;
+        let (before, _) = self.held(&mut tx, ctx, user, Operation::EditRed, id).await?;
         in_state(&before, "the red side's fields", RED)?;
         let mut after = before.clone();
         procedure_text.put(&mut after.procedure_text);
@@ -111,7 +111,7 @@ impl App {
         check.finish()?;
 
         let mut tx = self.db.begin().await?;
-        let (before, _) = self.held(&mut tx, user, Operation::EditBlue, id).await?;
+        let (before, _) = self.held(&mut tx, ctx, user, Operation::EditBlue, id).await?;
         in_state(&before, "the blue side's fields", BLUE)?;
         let mut after = before.clone();
         detection_result.put(&mut after.detection_result);
@@ -137,7 +137,7 @@ impl App {
         check.finish()?;
 
         let mut tx = self.db.begin().await?;
-        let (before, _) = self.held(&mut tx, user, Operation::EditRemediation, id).await?;
+        let (before, _) = self.held(&mut tx, ctx, user, Operation::EditRemediation, id).await?;
         let mut after = before.clone();
         steps.put(&mut after.remediation_steps);
         status.put(&mut after.remediation_status);

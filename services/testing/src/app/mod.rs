@@ -62,22 +62,23 @@ impl App {
         &self.db
     }
 
-    /// The test, held until the transaction ends, if the one who asks may do `operation` to it. Also answers what
-    /// they have to do with it.
+    /// The test, held until the transaction ends, if the one who asks may do `operation` to it and knows it as it is
+    /// (`If-Match`). Also answers what they have to do with it.
     async fn held(
         &self,
         tx: &mut Tx,
+        ctx: &OpCtx,
         user: &Principal,
         operation: Operation,
         id: Uuid,
     ) -> Result<(Test, Relation), Error> {
         let test = test::get_for_update(tx, id).await?.ok_or(Error::NoTest(id))?;
         let relation = relation(user, &test);
-        if operation.allowed(user.role, relation) {
-            Ok((test, relation))
-        } else {
-            Err(Failure::forbidden(operation.refusal()).into())
+        if !operation.allowed(user.role, relation) {
+            return Err(Failure::forbidden(operation.refusal()).into());
         }
+        ctx.expect_version(test.version)?;
+        Ok((test, relation))
     }
 }
 

@@ -34,7 +34,7 @@ impl App {
         check.finish()?;
 
         let mut tx = self.db.begin().await?;
-        let (before, _) = self.held(&mut tx, user, operation, id).await?;
+        let (before, _) = self.held(&mut tx, ctx, user, operation, id).await?;
         let mut after = before.clone();
         after.state = apply(before.state, action)?;
         if self.config.require_results {

@@ -53,7 +53,7 @@ impl App {
         let mut tx = self.db.begin().await?;
         // The sides of one ballot are of one kind: whoever may not vote for one of them has left already.
         let asked = sides.first().copied().map_or(Operation::VoteRed, operation);
-        let (before, relation) = self.held(&mut tx, user, asked, id).await?;
+        let (before, relation) = self.held(&mut tx, ctx, user, asked, id).await?;
         // A vote is cast where it could end the review.
         apply(before.state, end)?;
         let mut after = before.clone();

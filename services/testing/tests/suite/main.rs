@@ -7,6 +7,7 @@
 )]
 
 mod catalog;
+mod conditions;
 mod create;
 mod edits;
 mod lists;

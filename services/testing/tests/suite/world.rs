@@ -3,7 +3,7 @@
 use aegis_auth::{OpCtx, Role};
 use aegis_db::{Db, read};
 use aegis_error::{Code, Failure};
-use aegis_events::{Bus, Event, decode};
+use aegis_events::{Bus, Event, IdempotencyLayer, decode};
 use aegis_proto::{
     catalog::v1::catalog_service_client::CatalogServiceClient,
     events::v1::{AuditRecorded, Envelope, TestChanged},
@@ -15,7 +15,7 @@ use aegis_testkit::TestDb;
 use prost::Message;
 use serde_json::Value;
 use tonic::{Response, Status, body::Body, service::Routes};
-use tower::ServiceExt;
+use tower::{Layer, ServiceExt};
 
 use crate::catalog;
 
@@ -71,7 +71,8 @@ impl World {
     }
 
     pub fn with(&self, ctx: OpCtx) -> Client {
-        let routes = self.routes.clone();
+        // With the layer that it stands behind in the product.
+        let routes = IdempotencyLayer::new(self.db.clone(), &"secret".to_owned().into()).layer(self.routes.clone());
         // In the place of the authentication layer.
         TestingServiceClient::new(RpcService::new(
             routes

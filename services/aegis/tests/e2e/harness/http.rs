@@ -134,7 +134,23 @@ pub async fn try_send(request: reqwest::RequestBuilder) -> Result<Answer, reqwes
     Ok(Answer { asked, status, headers, body })
 }
 
+/// Sends and reads the head of an answer whose body does not end; of an error the body too.
+pub async fn head(request: reqwest::RequestBuilder) -> Answer {
+    let (client, request) = request.build_split();
+    let request = request.expect("a request");
+    let asked = format!("{} {}", request.method(), request.url());
+    let answer = client.execute(request).await.unwrap_or_else(|e| panic!("no answer: {e:?}"));
+    let (status, headers) = (answer.status().as_u16(), answer.headers().clone());
+    let body = if status < 400 { Vec::new() } else { answer.bytes().await.expect("a body").to_vec() };
+    Answer { asked, status, headers, body }
+}
+
 impl Answer {
+    /// The body as text.
+    pub fn text(&self) -> String {
+        String::from_utf8_lossy(&self.body).into_owned()
+    }
+
     /// The body, which must be JSON and have this status.
     #[track_caller]
     pub fn json(&self, status: u16) -> Value {

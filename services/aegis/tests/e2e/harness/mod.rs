@@ -6,7 +6,7 @@ mod product;
 mod stores;
 mod watchdog;
 
-pub use http::{Answer, Api, REQUEST_ID, form, rows, send, try_send};
+pub use http::{Answer, Api, REQUEST_ID, form, head, rows, send, try_send};
 pub use process::{Process, binary, free_port};
 pub use product::{Mode, PASSWORD, Product};
 pub use stores::Stores;

@@ -8,7 +8,7 @@ use sqlx::{AssertSqlSafe, Connection, Executor, PgConnection};
 
 /// Fixed: what an earlier run left behind is replaced, not added to.
 const DATABASE: &str = "aegis_e2e";
-const SERVICES: [&str; 6] = ["identity", "catalog", "testing", "evidence", "intel", "analytics"];
+const SERVICES: [&str; 7] = ["identity", "catalog", "testing", "evidence", "intel", "analytics", "deception"];
 /// The queues that consumers have, and the exchanges, by the names that the events crate gives them.
 const QUEUES: [&str; 4] = ["identity", "catalog", "testing", "analytics"];
 const EXCHANGES: [&str; 2] = ["aegis.events", "aegis.dead"];
