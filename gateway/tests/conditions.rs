@@ -9,6 +9,10 @@ use http::StatusCode;
 
 const TEST: &str = "/api/v1/tests/018f0000-0000-7000-8000-000000000000";
 
+/// Method, path and headers; what the service is told of `If-Match` and of `Idempotency-Key`.
+type Asked =
+    (&'static str, String, &'static [(&'static str, &'static str)], Option<&'static str>, Option<&'static str>);
+
 async fn ask(fixture: &Fixture, method: &str, path: &str, headers: &[(&str, &str)]) -> Got {
     let mut request = fixture.signed(method, path).header("content-type", "application/json");
     for (name, value) in headers {
@@ -22,11 +26,11 @@ async fn ask(fixture: &Fixture, method: &str, path: &str, headers: &[(&str, &str
 async fn conditions_go_to_the_service_as_the_gateway_read_them() {
     let fixture = Fixture::new();
     let forged = [("x-aegis-if-match", "*"), ("x-aegis-idempotency-key", "forged")];
-    let asked: [(&str, String, &[(&str, &str)], Option<&str>, Option<&str>); 6] = [
+    let asked: [Asked; 6] = [
         ("POST", format!("{TEST}/reopen"), &[("idempotency-key", "one-try")], None, Some("one-try")),
         ("POST", format!("{TEST}/reopen"), &[("if-match", "\"3-0123456789abcdef\"")], Some("3"), None),
         ("PATCH", TEST.into(), &[("if-match", "*"), ("idempotency-key", "not here")], Some("*"), None),
-        ("PATCH", TEST.into(), &[("if-match", "W/\"3-0123456789abcdef\", \"of another\"")], Some(""), None),
+        ("PATCH", TEST.into(), &[("if-match", "W/\"3-0123456789abcdef\", \"of-another\"")], Some(""), None),
         ("PATCH", TEST.into(), &[], None, None),
         ("GET", TEST.into(), &[("if-match", "no list"), ("idempotency-key", "k")], None, None),
     ];

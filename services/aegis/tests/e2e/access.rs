@@ -189,17 +189,7 @@ async fn injection(product: &Product, admin: &Api) {
         "\u{202e}gnp.exe\u{200b}",
     ];
     let technique = admin.get("/techniques/T1003").await.json(200)["id"].clone();
-    for (n, text) in NASTY.iter().enumerate() {
-        let id = format!("T98{n:02}");
-        let body = json!({"mitre_id": id, "name": text, "description": text, "tactic": "execution"});
-        let made = admin.post("/techniques", &body).await;
-        if made.status == 409 {
-            // Made by an earlier run of this scenario on the same product.
-            made.error(409, "DUPLICATE");
-        } else {
-            let made = made.json(201);
-            assert_eq!((&made["name"], &made["description"]), (&json!(text), &json!(text)));
-        }
+    for text in NASTY {
         let body = json!({"technique_id": technique, "name": text, "description": text, "procedure_text": text});
         let test = admin.post("/tests", &body).await.json(201);
         let read = admin.get(&format!("/tests/{}", test["id"].as_str().unwrap())).await.json(200);
@@ -210,13 +200,15 @@ async fn injection(product: &Product, admin: &Api) {
         let template = admin.post("/test-templates", &body).await.json(201);
         assert_eq!(template["attack_procedure"], json!(text));
         // As a search it finds what has it, and nothing else.
-        for list in ["/techniques", "/test-templates"] {
-            let found = send(admin.request(Method::GET, list).query(&[("search", text)])).await;
-            let rows = found.json(200);
-            assert!(!rows.as_array().unwrap().is_empty(), "{list} {text}");
-            assert!(rows.as_array().unwrap().iter().all(|row| row["name"] == json!(text)), "{list} {text}: {rows}");
-        }
-        for (list, parameter) in [("/users", "search"), ("/audit-logs", "action"), ("/audit-logs", "entity_type")] {
+        let found = send(admin.request(Method::GET, "/test-templates").query(&[("search", text)])).await.json(200);
+        let found = found.as_array().unwrap();
+        assert!(!found.is_empty() && found.iter().all(|row| row["name"] == json!(text)), "{text}: {found:?}");
+        for (list, parameter) in [
+            ("/users", "search"),
+            ("/techniques", "search"),
+            ("/audit-logs", "action"),
+            ("/audit-logs", "entity_type"),
+        ] {
             let found = send(admin.request(Method::GET, list).query(&[(parameter, text)])).await;
             let rows = found.json(200);
             let rows = rows.as_array().or_else(|| rows["items"].as_array()).unwrap();

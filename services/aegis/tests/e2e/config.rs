@@ -5,7 +5,7 @@ use std::time::Duration;
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use crate::harness::{Answer, Api, PASSWORD, Product, eventually, send};
+use crate::harness::{Answer, Api, PASSWORD, Process, Product, binary, eventually, send};
 
 const NOBODYS_ID: &str = "018f0000-0000-7000-8000-00000000c0f1";
 
@@ -269,4 +269,26 @@ async fn refused(admin: &Api, viewer: &Api) {
     }
     let body = json!({"username": "config-never", "password": PASSWORD, "role": "viewer"});
     viewer.post("/config/users", &body).await.error(403, "FORBIDDEN");
+}
+
+/// Developer mode has two names; administrators alone are told of it.
+#[tokio::test]
+async fn developer_mode_is_told_to_administrators() {
+    for variable in ["AEGIS_DEVELOPER", "DECNET_DEVELOPER"] {
+        let folder = tempfile::tempdir().unwrap();
+        let mut command = binary();
+        command
+            .env("AEGIS_DATA_DIR", folder.path().join("data"))
+            .env("AEGIS_LISTEN", "127.0.0.1:0")
+            .env("AEGIS_ADMIN_PASSWORD", PASSWORD)
+            .env(variable, "true");
+        let mut process = Process::spawn("developer", command, folder.path());
+        let nobody = Api::new(&format!("http://{}", process.listening().await), None);
+        let (admin, _) = signed_in(&nobody, "admin", PASSWORD).await;
+        assert_eq!(admin.get("/config").await.json(200)["developer_mode"], true, "{variable}");
+        admin.post("/users", &json!({"username": "vera", "password": PASSWORD, "role": "viewer"})).await.json(201);
+        let (viewer, _) = signed_in(&nobody, "vera", PASSWORD).await;
+        assert!(viewer.get("/config").await.json(200).get("developer_mode").is_none(), "{variable}");
+        process.kill9();
+    }
 }

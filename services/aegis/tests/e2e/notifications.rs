@@ -43,9 +43,11 @@ pub async fn scenario(product: &mut Product) {
     let mut current = open(by_query).await;
     assert_eq!(current.next().await.data, json!({"unread_count": 1}));
 
-    preferences(&admin, &author).await;
+    let witness = person(product, &admin, "red_tech", "note-witness").await;
+    preferences(&admin, &author, &witness).await;
     refusals(product, &author).await;
     tickets(&author).await;
+    limit(&witness).await;
 
     // Signing out ends the streams of the token, and no others.
     author.act("/auth/logout").await.json(200);
@@ -93,7 +95,7 @@ async fn one_of_them(owner: &Api, stranger: &Api, notification: &Value) {
     mark(&tag).await.error(412, "PRECONDITION_FAILED");
 }
 
-async fn preferences(admin: &Api, author: &Api) {
+async fn preferences(admin: &Api, author: &Api, witness: &Api) {
     let path = "/notifications/preferences";
     let read = author.get(path).await;
     assert_eq!(read.json(200)["kinds"]["red_executing"], true);
@@ -106,18 +108,22 @@ async fn preferences(admin: &Api, author: &Api) {
 
     let before = author.total("/notifications").await;
     start(admin, author, "Told to nobody").await;
+    // What is wanted counts when the event arrives. Events arrive in their order: those before this one are through.
+    start(admin, witness, "Told to the witness").await;
+    until_unread(witness, 1).await;
     let changed = author.patch(path, &json!({"kinds": null, "mute_own_actions": true})).await.json(200);
     assert_eq!((&changed["mute_own_actions"], &changed["kinds"]["red_executing"]), (&json!(true), &json!(true)));
     start(admin, author, "Told to nobody either").await;
+    start(admin, witness, "Told to the witness again").await;
+    until_unread(witness, 2).await;
     author.patch(path, &json!({"mute_own_actions": null})).await.json(200);
-    // Events are taken in one after the other: when this one is there, those before it were looked at.
     let last = start(admin, author, "Told again").await;
     until_unread(author, 2).await;
     assert_eq!(author.total("/notifications").await, before + 1);
-    assert_eq!(author.get("/notifications?limit=1").await.json(200)[0]["entity_id"], json!(last));
-    author.get("/notifications/unread-count").await.json(200);
-    let mark = author.get("/notifications?limit=1").await.json(200)[0]["id"].as_str().unwrap().to_owned();
-    author.patch(&format!("/notifications/{mark}/read"), &json!({})).await.json(200);
+    let newest = author.get("/notifications?limit=1").await.json(200)[0].clone();
+    assert_eq!(newest["entity_id"], json!(last));
+    let path = format!("/notifications/{}/read", newest["id"].as_str().unwrap());
+    author.patch(&path, &json!({})).await.json(200);
 }
 
 async fn refusals(product: &Product, author: &Api) {
@@ -151,6 +157,26 @@ async fn tickets(author: &Api) {
     let token = author.token.clone().unwrap();
     let mut stream = open(nobody.request(Method::GET, &format!("{STREAM}?token={token}"))).await;
     assert_eq!(stream.next().await.name, "unread_count");
+}
+
+/// A user has ten streams; what a client leaves is free again, in all processes that it went through.
+async fn limit(api: &Api) {
+    let mut streams = Vec::new();
+    for _ in 0..10 {
+        streams.push(open(api.request(Method::GET, STREAM)).await);
+    }
+    let refused = api.get(STREAM).await;
+    refused.error(429, "RATE_LIMITED");
+    assert!(!refused.header("retry-after").is_empty());
+    streams.clear();
+    let mut held = Vec::new();
+    for _ in 0..10 {
+        let again = crate::harness::eventually("a stream is free again", PATIENCE, || async {
+            let answer = api.request(Method::GET, STREAM).send().await.unwrap();
+            if answer.status() == 200 { Ok(answer) } else { Err(answer.status().to_string()) }
+        });
+        held.push(again.await);
+    }
 }
 
 async fn until_unread(api: &Api, count: i64) {

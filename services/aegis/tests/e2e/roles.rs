@@ -227,7 +227,7 @@ async fn recorded(
     // There was nothing to mark; a ticket changes nothing and is gone in a minute; the login of the table is a failed one.
     const CHANGE_NOTHING: &[Operation] =
         &[Operation::MarkAllNotificationsRead, Operation::CreateStreamTicket, Operation::Login];
-    assert!(done.len() > 10 && refused.len() > 20, "{} done, {} refused", done.len(), refused.len());
+    assert!(done.len() > 5 && refused.len() > 20, "{} done, {} refused", done.len(), refused.len());
     eventually("the audit trail has all of it", Duration::from_secs(30), || async {
         let export = admin.get("/audit-logs/export").await;
         assert_eq!(export.status, 200, "{export}");

@@ -214,7 +214,7 @@ pub(super) async fn walk_segment(
     let mut walk = Walk::after(from);
     while walk.end.seq < to {
         let before = walk.end.seq;
-        let chunk = store::audit::chunk(db, before, to).await?;
+        let chunk = store::audit_chunk::chunk(db, before, to).await?;
         if chunk.is_empty() {
             return Ok((walk, Some(Break { seq: before + 1, reason: "the record is missing" })));
         }

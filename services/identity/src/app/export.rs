@@ -103,7 +103,7 @@ impl Export {
         if self.after.seq >= self.to {
             return Ok(None);
         }
-        let chunk = store::audit::chunk(&self.db, self.after.seq, self.to).await?;
+        let chunk = store::audit_chunk::chunk(&self.db, self.after.seq, self.to).await?;
         let Some((first, last)) = chunk.span() else {
             if chunk.is_empty() {
                 return Ok(None);

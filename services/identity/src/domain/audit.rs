@@ -206,7 +206,13 @@ pub(crate) struct Parts<'a> {
 
 impl<'a> Parts<'a> {
     /// The parts of what [`Entry::encode`] made; `None` where the bytes cannot be divided like that.
-    pub(crate) fn of(mut bytes: &'a [u8]) -> Option<Parts<'a>> {
+    pub(crate) fn of(bytes: &'a [u8]) -> Option<Parts<'a>> {
+        Parts::first(bytes).filter(|(_, length)| *length == bytes.len()).map(|(parts, _)| parts)
+    }
+
+    /// The parts at the beginning of the bytes, and how many bytes they are.
+    pub(crate) fn first(all: &'a [u8]) -> Option<(Parts<'a>, usize)> {
+        let mut bytes = all;
         let mut part = || {
             let (length, rest) = bytes.split_first_chunk::<8>()?;
             let (part, rest) = rest.split_at_checked(usize::try_from(u64::from_be_bytes(*length)).ok()?)?;
@@ -233,7 +239,7 @@ impl<'a> Parts<'a> {
             request_id: part()?,
             source: part()?,
         };
-        bytes.is_empty().then_some(parts)
+        Some((parts, all.len() - bytes.len()))
     }
 
     /// Who acted, if it was a user; `None` outside where it is neither an id nor nothing.

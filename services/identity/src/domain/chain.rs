@@ -1,6 +1,8 @@
 //! Walking the chain of the audit trail: that every record follows the one before it, is what was hashed, and is
 //! found under what it says; and that the place where the chain begins is one that the chain itself tells of.
 
+use std::ops::Range;
+
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
@@ -11,6 +13,8 @@ use super::{
 
 /// Action of the record that tells of a removal by age.
 pub(crate) const PRUNE: &str = "prune_audit_log";
+/// Ends a column in rows that come as one value. No text of a record has it: control characters are left out.
+pub(crate) const MARK: u8 = 0x1f;
 /// Most records of a chunk.
 pub(crate) const CHUNK_RECORDS: usize = 2000;
 /// A chunk takes no more records when it has this many bytes.
@@ -64,8 +68,10 @@ struct Row {
     user_id: Option<Uuid>,
     at_us: i64,
     hash: Option<Hash>,
-    /// Where action, entity type and record end in the chunk's bytes; each begins where the one before ends.
-    ends: [usize; 3],
+    /// Where they are in the chunk's bytes.
+    action: Range<usize>,
+    entity_type: Range<usize>,
+    record: Range<usize>,
 }
 
 /// A row as the store reads it.
@@ -82,12 +88,46 @@ pub(crate) struct Stored<'a> {
 impl Chunk {
     /// Adds a row; the rows come in the order of their positions.
     pub(crate) fn push(&mut self, row: Stored<'_>) {
-        let ends = [row.action.as_bytes(), row.entity_type.as_bytes(), row.record].map(|part| {
-            self.bytes.extend_from_slice(part);
-            self.bytes.len()
-        });
+        let [action, entity_type, record] =
+            [row.action.as_bytes(), row.entity_type.as_bytes(), row.record].map(|part| {
+                let start = self.bytes.len();
+                self.bytes.extend_from_slice(part);
+                start..self.bytes.len()
+            });
         let hash = row.hash.try_into().ok();
-        self.rows.push(Row { seq: row.seq, user_id: row.user_id, at_us: row.at_us, hash, ends });
+        self.rows.push(Row { seq: row.seq, user_id: row.user_id, at_us: row.at_us, hash, action, entity_type, record });
+    }
+
+    /// The rows in one value: of each its hash and record, and then, each before a [`MARK`], action, entity type, time
+    /// and position in decimal, user id in hex. `None` where that cannot be told apart, as after somebody wrote past
+    /// the product: then the rows have to be read one by one.
+    ///
+    /// No other rows than those that are there can come out: what stands between the marks has none itself, for each
+    /// row has as many marks as columns.
+    pub(crate) fn unpack(bytes: Vec<u8>) -> Option<Chunk> {
+        let mut rows = Vec::with_capacity(bytes.len() / 256);
+        let mut at = 0;
+        while at < bytes.len() {
+            let hash = bytes[at..].first_chunk::<32>()?;
+            at += hash.len();
+            let record = at..at + Parts::first(&bytes[at..])?.1;
+            at = record.end;
+            let mut column = || {
+                let length = bytes[at..].iter().position(|byte| *byte == MARK)?;
+                let column = at..at + length;
+                at += length + 1;
+                Some(column)
+            };
+            let (action, entity_type, at_us, seq, user_id) = (column()?, column()?, column()?, column()?, column()?);
+            let number = |column: Range<usize>| std::str::from_utf8(&bytes[column]).ok()?.parse().ok();
+            let user_id = match &bytes[user_id] {
+                [] => None,
+                hex => Some(Uuid::try_parse_ascii(hex).ok()?),
+            };
+            let (seq, at_us, hash) = (number(seq)?, number(at_us)?, Some(*hash));
+            rows.push(Row { seq, user_id, at_us, hash, action, entity_type, record });
+        }
+        Some(Chunk { bytes, rows, unreadable: false })
     }
 
     /// Notes that the next row has values of other types than it must have.
@@ -110,16 +150,14 @@ impl Chunk {
         Some((self.rows.first()?.seq, self.rows.last()?.seq))
     }
 
-    /// The rows: position, record, hash.
-    pub(crate) fn records(&self) -> impl Iterator<Item = (i64, &[u8], Option<Hash>)> {
-        (0..self.rows.len()).map(|n| (self.rows[n].seq, self.parts(n)[2], self.rows[n].hash))
+    /// How many rows there are.
+    pub(crate) fn len(&self) -> usize {
+        self.rows.len()
     }
 
-    /// Action, entity type and record.
-    fn parts(&self, n: usize) -> [&[u8]; 3] {
-        let start = if n == 0 { 0 } else { self.rows[n - 1].ends[2] };
-        let [action, entity_type, record] = self.rows[n].ends;
-        [&self.bytes[start..action], &self.bytes[action..entity_type], &self.bytes[entity_type..record]]
+    /// The rows: position, record, hash.
+    pub(crate) fn records(&self) -> impl Iterator<Item = (i64, &[u8], Option<Hash>)> {
+        self.rows.iter().map(|row| (row.seq, &self.bytes[row.record.clone()], row.hash))
     }
 }
 
@@ -143,9 +181,9 @@ impl Walk {
         // As many as have the right positions; the hash of each begins with the one that is kept of the record before.
         let mut messages = Messages::with_capacity(chunk.rows.len(), chunk.bytes.len() + chunk.rows.len() * 109);
         let mut before = self.end;
-        for (n, row) in chunk.rows.iter().enumerate() {
+        for row in &chunk.rows {
             let Some(hash) = row.hash.filter(|_| row.seq == before.seq + 1) else { break };
-            messages.push(&[&prefix(&before.hash, row.seq), chunk.parts(n)[2]]);
+            messages.push(&[&prefix(&before.hash, row.seq), &chunk.bytes[row.record.clone()]]);
             before = Link { seq: row.seq, hash };
         }
         let hashes = messages.hashes();
@@ -157,7 +195,7 @@ impl Walk {
                     "this record, or the hash of the one before it, was changed after it was written",
                 );
             }
-            self.check(row, chunk.parts(n))?;
+            self.check(chunk, row)?;
             self.end = Link { seq: row.seq, hash: *hash };
         }
         let next = self.end.seq + 1;
@@ -169,13 +207,14 @@ impl Walk {
         }
     }
 
-    fn check(&mut self, row: &Row, [action, entity_type, record]: [&[u8]; 3]) -> Result<(), Break> {
-        let Some(parts) = Parts::of(record) else {
+    fn check(&mut self, chunk: &Chunk, row: &Row) -> Result<(), Break> {
+        let action = &chunk.bytes[row.action.clone()];
+        let Some(parts) = Parts::of(&chunk.bytes[row.record.clone()]) else {
             return broken(row.seq, "the record cannot be read");
         };
         let filed_right = parts.user_id() == Some(row.user_id)
             && parts.action == action
-            && parts.entity_type == entity_type
+            && parts.entity_type == &chunk.bytes[row.entity_type.clone()]
             && parts.at_us == row.at_us;
         if !filed_right {
             return broken(row.seq, "the record is filed under another user, action, entity type or time than its own");
@@ -329,6 +368,37 @@ mod tests {
             kept.swap(4, 5);
         });
         assert_eq!(swapped, Err((5, changed)));
+    }
+
+    #[test]
+    fn rows_in_one_value_are_told_apart_or_not_taken() {
+        let pack = |kept: &[Kept]| {
+            let mut bytes = Vec::new();
+            for k in kept {
+                bytes.extend([k.hash.as_slice(), &k.record, k.action.as_bytes(), &[MARK]].concat());
+                let user = k.user_id.map(|id| id.simple().to_string().to_uppercase()).unwrap_or_default();
+                let columns = [k.entry.entity_type.clone(), k.at_us.to_string(), k.seq.to_string(), user];
+                bytes.extend(columns.iter().flat_map(|column| [column.as_bytes(), &[MARK]].concat()));
+            }
+            bytes
+        };
+        let mut kept = ten();
+        let bytes = pack(&kept);
+        let chunk = Chunk::unpack(bytes.clone()).unwrap();
+        assert_eq!((chunk.len(), chunk.span()), (10, Some((1, 10))));
+        let mut walk = Walk::after(Link::START);
+        assert_eq!(walk.take(&chunk), Ok(()));
+        assert_eq!(walk.end.seq, 10);
+        for end in 1..bytes.len() {
+            let whole = Chunk::unpack(bytes[..end].to_vec());
+            assert!(whole.is_none_or(|chunk| bytes[..end] == pack(&kept[..chunk.len()])), "{end}");
+        }
+        assert!(Chunk::unpack(Vec::new()).unwrap().is_empty());
+        // What is in one column is not taken for two.
+        kept[4].action = "ice\u{1f}user".into();
+        assert!(Chunk::unpack(pack(&kept)).is_none());
+        kept[4].entry.entity_type = kept[4].at_us.to_string();
+        assert!(Chunk::unpack(pack(&kept)).is_none());
     }
 
     #[test]

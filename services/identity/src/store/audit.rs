@@ -2,13 +2,12 @@
 
 use aegis_db::{Db, Result, Tx, on, read};
 use chrono::{DateTime, Utc};
-use futures::TryStreamExt;
-use sqlx::{Database, QueryBuilder, Row};
+use sqlx::{Database, QueryBuilder};
 use uuid::Uuid;
 
 use crate::domain::{
     audit::{self, Entry, Record},
-    chain::{CHUNK_RECORDS, Chunk, Link, Stored},
+    chain::Link,
     lanes::Hash,
 };
 
@@ -218,44 +217,6 @@ pub(crate) async fn link(db: &Db, seq: i64) -> Result<Option<Link>> {
     .fetch_optional(pool)
     .await)?;
     Ok(hash.map(|hash| Link { seq, hash: whole(&hash) }))
-}
-
-/// The first records after a position and up to another, in order: as many as a chunk takes.
-pub(crate) async fn chunk(db: &Db, after: i64, to: i64) -> Result<Chunk> {
-    let mut chunk = Chunk::default();
-    read!(db, |pool| {
-        let mut rows = sqlx::query(
-            "SELECT seq, user_id, action, entity_type, at_us, record, hash FROM audit_record
-             WHERE seq > $1 AND seq <= $2 ORDER BY seq LIMIT $3",
-        )
-        .bind(after)
-        .bind(to)
-        .bind(i64::try_from(CHUNK_RECORDS).unwrap_or(i64::MAX))
-        .fetch(pool);
-        while let Some(row) = rows.try_next().await? {
-            let seq: i64 = row.try_get(0)?;
-            let stored = (|| -> sqlx::Result<Stored<'_>> {
-                Ok(Stored {
-                    seq,
-                    user_id: row.try_get(1)?,
-                    action: row.try_get(2)?,
-                    entity_type: row.try_get(3)?,
-                    at_us: row.try_get(4)?,
-                    record: row.try_get(5)?,
-                    hash: row.try_get(6)?,
-                })
-            })();
-            match stored {
-                Ok(stored) => chunk.push(stored),
-                // SQLite takes ids of any length and texts of any bytes: somebody wrote one past the product.
-                Err(_) => chunk.unreadable(),
-            }
-            if chunk.is_full() {
-                break;
-            }
-        }
-    });
-    Ok(chunk)
 }
 
 /// How far the records after the anchor are all older than a moment, within the next `limit`: the last such position.

@@ -2,6 +2,7 @@
 
 pub(crate) mod api_keys;
 pub(crate) mod audit;
+pub(crate) mod audit_chunk;
 pub(crate) mod dialect;
 pub(crate) mod keys;
 pub(crate) mod notifications;
