@@ -9,8 +9,8 @@ use aegis_proto::{
     deception::v1::fleet_settings_service_client::FleetSettingsServiceClient,
     evidence::v1::evidence_service_client::EvidenceServiceClient,
     identity::v1::{
-        api_key_service_client::ApiKeyServiceClient, audit_service_client::AuditServiceClient, identity_service_client::IdentityServiceClient,
-        notification_service_client::NotificationServiceClient,
+        api_key_service_client::ApiKeyServiceClient, audit_service_client::AuditServiceClient,
+        identity_service_client::IdentityServiceClient, notification_service_client::NotificationServiceClient,
     },
     intel::v1::intel_service_client::IntelServiceClient,
     testing::v1::testing_service_client::TestingServiceClient,

@@ -53,7 +53,8 @@ async fn no_protected_route_answers_without_a_token_that_holds() {
         if route.public {
             continue;
         }
-        let path = route.path.replace("{id}", "no-uuid").replace("{user_uuid}", "no-uuid").replace("{mitre_id}", "T1059");
+        let path =
+            route.path.replace("{id}", "no-uuid").replace("{user_uuid}", "no-uuid").replace("{mitre_id}", "T1059");
         for bearer in [None, Some("Basic YTpi"), Some("Bearer "), Some("Bearer x.y.z")] {
             let mut request = request(route.method.as_str(), &path).header("content-type", "text/plain");
             if let Some(bearer) = bearer {

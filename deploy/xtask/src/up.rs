@@ -18,8 +18,7 @@ use crate::stores::{Options, Stores};
 use crate::workspace::Workspace;
 use crate::{ports, ui};
 
-const ROLES: [&str; 8] =
-    ["identity", "catalog", "testing", "evidence", "intel", "analytics", "deception", "gateway"];
+const ROLES: [&str; 8] = ["identity", "catalog", "testing", "evidence", "intel", "analytics", "deception", "gateway"];
 
 /// What `cargo xtask up` can be told.
 #[derive(Debug, clap::Args)]

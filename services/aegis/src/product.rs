@@ -14,8 +14,8 @@ use aegis_proto::{
     deception::v1::fleet_settings_service_client::FleetSettingsServiceClient,
     evidence::v1::evidence_service_client::EvidenceServiceClient,
     identity::v1::{
-        api_key_service_client::ApiKeyServiceClient, audit_service_client::AuditServiceClient, identity_service_client::IdentityServiceClient,
-        notification_service_client::NotificationServiceClient,
+        api_key_service_client::ApiKeyServiceClient, audit_service_client::AuditServiceClient,
+        identity_service_client::IdentityServiceClient, notification_service_client::NotificationServiceClient,
     },
     intel::v1::intel_service_client::IntelServiceClient,
     testing::v1::testing_service_client::TestingServiceClient,
@@ -175,6 +175,14 @@ impl Builder<'_> {
                     token_lifetime: Duration::from_secs(u64::from(settings.token_hours) * 3600),
                     password_min_length: settings.password_min_length as usize,
                     audit_retention_days: settings.audit_retention_days,
+                    login_limits: aegis_identity::LoginLimits {
+                        window: Duration::from_secs(settings.login_window_seconds.into()),
+                        per_username_and_address: settings.login_failures.into(),
+                        per_address: settings.login_failures_per_address.into(),
+                        per_username: settings.login_failures_per_username.into(),
+                    },
+                    notification_streams_per_user: settings.notification_streams_per_user as usize,
+                    notification_streams: settings.notification_streams as usize,
                     ..aegis_identity::Config::default()
                 },
             })

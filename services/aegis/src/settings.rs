@@ -73,6 +73,18 @@ pub struct Settings {
     pub token_hours: u32,
     /// Fewest characters of a new password, 8 to 64.
     pub password_min_length: u32,
+    /// Seconds that a failed login counts, 1 to 86,400.
+    pub login_window_seconds: u32,
+    /// Failed logins of one username from one address after which the next is refused unread.
+    pub login_failures: u32,
+    /// The same for one address, whatever the username.
+    pub login_failures_per_address: u32,
+    /// The same for one username, whatever the address.
+    pub login_failures_per_username: u32,
+    /// Notification streams that one user may have open.
+    pub notification_streams_per_user: u32,
+    /// Notification streams that may be open in one process.
+    pub notification_streams: u32,
     /// Days that audit records are kept, 30 or more; 0: for ever.
     pub audit_retention_days: u32,
     /// Largest evidence file, bytes.
@@ -120,6 +132,12 @@ impl Default for Settings {
             trust_proxy: false,
             token_hours: 12,
             password_min_length: 8,
+            login_window_seconds: 300,
+            login_failures: 10,
+            login_failures_per_address: 100,
+            login_failures_per_username: 100,
+            notification_streams_per_user: 10,
+            notification_streams: 5000,
             audit_retention_days: 0,
             max_evidence_bytes: 1024 * 1024 * 1024,
             evidence_link_minutes: 15,
@@ -173,6 +191,19 @@ impl Settings {
             (8..=64).contains(&self.password_min_length),
             "password_min_length (AEGIS_PASSWORD_MIN_LENGTH) must be 8 to 64",
         );
+        check(
+            (1..=86_400).contains(&self.login_window_seconds),
+            "login_window_seconds (AEGIS_LOGIN_WINDOW_SECONDS) must be 1 to 86400",
+        );
+        for (value, name) in [
+            (self.login_failures, "login_failures (AEGIS_LOGIN_FAILURES)"),
+            (self.login_failures_per_address, "login_failures_per_address (AEGIS_LOGIN_FAILURES_PER_ADDRESS)"),
+            (self.login_failures_per_username, "login_failures_per_username (AEGIS_LOGIN_FAILURES_PER_USERNAME)"),
+            (self.notification_streams_per_user, "notification_streams_per_user (AEGIS_NOTIFICATION_STREAMS_PER_USER)"),
+            (self.notification_streams, "notification_streams (AEGIS_NOTIFICATION_STREAMS)"),
+        ] {
+            check(value >= 1, &format!("{name} must be 1 or more"));
+        }
         check(
             matches!(self.audit_retention_days, 0 | 30..=36500),
             "audit_retention_days (AEGIS_AUDIT_RETENTION_DAYS) must be 0 (for ever) or 30 to 36500",

@@ -96,10 +96,9 @@ impl From<Error> for Failure {
                 return Failure::new(Code::RateLimited, error.to_string()).with_retry_after(Duration::from_secs(2));
             }
             Error::WrongCredentials | Error::WrongOldPassword | Error::WrongServiceSecret => Code::InvalidCredentials,
-            Error::NoSuchUser(_)
-            | Error::NoSuchUsername(_)
-            | Error::NoSuchNotification(_)
-            | Error::NoSuchApiKey(_) => Code::NotFound,
+            Error::NoSuchUser(_) | Error::NoSuchUsername(_) | Error::NoSuchNotification(_) | Error::NoSuchApiKey(_) => {
+                Code::NotFound
+            }
             Error::UsernameTaken(_) => Code::Duplicate,
             Error::LastAdmin | Error::LostRace | Error::TooManyApiKeys => Code::Conflict,
             Error::OwnAccount | Error::OwnRole | Error::OwnDeletion => Code::Forbidden,

@@ -65,7 +65,8 @@ pub async fn build(deps: Deps) -> Result<Built, Failure> {
     let app = App::new(db.clone(), cache, config);
     let initial_password = app.set_up().await?;
 
-    let delivery = bus.subscribe(Consumer::new(SUBSCRIPTION, db.clone(), Arc::new(events::Intake::new(app.hub.clone()))));
+    let delivery =
+        bus.subscribe(Consumer::new(SUBSCRIPTION, db.clone(), Arc::new(events::Intake::new(app.hub.clone()))));
     let (outbox, relay_db, check_db) = (app.outbox.clone(), db.clone(), db);
     let housekeeper = Arc::clone(&app);
     let (hub, hub_db) = (app.hub.clone(), check_db.clone());

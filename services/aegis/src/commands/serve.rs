@@ -8,12 +8,7 @@ use owo_colors::OwoColorize;
 use secrecy::ExposeSecret;
 use tokio::net::TcpListener;
 
-use crate::{
-    listen,
-    product::Product,
-    roles::Role,
-    settings::Settings,
-};
+use crate::{listen, product::Product, roles::Role, settings::Settings};
 
 /// Runs them.
 pub async fn run(settings: &Settings, roles: &[Role]) -> Result<ExitCode> {

@@ -203,12 +203,9 @@ async fn injection(product: &Product, admin: &Api) {
         let found = send(admin.request(Method::GET, "/test-templates").query(&[("search", text)])).await.json(200);
         let found = found.as_array().unwrap();
         assert!(!found.is_empty() && found.iter().all(|row| row["name"] == json!(text)), "{text}: {found:?}");
-        for (list, parameter) in [
-            ("/users", "search"),
-            ("/techniques", "search"),
-            ("/audit-logs", "action"),
-            ("/audit-logs", "entity_type"),
-        ] {
+        for (list, parameter) in
+            [("/users", "search"), ("/techniques", "search"), ("/audit-logs", "action"), ("/audit-logs", "entity_type")]
+        {
             let found = send(admin.request(Method::GET, list).query(&[(parameter, text)])).await;
             let rows = found.json(200);
             let rows = rows.as_array().or_else(|| rows["items"].as_array()).unwrap();
@@ -221,7 +218,10 @@ async fn injection(product: &Product, admin: &Api) {
     // A line break in a name makes no line of its own in the log, nor in the audit trail.
     let forged = "x\n2030-01-01T00:00:00Z ERROR forged entry";
     let nobody = product.anonymous();
-    nobody.post("/auth/login", &json!({"username": forged, "password": PASSWORD})).await.error(401, "INVALID_CREDENTIALS");
+    nobody
+        .post("/auth/login", &json!({"username": forged, "password": PASSWORD}))
+        .await
+        .error(401, "INVALID_CREDENTIALS");
     let agent = nobody.request(Method::GET, "/auth/me").header(header::USER_AGENT, "curl\tforged ERROR");
     send(agent).await.error(401, "UNAUTHENTICATED");
     for entry in fs::read_dir(product.folder()).unwrap().flatten() {

@@ -62,12 +62,16 @@ fn rule(operation: Operation) -> Rule {
         Op::ChangePassword => ("", These(EVERYONE), Json(r#"{"old_password": "x", "new_password": "x"}"#)),
         // Users
         Op::ListUsers => ("", These(ADMIN), Nothing),
-        Op::CreateUser => ("", These(ADMIN), Json(r#"{"username": "admin", "password": "long enough 1", "role": "viewer"}"#)),
+        Op::CreateUser => {
+            ("", These(ADMIN), Json(r#"{"username": "admin", "password": "long enough 1", "role": "viewer"}"#))
+        }
         Op::GetUser => ("$nobody", These(ADMIN), Nothing),
         Op::UpdateUser => ("$nobody", These(ADMIN), Json(r#"{"role": "viewer"}"#)),
         // Techniques
         Op::ListTechniques => ("", These(EVERYONE), Nothing),
-        Op::CreateTechnique => ("", These(ADMIN), Json(r#"{"mitre_id": "T1059", "name": "Again", "tactic": "execution"}"#)),
+        Op::CreateTechnique => {
+            ("", These(ADMIN), Json(r#"{"mitre_id": "T1059", "name": "Again", "tactic": "execution"}"#))
+        }
         Op::GetTechnique => ("T1059", These(EVERYONE), Nothing),
         Op::UpdateTechnique => ("T9999", These(ADMIN), Json(r#"{"name": "Renamed"}"#)),
         Op::ReviewTechnique => ("T9999", These(LEADS), Nothing),
@@ -75,7 +79,9 @@ fn rule(operation: Operation) -> Rule {
         // Tests
         Op::ListTests => ("", These(EVERYONE), Nothing),
         Op::CreateTest => ("", These(AUTHORS), Json(r#"{"technique_id": "$technique", "name": "By the table"}"#)),
-        Op::CreateTestFromTemplate => ("", These(AUTHORS), Json(r#"{"template_id": "$nobody", "technique_id": "$technique"}"#)),
+        Op::CreateTestFromTemplate => {
+            ("", These(AUTHORS), Json(r#"{"template_id": "$nobody", "technique_id": "$technique"}"#))
+        }
         Op::GetTest => ("$test", These(EVERYONE), Nothing),
         Op::UpdateTest => ("$test", These(ADMIN), Json(r#"{"name": "Renamed by the table"}"#)),
         Op::UpdateRed => ("$nobody", These(RED), Json(r#"{"red_summary": "x"}"#)),
@@ -86,7 +92,9 @@ fn rule(operation: Operation) -> Rule {
         Op::SubmitRed => ("$nobody", These(RED), Nothing),
         Op::SubmitBlue => ("$nobody", These(BLUE), Nothing),
         Op::ValidateRed => ("$nobody", These(&["admin", "red_lead"]), Json(r#"{"red_validation_status": "approved"}"#)),
-        Op::ValidateBlue => ("$nobody", These(&["admin", "blue_lead"]), Json(r#"{"blue_validation_status": "approved"}"#)),
+        Op::ValidateBlue => {
+            ("$nobody", These(&["admin", "blue_lead"]), Json(r#"{"blue_validation_status": "approved"}"#))
+        }
         Op::ValidateTest => ("$nobody", These(LEADS), Json(r#"{"result": "detected"}"#)),
         Op::RejectTest => ("$nobody", These(LEADS), Nothing),
         Op::ReopenTest => ("$test", These(LEADS), Nothing),
@@ -219,11 +227,7 @@ pub async fn scenario(product: &mut Product) {
 }
 
 /// Every refusal, and every operation that changed something, is in the audit trail under the id of its request.
-async fn recorded(
-    admin: &Api,
-    done: &BTreeMap<Operation, Vec<String>>,
-    refused: &BTreeMap<Operation, Vec<String>>,
-) {
+async fn recorded(admin: &Api, done: &BTreeMap<Operation, Vec<String>>, refused: &BTreeMap<Operation, Vec<String>>) {
     // There was nothing to mark; a ticket changes nothing and is gone in a minute; the login of the table is a failed one.
     const CHANGE_NOTHING: &[Operation] =
         &[Operation::MarkAllNotificationsRead, Operation::CreateStreamTicket, Operation::Login];

@@ -159,14 +159,14 @@ impl App {
     }
 }
 
-/// Walks all of the chain: in as many parts at the same time as there are processors, each of which begins at the hash
-/// that is kept of the record before it and must end where the next one began.
+/// Walks all of the chain: in several parts at the same time, each of which begins at the hash that is kept of the
+/// record before it and must end where the next one began. Two for each processor: while one reads, another hashes.
 async fn walk(db: &Db, bounds: Bounds, progress: &Progress) -> Result<Verdict, Error> {
     let Bounds { anchor, pruned_at, head, extent } = bounds;
     let total = head.seq - anchor.seq;
     progress.begin(total);
-    let processors = std::thread::available_parallelism().map_or(2, NonZero::get);
-    let parts = if total < SMALL { 1 } else { processors.clamp(2, 8) as i64 };
+    let processors = std::thread::available_parallelism().map_or(1, NonZero::get);
+    let parts = if total < SMALL { 1 } else { (processors * 2).min(8) as i64 };
     let border = |part: i64| anchor.seq + (i128::from(total) * i128::from(part) / i128::from(parts)) as i64;
     let segments = (0..parts).map(|part| async move {
         let from = if part == 0 { Some(anchor) } else { store::audit::link(db, border(part)).await? };

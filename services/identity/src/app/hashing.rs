@@ -87,9 +87,8 @@ impl Slot {
         let password = password.clone();
         let known = hash.is_some();
         let hash = hash.unwrap_or_else(|| NOBODY.to_owned());
-        let verified = self.aside(move || {
-            Argon2::default().verify_password(password.expose_secret().as_bytes(), hash.as_str())
-        });
+        let verified =
+            self.aside(move || Argon2::default().verify_password(password.expose_secret().as_bytes(), hash.as_str()));
         match verified.await? {
             Ok(()) => Ok(known),
             Err(password_hash::Error::PasswordInvalid) => Ok(false),

@@ -41,8 +41,8 @@ pub(crate) use preferences::PreferencesPatch;
 pub(crate) use setup::random_password;
 pub(crate) use tickets::LIFETIME as TICKET_LIFETIME;
 pub(crate) use tokens::Token;
-pub(crate) use watch::{Hub, Item};
 pub(crate) use users::{NewUser, UserPatch, UserQuery};
+pub(crate) use watch::{Hub, Item};
 
 /// How often what has expired is removed.
 const HOUSEKEEPING: Duration = Duration::from_secs(60 * 60);

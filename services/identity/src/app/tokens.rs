@@ -69,8 +69,19 @@ impl Tokens {
         let (iat, exp) = span(self.lifetime)?;
         let jti = Uuid::now_v7();
         let (sub, name, role, epoch) = (user.id, user.username.clone(), user.role, user.token_epoch);
-        self.sign(Claims { iss: ISSUER.to_owned(), aud: AUDIENCE.to_owned(), sub, name, role, jti, iat, exp, epoch, pwd })
-            .await
+        self.sign(Claims {
+            iss: ISSUER.to_owned(),
+            aud: AUDIENCE.to_owned(),
+            sub,
+            name,
+            role,
+            jti,
+            iat,
+            exp,
+            epoch,
+            pwd,
+        })
+        .await
     }
 
     /// A token for background work of a service.

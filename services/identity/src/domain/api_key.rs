@@ -58,8 +58,8 @@ pub(crate) fn prefix(key: &SecretString) -> String {
 /// 256 random bits.
 pub(crate) fn hash(key: &str) -> Option<Vec<u8>> {
     let secret = key.strip_prefix(API_KEY_PREFIX)?;
-    let plausible = secret.len() == SECRET_CHARS
-        && secret.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_');
+    let plausible =
+        secret.len() == SECRET_CHARS && secret.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_');
     plausible.then(|| Sha256::digest(key.as_bytes()).to_vec())
 }
 
@@ -80,7 +80,11 @@ pub(crate) fn check(
     fields.text("name", name, 1, MAX_NAME);
     let role = role.map_or(Some(Role::Viewer), |role| super::user::check_role(fields, role));
     let role = role.unwrap_or(Role::Viewer);
-    fields.check(owner.covers(role), "role", &format!("must be {owner} or viewer: a key may do no more than its owner"));
+    fields.check(
+        owner.covers(role),
+        "role",
+        &format!("must be {owner} or viewer: a key may do no more than its owner"),
+    );
     let expires_at = expires_at.unwrap_or(now + DEFAULT_LIFETIME);
     fields.check(
         expires_at > now && expires_at <= now + MAX_LIFETIME + TimeDelta::minutes(1),
@@ -100,7 +104,8 @@ mod tests {
         assert_ne!(a.expose_secret(), b.expose_secret());
         assert_eq!(hash(a.expose_secret()).map(|h| h.len()), Some(32));
         assert!(a.expose_secret().starts_with(&prefix(&a)) && prefix(&a).len() < 20);
-        for no_key in ["", "aegis_key_", "aegis_key_short", &format!("{}x", a.expose_secret()), "eyJhbGciOiJFZERTQSJ9"] {
+        for no_key in ["", "aegis_key_", "aegis_key_short", &format!("{}x", a.expose_secret()), "eyJhbGciOiJFZERTQSJ9"]
+        {
             assert_eq!(hash(no_key), None, "{no_key}");
         }
         assert_eq!(hash(&a.expose_secret().replace("aegis_key_", "aegis_kex_")), None);

@@ -98,13 +98,13 @@ impl Chunk {
         self.rows.push(Row { seq: row.seq, user_id: row.user_id, at_us: row.at_us, hash, action, entity_type, record });
     }
 
-    /// The rows in one value: of each its hash and record, and then, each before a [`MARK`], action, entity type, time
-    /// and position in decimal, user id in hex. `None` where that cannot be told apart, as after somebody wrote past
-    /// the product: then the rows have to be read one by one.
+    /// The rows from a position on, none of which is missing, in one value: of each its hash and record, and then,
+    /// each before a [`MARK`], action, entity type, time in decimal, user id in hex. `None` where that cannot be told
+    /// apart, as after somebody wrote past the product: then the rows have to be read one by one.
     ///
     /// No other rows than those that are there can come out: what stands between the marks has none itself, for each
     /// row has as many marks as columns.
-    pub(crate) fn unpack(bytes: Vec<u8>) -> Option<Chunk> {
+    pub(crate) fn unpack(first: i64, bytes: Vec<u8>) -> Option<Chunk> {
         let mut rows = Vec::with_capacity(bytes.len() / 256);
         let mut at = 0;
         while at < bytes.len() {
@@ -118,14 +118,14 @@ impl Chunk {
                 at += length + 1;
                 Some(column)
             };
-            let (action, entity_type, at_us, seq, user_id) = (column()?, column()?, column()?, column()?, column()?);
-            let number = |column: Range<usize>| std::str::from_utf8(&bytes[column]).ok()?.parse().ok();
+            let (action, entity_type, at_us, user_id) = (column()?, column()?, column()?, column()?);
+            let at_us = std::str::from_utf8(&bytes[at_us]).ok()?.parse().ok()?;
             let user_id = match &bytes[user_id] {
                 [] => None,
                 hex => Some(Uuid::try_parse_ascii(hex).ok()?),
             };
-            let (seq, at_us, hash) = (number(seq)?, number(at_us)?, Some(*hash));
-            rows.push(Row { seq, user_id, at_us, hash, action, entity_type, record });
+            let seq = first.checked_add(i64::try_from(rows.len()).ok()?)?;
+            rows.push(Row { seq, user_id, at_us, hash: Some(*hash), action, entity_type, record });
         }
         Some(Chunk { bytes, rows, unreadable: false })
     }
@@ -377,28 +377,28 @@ mod tests {
             for k in kept {
                 bytes.extend([k.hash.as_slice(), &k.record, k.action.as_bytes(), &[MARK]].concat());
                 let user = k.user_id.map(|id| id.simple().to_string().to_uppercase()).unwrap_or_default();
-                let columns = [k.entry.entity_type.clone(), k.at_us.to_string(), k.seq.to_string(), user];
+                let columns = [k.entry.entity_type.clone(), k.at_us.to_string(), user];
                 bytes.extend(columns.iter().flat_map(|column| [column.as_bytes(), &[MARK]].concat()));
             }
             bytes
         };
         let mut kept = ten();
         let bytes = pack(&kept);
-        let chunk = Chunk::unpack(bytes.clone()).unwrap();
+        let chunk = Chunk::unpack(1, bytes.clone()).unwrap();
         assert_eq!((chunk.len(), chunk.span()), (10, Some((1, 10))));
         let mut walk = Walk::after(Link::START);
         assert_eq!(walk.take(&chunk), Ok(()));
         assert_eq!(walk.end.seq, 10);
         for end in 1..bytes.len() {
-            let whole = Chunk::unpack(bytes[..end].to_vec());
+            let whole = Chunk::unpack(1, bytes[..end].to_vec());
             assert!(whole.is_none_or(|chunk| bytes[..end] == pack(&kept[..chunk.len()])), "{end}");
         }
-        assert!(Chunk::unpack(Vec::new()).unwrap().is_empty());
+        assert!(Chunk::unpack(1, Vec::new()).unwrap().is_empty());
         // What is in one column is not taken for two.
         kept[4].action = "ice\u{1f}user".into();
-        assert!(Chunk::unpack(pack(&kept)).is_none());
+        assert!(Chunk::unpack(1, pack(&kept)).is_none());
         kept[4].entry.entity_type = kept[4].at_us.to_string();
-        assert!(Chunk::unpack(pack(&kept)).is_none());
+        assert!(Chunk::unpack(1, pack(&kept)).is_none());
     }
 
     #[test]

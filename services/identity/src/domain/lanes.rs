@@ -84,7 +84,7 @@ impl WithSimd for SideBySide<'_> {
             let longest = blocks.iter().map(|bytes| bytes.len()).max().unwrap_or(0);
             let mut state = INITIAL.map(|word| [word; LANES]);
             for at in (0..longest).step_by(BLOCK) {
-                compress(&mut state, load(&blocks, at));
+                compress(&mut state, &mut load(&blocks, at));
                 for (lane, bytes) in blocks.iter().enumerate() {
                     if bytes.len() == at + BLOCK {
                         hashes[of_lane[lane]] = hash(&state, lane);
@@ -120,37 +120,53 @@ fn hash(state: &[Words; 8], lane: usize) -> Hash {
     hash
 }
 
-/// One block of each message: FIPS 180-4, section 6.2.2. The inner loops go over the lanes, for the compiler to make
-/// vector instructions of.
+/// One block of each message: FIPS 180-4, section 6.2.2. Each step is taken in all lanes before the next, for the
+/// compiler to make vector instructions of.
 #[inline(always)]
-fn compress(state: &mut [Words; 8], mut w: [Words; 16]) {
-    let [mut a, mut b, mut c, mut d, mut e, mut f, mut g, mut h] = *state;
-    for (round, k) in K.iter().enumerate() {
-        let now = round % 16;
-        if round >= 16 {
-            let (w1, w9, w14) = (w[(round + 1) % 16], w[(round + 9) % 16], w[(round + 14) % 16]);
+fn compress(state: &mut [Words; 8], w: &mut [Words; 16]) {
+    let mut s = *state;
+    for (sixteen, k) in K.as_chunks::<16>().0.iter().enumerate() {
+        if sixteen > 0 {
+            schedule(w);
+        }
+        for (k, w) in k.iter().zip(&*w) {
+            let (mut t1, mut t2) = ([0; LANES], [0; LANES]);
             for l in 0..LANES {
-                let s0 = w1[l].rotate_right(7) ^ w1[l].rotate_right(18) ^ (w1[l] >> 3);
-                let s1 = w14[l].rotate_right(17) ^ w14[l].rotate_right(19) ^ (w14[l] >> 10);
-                w[now][l] = w[now][l].wrapping_add(s0).wrapping_add(w9[l]).wrapping_add(s1);
+                let (a, e) = (s[0][l], s[4][l]);
+                let s1 = e.rotate_right(6) ^ e.rotate_right(11) ^ e.rotate_right(25);
+                let choice = (e & s[5][l]) ^ (!e & s[6][l]);
+                t1[l] = s[7][l].wrapping_add(s1).wrapping_add(choice).wrapping_add(*k).wrapping_add(w[l]);
+                let s0 = a.rotate_right(2) ^ a.rotate_right(13) ^ a.rotate_right(22);
+                let majority = (a & s[1][l]) ^ (a & s[2][l]) ^ (s[1][l] & s[2][l]);
+                t2[l] = s0.wrapping_add(majority);
             }
+            let (mut a, mut e) = ([0; LANES], [0; LANES]);
+            for l in 0..LANES {
+                a[l] = t1[l].wrapping_add(t2[l]);
+                e[l] = s[3][l].wrapping_add(t1[l]);
+            }
+            s = [a, s[0], s[1], s[2], e, s[4], s[5], s[6]];
         }
-        let (mut next_a, mut next_e) = ([0; LANES], [0; LANES]);
-        for l in 0..LANES {
-            let s1 = e[l].rotate_right(6) ^ e[l].rotate_right(11) ^ e[l].rotate_right(25);
-            let choice = (e[l] & f[l]) ^ (!e[l] & g[l]);
-            let t1 = h[l].wrapping_add(s1).wrapping_add(choice).wrapping_add(*k).wrapping_add(w[now][l]);
-            let s0 = a[l].rotate_right(2) ^ a[l].rotate_right(13) ^ a[l].rotate_right(22);
-            let majority = (a[l] & b[l]) ^ (a[l] & c[l]) ^ (b[l] & c[l]);
-            next_a[l] = t1.wrapping_add(s0).wrapping_add(majority);
-            next_e[l] = d[l].wrapping_add(t1);
-        }
-        (h, g, f, e, d, c, b, a) = (g, f, e, next_e, c, b, a, next_a);
     }
-    for (sum, word) in state.iter_mut().zip([a, b, c, d, e, f, g, h]) {
+    for (sum, word) in state.iter_mut().zip(s) {
         for l in 0..LANES {
             sum[l] = sum[l].wrapping_add(word[l]);
         }
+    }
+}
+
+/// The next sixteen words of each message, in the place of the last.
+#[inline(always)]
+fn schedule(w: &mut [Words; 16]) {
+    for i in 0..16 {
+        let (w0, w1, w9, w14) = (w[i], w[(i + 1) % 16], w[(i + 9) % 16], w[(i + 14) % 16]);
+        let mut next = [0; LANES];
+        for l in 0..LANES {
+            let s0 = w1[l].rotate_right(7) ^ w1[l].rotate_right(18) ^ (w1[l] >> 3);
+            let s1 = w14[l].rotate_right(17) ^ w14[l].rotate_right(19) ^ (w14[l] >> 10);
+            next[l] = w0[l].wrapping_add(s0).wrapping_add(w9[l]).wrapping_add(s1);
+        }
+        w[i] = next;
     }
 }
 

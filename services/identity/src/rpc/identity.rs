@@ -110,8 +110,7 @@ impl IdentityService for Rpc {
             refuse_own_role,
         } = request.into_inner();
         let password = password.map(SecretString::from);
-        let patch =
-            UserPatch { email, clear_email, role, is_active, password, must_change_password, refuse_own_role };
+        let patch = UserPatch { email, clear_email, role, is_active, password, must_change_password, refuse_own_role };
         self.answer(&ctx, "UpdateUser", self.0.update_user(&ctx, &id, patch), |user| pb::UpdateUserResponse {
             user: Some(message(user)),
         })

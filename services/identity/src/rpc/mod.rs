@@ -10,8 +10,8 @@ use std::{future::Future, sync::Arc};
 use aegis_auth::OpCtx;
 use aegis_error::Failure;
 use aegis_proto::identity::v1::{
-    api_key_service_server::ApiKeyServiceServer, audit_service_server::AuditServiceServer, identity_service_server::IdentityServiceServer,
-    notification_service_server::NotificationServiceServer,
+    api_key_service_server::ApiKeyServiceServer, audit_service_server::AuditServiceServer,
+    identity_service_server::IdentityServiceServer, notification_service_server::NotificationServiceServer,
 };
 use aegis_rpc::MAX_MESSAGE;
 use chrono::{DateTime, Utc};

@@ -134,7 +134,12 @@ pub(crate) async fn by_hash(db: &Db, hash: &[u8]) -> Result<Option<(ApiKey, User
 
 /// Notes that a key was used.
 pub(crate) async fn touch(tx: &mut Tx, id: Uuid, at: DateTime<Utc>) -> Result<()> {
-    on!(tx, |c| sqlx::query("UPDATE api_key SET last_used_at = $1 WHERE id = $2").bind(at).bind(id).execute(c).await.map(|_| ()))?;
+    on!(tx, |c| sqlx::query("UPDATE api_key SET last_used_at = $1 WHERE id = $2")
+        .bind(at)
+        .bind(id)
+        .execute(c)
+        .await
+        .map(|_| ()))?;
     Ok(())
 }
 

@@ -96,12 +96,20 @@ pub(crate) async fn append(tx: &mut Tx, entry: &Entry) -> Result<()> {
     Ok(())
 }
 
+#[derive(sqlx::FromRow)]
+struct Listed {
+    seq: i64,
+    record: Vec<u8>,
+    hash: Vec<u8>,
+    prev_hash: Option<Vec<u8>>,
+}
+
 /// A page of the records that pass, newest first, and how many pass.
 pub(crate) async fn list(db: &Db, filter: &Filter, limit: i64, offset: i64) -> Result<(Vec<Record>, i64)> {
     // The page is found in an index alone; only its rows are read.
-    let rows: Vec<(i64, Vec<u8>, Vec<u8>, Option<Vec<u8>>)> = read!(db, |pool| {
+    let rows: Vec<Listed> = read!(db, |pool| {
         let mut query = QueryBuilder::new(
-            "SELECT r.seq, r.record, r.hash, COALESCE(p.hash, a.hash)
+            "SELECT r.seq, r.record, r.hash, COALESCE(p.hash, a.hash) AS prev_hash
              FROM (SELECT seq, at_us FROM audit_record",
         );
         narrow(&mut query, filter);
@@ -126,11 +134,11 @@ pub(crate) async fn list(db: &Db, filter: &Filter, limit: i64, offset: i64) -> R
             query.build_query_scalar().fetch_one(pool).await
         })?
     };
-    let record = |(seq, record, hash, prev_hash): (i64, Vec<u8>, Vec<u8>, Option<Vec<u8>>)| Record {
-        seq,
-        entry: Entry::read(&record),
-        prev_hash: prev_hash.map(|hash| whole(&hash)),
-        hash: whole(&hash),
+    let record = |row: Listed| Record {
+        seq: row.seq,
+        entry: Entry::read(&row.record),
+        prev_hash: row.prev_hash.map(|hash| whole(&hash)),
+        hash: whole(&row.hash),
     };
     Ok((rows.into_iter().map(record).collect(), total))
 }

@@ -22,27 +22,23 @@ pub(crate) async fn chunk(db: &Db, after: i64, to: i64) -> Result<Chunk> {
 /// The records in one value. Each row of SQLite wakes a thread, and each of its columns is copied: so read, a chain
 /// takes several times as long as walking it does.
 ///
-/// Nothing where the value cannot be divided; see [`Chunk::unpack`].
+/// Nothing where one is missing, or where the value cannot be divided; see [`Chunk::unpack`].
 async fn packed(sqlite: &SqliteDb, after: i64, to: i64) -> Result<Option<Chunk>> {
+    let to = to.min(after.saturating_add(PACK));
     // Concatenation keeps every byte, zeros too, and calls the result text: hence the cast.
     let (rows, whole, value): (i64, Option<i64>, Option<Vec<u8>>) = sqlx::query_as(
-        "SELECT COUNT(*), SUM(whole), CAST(group_concat(packed, '') AS BLOB)
-         FROM (
-             SELECT octet_length(hash) = 32 AS whole,
-                 concat(hash, record, action, char(31), entity_type, char(31), at_us, char(31), seq, char(31),
-                     hex(user_id), char(31)) AS packed
-             FROM audit_record WHERE seq > $1 AND seq <= $2 ORDER BY seq LIMIT $3
-         )",
+        "SELECT COUNT(*), SUM(octet_length(hash) = 32), CAST(group_concat(concat(hash, record, action, char(31),
+             entity_type, char(31), at_us, char(31), hex(user_id), char(31)), '') AS BLOB)
+         FROM audit_record WHERE seq > $1 AND seq <= $2",
     )
     .bind(after)
     .bind(to)
-    .bind(PACK)
     .fetch_one(&sqlite.read)
     .await?;
-    if whole.unwrap_or(0) != rows {
+    if rows != to.saturating_sub(after) || whole.unwrap_or(0) != rows {
         return Ok(None);
     }
-    let chunk = tokio::task::spawn_blocking(|| Chunk::unpack(value.unwrap_or_default()));
+    let chunk = tokio::task::spawn_blocking(move || Chunk::unpack(after + 1, value.unwrap_or_default()));
     let chunk = chunk.await.map_err(|failed| Error::Disk(std::io::Error::other(failed)))?;
     Ok(chunk.filter(|chunk| usize::try_from(rows).is_ok_and(|rows| rows == chunk.len())))
 }

@@ -97,7 +97,8 @@ where
 
 /// Whether there is somebody.
 pub(crate) async fn exist(db: &Db) -> Result<bool> {
-    let one: Option<i32> = read!(db, |pool| sqlx::query_scalar("SELECT 1 FROM users LIMIT 1").fetch_optional(pool).await)?;
+    let one: Option<i32> =
+        read!(db, |pool| sqlx::query_scalar("SELECT 1 FROM users LIMIT 1").fetch_optional(pool).await)?;
     Ok(one.is_some())
 }
 

@@ -37,10 +37,7 @@ async fn a_key_acts_in_its_owners_name_until_it_is_revoked() {
         assert_eq!(failure(change).code(), Code::Forbidden);
         assert_eq!(failure(bench.app.logout(&machine).await).code(), Code::Forbidden);
         let own = ana.id.to_string();
-        assert_eq!(
-            failure(bench.app.revoke_api_key(&machine, &own, &id.to_string()).await).code(),
-            Code::Forbidden
-        );
+        assert_eq!(failure(bench.app.revoke_api_key(&machine, &own, &id.to_string()).await).code(), Code::Forbidden);
 
         let (keys, _, total) = bench.app.list_api_keys(&ctx, &own, 0, "", 0).await.unwrap();
         assert_eq!((keys.len(), total), (1, 1));
@@ -52,7 +49,8 @@ async fn a_key_acts_in_its_owners_name_until_it_is_revoked() {
         let replica = Bench::new(&bench.db, config()).await;
         assert_eq!(failure(whose(&replica, &text).await).code(), Code::Unauthenticated);
         let trail = bench.trail().await;
-        let actions: Vec<_> = trail.iter().map(|r| r.entry.action.as_str()).filter(|a| a.ends_with("api_key")).collect();
+        let actions: Vec<_> =
+            trail.iter().map(|r| r.entry.action.as_str()).filter(|a| a.ends_with("api_key")).collect();
         assert_eq!(actions, ["create_api_key", "revoke_api_key"]);
         assert!(trail.iter().all(|r| !r.entry.details.contains(&text)));
         assert_eq!(bench.number("SELECT COUNT(*) FROM api_key WHERE LENGTH(key_hash) = 32").await, 1);
@@ -106,7 +104,11 @@ async fn a_key_is_no_higher_than_its_owner_and_ends() {
             // Whoever makes it: it is the owner's role that counts.
             assert_eq!(failure(key(&bench, &admin, ana.id, role).await).code(), Code::Validation);
         }
-        assert_eq!(failure(key(&bench, &as_bob, bob.id, "viewer").await).code(), Code::Forbidden, "viewers write nothing");
+        assert_eq!(
+            failure(key(&bench, &as_bob, bob.id, "viewer").await).code(),
+            Code::Forbidden,
+            "viewers write nothing"
+        );
         assert_eq!(failure(key(&bench, &as_ana, bob.id, "viewer").await).code(), Code::Forbidden);
         let (_, text) = key(&bench, &admin, bob.id, "viewer").await.unwrap();
         assert_eq!(whose(&bench, &text).await.unwrap().username, "bob");
@@ -114,10 +116,8 @@ async fn a_key_is_no_higher_than_its_owner_and_ends() {
         let others = bench.app.list_api_keys(&as_ana, &bob.id.to_string(), 0, "", 0).await;
         assert_eq!(failure(others).code(), Code::Forbidden);
 
-        let long = bench
-            .app
-            .create_api_key(&as_ana, &ana.id.to_string(), "", None, Some(now() + TimeDelta::days(400)))
-            .await;
+        let long =
+            bench.app.create_api_key(&as_ana, &ana.id.to_string(), "", None, Some(now() + TimeDelta::days(400))).await;
         let fields: Vec<_> = failure(long).fields().iter().map(|f| f.field.clone()).collect();
         assert_eq!(fields, ["name", "expires_at"]);
         let end = now() + TimeDelta::hours(1);

@@ -61,7 +61,7 @@ async fn a_compromised_key_ends_every_token() {
         let before = bench.admin().await;
         assert!(bench.holds(&before).await);
         let new = admin::rotate_keys(&bench.db, true).await.unwrap();
-        assert_eq!(published(&bench).await, [new.clone()]);
+        assert_eq!(published(&bench).await, std::slice::from_ref(&new));
         assert!(!bench.holds(&before).await);
         // There is no other key, so it signs at once.
         let replica = Bench::new(&bench.db, config()).await;

@@ -56,7 +56,8 @@ async fn every_failed_login_looks_the_same_and_is_recorded() {
     each(async |bench| {
         let user = bench.user("ana", Role::Viewer).await;
         bench.user("off", Role::Viewer).await;
-        let off = bench.app.list_users(&bench.admin().await, 0, "", 0, UserQuery::default()).await.unwrap().0.pop().unwrap();
+        let off =
+            bench.app.list_users(&bench.admin().await, 0, "", 0, UserQuery::default()).await.unwrap().0.pop().unwrap();
         bench.patch(&bench.admin().await, off.id, active(false)).await.unwrap();
         let long = "x".repeat(100_000);
         let tries = [

@@ -76,7 +76,10 @@ async fn only_administrators_manage_users() {
         let id = user.id.to_string();
         for role in Role::PEOPLE.into_iter().chain([Role::Service]).filter(|role| *role != Role::Admin) {
             let other = ctx(role, "somebody");
-            assert_eq!(failure(bench.app.list_users(&other, 0, "", 0, UserQuery::default()).await).code(), Code::Forbidden);
+            assert_eq!(
+                failure(bench.app.list_users(&other, 0, "", 0, UserQuery::default()).await).code(),
+                Code::Forbidden
+            );
             assert_eq!(failure(bench.app.get_user(&other, &id).await).code(), Code::Forbidden);
             assert_eq!(failure(bench.patch(&other, user.id, active(false)).await).code(), Code::Forbidden);
             assert_eq!(failure(bench.app.verify_audit(&other).await).code(), Code::Forbidden);
@@ -101,8 +104,14 @@ async fn a_list_has_pages() {
         assert_eq!((names(&first), total), (vec!["admin".into(), "Bea".into(), "carl".into()], 4));
         let (second, end, _) = bench.app.list_users(&admin, 3, &next, 0, UserQuery::default()).await.unwrap();
         assert_eq!((names(&second), end.as_str()), (vec!["dora".into()], ""));
-        assert_eq!(failure(bench.app.list_users(&admin, 5001, "", 0, UserQuery::default()).await).code(), Code::Validation);
-        assert_eq!(failure(bench.app.list_users(&admin, 0, "x", 0, UserQuery::default()).await).code(), Code::Validation);
+        assert_eq!(
+            failure(bench.app.list_users(&admin, 5001, "", 0, UserQuery::default()).await).code(),
+            Code::Validation
+        );
+        assert_eq!(
+            failure(bench.app.list_users(&admin, 0, "x", 0, UserQuery::default()).await).code(),
+            Code::Validation
+        );
     })
     .await;
 }

@@ -17,8 +17,7 @@ use super::{
 };
 
 /// The roles that have a process of their own in [`Mode::Processes`]; the gateway last.
-const ROLES: [&str; 8] =
-    ["identity", "catalog", "testing", "evidence", "intel", "analytics", "deception", "gateway"];
+const ROLES: [&str; 8] = ["identity", "catalog", "testing", "evidence", "intel", "analytics", "deception", "gateway"];
 
 /// The password of every user that the suite makes.
 pub const PASSWORD: &str = "correct-horse-battery";
