@@ -27,9 +27,25 @@ pub struct Args {
     /// Print the figures as JSON.
     #[arg(long)]
     json: bool,
+    /// Measure only this part.
+    #[arg(long, value_enum)]
+    only: Option<Part>,
     /// A product that was built already.
     #[arg(long)]
     bin: Option<PathBuf>,
+}
+
+/// What can be measured by itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+enum Part {
+    /// The sync of ATT&CK.
+    Sync,
+    /// Requests a second of two hot routes.
+    Reads,
+    /// The workflow.
+    Moves,
+    /// Tokens, logins, many users, a long audit trail.
+    Identity,
 }
 
 /// Builds the product and this program for release, then measures with that program.
@@ -42,6 +58,9 @@ pub fn run(args: &Args) -> Result<u8> {
         if args.json {
             command.arg("--json");
         }
+        if let Some(part) = args.only.and_then(|part| clap::ValueEnum::to_possible_value(&part)) {
+            command.arg("--only").arg(part.get_name());
+        }
         if let Some(bin) = &args.bin {
             command.arg("--bin").arg(bin);
         }
@@ -49,12 +68,12 @@ pub fn run(args: &Args) -> Result<u8> {
     }
     let bin = args.bin.clone().unwrap_or_else(|| workspace.binary(true));
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    let figures = runtime.block_on(measure(bin, &workspace, Duration::from_secs(args.seconds)))?;
+    let figures = runtime.block_on(measure(bin, &workspace, Duration::from_secs(args.seconds), args.only))?;
     figures.print(args.json);
     Ok(0)
 }
 
-async fn measure(bin: PathBuf, workspace: &Workspace, load: Duration) -> Result<Figures> {
+async fn measure(bin: PathBuf, workspace: &Workspace, load: Duration, only: Option<Part>) -> Result<Figures> {
     let mut figures = Figures::default();
     let data = tempfile::tempdir()?;
 
@@ -68,10 +87,19 @@ async fn measure(bin: PathBuf, workspace: &Workspace, load: Duration) -> Result<
     figures.add("idle memory", product.memory_mb("VmRSS")?, "MB", Some(("<", 120.0)));
 
     let admin = product.login("admin", product::PASSWORD).await?;
-    sync(&product, &admin, workspace, &mut figures).await?;
-    reads(&product, &admin, load, &mut figures).await?;
-    moves(&admin, &mut figures).await?;
-    identity::measure(&product, &admin, &bin, data.path(), &mut figures).await?;
+    let wanted = |part: Part| only.is_none_or(|only| only == part);
+    if wanted(Part::Sync) {
+        sync(&product, &admin, workspace, &mut figures).await?;
+    }
+    if wanted(Part::Reads) {
+        reads(&product, &admin, load, &mut figures).await?;
+    }
+    if wanted(Part::Moves) {
+        moves(&admin, &mut figures).await?;
+    }
+    if wanted(Part::Identity) {
+        identity::measure(&product, &admin, &bin, data.path(), &mut figures).await?;
+    }
     product.stop().await?;
     Ok(figures)
 }

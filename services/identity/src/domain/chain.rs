@@ -99,8 +99,8 @@ impl Chunk {
     }
 
     /// The rows from a position on, none of which is missing, in one value: of each its hash and record, and then,
-    /// each before a [`MARK`], action, entity type, time in decimal, user id in hex. `None` where that cannot be told
-    /// apart, as after somebody wrote past the product: then the rows have to be read one by one.
+    /// each before a [`MARK`], action, entity type, time in decimal, user id as text. `None` where that cannot be
+    /// told apart, as after somebody wrote past the product: then the rows have to be read one by one.
     ///
     /// No other rows than those that are there can come out: what stands between the marks has none itself, for each
     /// row has as many marks as columns.

@@ -106,6 +106,10 @@ struct Listed {
 
 /// A page of the records that pass, newest first, and how many pass.
 pub(crate) async fn list(db: &Db, filter: &Filter, limit: i64, offset: i64) -> Result<(Vec<Record>, i64)> {
+    tokio::try_join!(page(db, filter, limit, offset), total(db, filter))
+}
+
+async fn page(db: &Db, filter: &Filter, limit: i64, offset: i64) -> Result<Vec<Record>> {
     // The page is found in an index alone; only its rows are read.
     let rows: Vec<Listed> = read!(db, |pool| {
         let mut query = QueryBuilder::new(
@@ -123,24 +127,26 @@ pub(crate) async fn list(db: &Db, filter: &Filter, limit: i64, offset: i64) -> R
         );
         query.build_query_as().fetch_all(pool).await
     })?;
-    let total = if filter.is_empty() {
-        // Positions have no gaps.
-        let bounds = bounds(db).await?;
-        bounds.head.seq - bounds.anchor.seq
-    } else {
-        read!(db, |pool| {
-            let mut query = QueryBuilder::new("SELECT COUNT(*) FROM audit_record");
-            narrow(&mut query, filter);
-            query.build_query_scalar().fetch_one(pool).await
-        })?
-    };
     let record = |row: Listed| Record {
         seq: row.seq,
         entry: Entry::read(&row.record),
         prev_hash: row.prev_hash.map(|hash| whole(&hash)),
         hash: whole(&row.hash),
     };
-    Ok((rows.into_iter().map(record).collect(), total))
+    Ok(rows.into_iter().map(record).collect())
+}
+
+async fn total(db: &Db, filter: &Filter) -> Result<i64> {
+    if filter.is_empty() {
+        // Positions have no gaps.
+        let bounds = bounds(db).await?;
+        return Ok(bounds.head.seq - bounds.anchor.seq);
+    }
+    Ok(read!(db, |pool| {
+        let mut query = QueryBuilder::new("SELECT COUNT(*) FROM audit_record");
+        narrow(&mut query, filter);
+        query.build_query_scalar().fetch_one(pool).await
+    })?)
 }
 
 fn narrow<D>(query: &mut QueryBuilder<D>, filter: &Filter)

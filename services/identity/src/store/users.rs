@@ -59,18 +59,29 @@ pub(crate) struct Filter {
 
 /// A page of the users that pass, in the order of their names, and how many pass.
 pub(crate) async fn list(db: &Db, filter: &Filter, limit: i64, offset: i64) -> Result<(Vec<User>, i64)> {
+    tokio::try_join!(page(db, filter, limit, offset), total(db, filter))
+}
+
+async fn page(db: &Db, filter: &Filter, limit: i64, offset: i64) -> Result<Vec<User>> {
     let rows: Vec<UserRow> = read!(db, |pool| {
-        let mut query = QueryBuilder::new("SELECT * FROM users");
+        // No list needs the hashes.
+        let mut query = QueryBuilder::new(
+            "SELECT id, username, email, role, '' AS password_hash, is_active, must_change_password, token_epoch,
+                 version, created_at, updated_at, last_login_at FROM users",
+        );
         narrow(&mut query, filter);
         query.push(" ORDER BY username_key LIMIT ").push_bind(limit).push(" OFFSET ").push_bind(offset);
         query.build_query_as().fetch_all(pool).await
     })?;
-    let total = read!(db, |pool| {
+    rows.iter().map(UserRow::user).collect()
+}
+
+async fn total(db: &Db, filter: &Filter) -> Result<i64> {
+    Ok(read!(db, |pool| {
         let mut query = QueryBuilder::new("SELECT COUNT(*) FROM users");
         narrow(&mut query, filter);
         query.build_query_scalar().fetch_one(pool).await
-    })?;
-    Ok((rows.iter().map(UserRow::user).collect::<Result<_>>()?, total))
+    })?)
 }
 
 fn narrow<D>(query: &mut QueryBuilder<D>, filter: &Filter)
