@@ -70,8 +70,8 @@ pub enum Error {
         /// Whose.
         whose: &'static str,
     },
-    /// The user was changed by somebody else between reading and writing.
-    #[error("the user was changed at the same moment; read it and try again")]
+    /// It was changed by somebody else between reading and writing.
+    #[error("it was changed at the same moment; read it and try again")]
     LostRace,
 }
 

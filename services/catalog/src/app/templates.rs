@@ -161,6 +161,13 @@ pub(crate) async fn create(catalog: &Catalog, ctx: &OpCtx, new: NewTemplate) -> 
             "mitre_technique_id": template.mitre_technique_id,
             "platform": template.platform,
             "severity": template.severity,
+            "description": template.description,
+            "attack_procedure": template.attack_procedure,
+            "tool_suggested": template.tool_suggested,
+            "suggested_remediation": template.suggested_remediation,
+            "expected_detection": template.expected_detection,
+            "cleanup_procedure": template.cleanup_procedure,
+            "is_active": template.is_active,
         } }),
     };
     catalog.outbox.audit(&mut tx, ctx, audit).await?;

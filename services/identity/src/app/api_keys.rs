@@ -118,7 +118,7 @@ impl App {
             action: "revoke_api_key",
             entity_type: "api_key",
             entity_id: id.to_string(),
-            details: json!({ "username": owner.username, "before": facts(&key) }),
+            details: json!({ "username": owner.username, "before": facts(&key), "after": { "revoked_at": key.revoked_at } }),
         };
         self.outbox.audit(&mut tx, ctx, audit).await?;
         let revocation = Revocation::Token { jti: id, expires_at: key.expires_at };

@@ -19,6 +19,7 @@ impl App {
     /// The old one verifies until the last token that it signed has expired. One that is `compromised` ends at once,
     /// as do all others, and with them every token: everybody signs in again.
     pub(crate) async fn rotate_keys(&self, ctx: &OpCtx, compromised: bool) -> Result<String, Error> {
+        let before = store::keys::current(&self.db).await?.map(|key| key.kid);
         let mut tx = self.db.begin().await?;
         let at = now();
         if compromised {
@@ -28,12 +29,12 @@ impl App {
             // The old key signs a little longer, until everybody has the new one.
             store::keys::retire_newest(&mut tx, at + lifetime + tokens::KEY_LEAD * 2).await?;
         }
-        let kid = tokens::add_key(&mut tx).await?;
+        let kid = tokens::add_key(&mut tx).await?.ok_or(Error::LostRace)?;
         let audit = Audit {
             action: "rotate_signing_key",
             entity_type: "signing_key",
             entity_id: kid.clone(),
-            details: json!({ "compromised": compromised }),
+            details: json!({ "compromised": compromised, "before": { "kid": before }, "after": { "kid": kid } }),
         };
         self.outbox.audit(&mut tx, ctx, audit).await?;
         tx.commit().await?;

@@ -166,7 +166,12 @@ impl App {
         if !store::users::update(&mut tx, &user, Some(&hash)).await? {
             return Err(Error::LostRace);
         }
-        self.outbox.audit(&mut tx, ctx, audit(json!({ "tokens_ended": true }))).await?;
+        let details = json!({
+            "tokens_ended": true,
+            "before": { "must_change_password": seen.must_change_password },
+            "after": { "must_change_password": false },
+        });
+        self.outbox.audit(&mut tx, ctx, audit(details)).await?;
         end_tokens(&mut tx, &user).await?;
         tx.commit().await?;
         Ok(())

@@ -15,7 +15,7 @@ use crate::{
     store,
 };
 
-use super::App;
+use super::{App, users::facts};
 
 /// The first administrator's name.
 const ADMIN: &str = "admin";
@@ -34,7 +34,7 @@ pub(crate) fn random_password() -> SecretString {
 impl App {
     /// Makes what the first start needs. Answers the administrator's password where it was made up here and now.
     pub(crate) async fn set_up(&self) -> Result<Option<SecretString>, Error> {
-        self.tokens.ensure_key().await?;
+        self.tokens.ensure_key(&self.outbox).await?;
         if store::users::exist(&self.db).await? {
             return Ok(None);
         }
@@ -68,7 +68,7 @@ impl App {
             action: "create_user",
             entity_type: "user",
             entity_id: admin.id.to_string(),
-            details: json!({ "username": ADMIN, "role": "admin", "reason": "first start" }),
+            details: json!({ "username": ADMIN, "reason": "first start", "after": facts(&admin) }),
         };
         self.outbox.audit_as(&mut tx, system_actor(crate::NAME), audit, true).await?;
         tx.commit().await?;

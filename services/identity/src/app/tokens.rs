@@ -8,6 +8,7 @@ use std::{
 use aegis_auth::{AUDIENCE, Claims, ISSUER, Role};
 use aegis_db::{Db, Tx, now};
 use aegis_error::Failure;
+use aegis_events::{Audit, Outbox, system_actor};
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use chrono::TimeDelta;
 use ed25519_dalek::{SigningKey, pkcs8::EncodePrivateKey};
@@ -53,12 +54,22 @@ impl Tokens {
     }
 
     /// Makes the first key where there is none. Several replicas may do so at the same time: one wins.
-    pub(super) async fn ensure_key(&self) -> Result<(), Error> {
+    pub(super) async fn ensure_key(&self, outbox: &Outbox) -> Result<(), Error> {
         if store::keys::current(&self.db).await?.is_some() {
             return Ok(());
         }
         let mut tx = self.db.begin().await?;
-        add_key(&mut tx).await?;
+        let Some(kid) = add_key(&mut tx).await? else {
+            tx.rollback().await?;
+            return Ok(());
+        };
+        let audit = Audit {
+            action: "create_signing_key",
+            entity_type: "signing_key",
+            entity_id: kid,
+            details: serde_json::json!({ "reason": "there was none" }),
+        };
+        outbox.audit_as(&mut tx, system_actor(crate::NAME), audit, true).await?;
         tx.commit().await?;
         Ok(())
     }
@@ -143,14 +154,14 @@ impl Tokens {
     }
 }
 
-/// Makes a key that is to sign; answers its id.
-pub(super) async fn add_key(tx: &mut Tx) -> Result<String, Error> {
+/// Makes a key that is to sign; answers its id. Nothing where another replica has just made one.
+pub(super) async fn add_key(tx: &mut Tx) -> Result<Option<String>, Error> {
     let key = SigningKey::generate(&mut rand::rng());
     let public = key.verifying_key().to_bytes();
     let private = key.to_pkcs8_der().map_err(Failure::internal)?;
     let kid = thumbprint(&public);
-    store::keys::insert(tx, &kid, private.as_bytes(), &public, now()).await?;
-    Ok(kid)
+    let made = store::keys::insert(tx, &kid, private.as_bytes(), &public, now()).await?;
+    Ok(made.then_some(kid))
 }
 
 /// From now until a lifetime later, in Unix seconds.

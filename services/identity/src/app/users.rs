@@ -258,7 +258,7 @@ pub(super) fn parse_id(field: &str, text: &str) -> Result<Uuid, Failure> {
 }
 
 /// What the audit trail keeps of a user.
-fn facts(user: &User) -> Map<String, Value> {
+pub(super) fn facts(user: &User) -> Map<String, Value> {
     let Value::Object(facts) = json!({
         "email": user.email,
         "role": user.role.as_str(),

@@ -29,15 +29,15 @@ pub(crate) struct PublicKeyRow {
     pub(crate) public_key: Vec<u8>,
 }
 
-/// Adds a key that is to sign; nothing where there is one already.
+/// Adds a key that is to sign; false where there is one already.
 pub(crate) async fn insert(
     tx: &mut Tx,
     kid: &str,
     private_pkcs8: &[u8],
     public_key: &[u8],
     at: DateTime<Utc>,
-) -> Result<()> {
-    on!(tx, |c| sqlx::query(
+) -> Result<bool> {
+    let rows = on!(tx, |c| sqlx::query(
         "INSERT INTO signing_key (kid, private_pkcs8, public_key, created_at, retire_at)
          VALUES ($1, $2, $3, $4, NULL) ON CONFLICT DO NOTHING"
     )
@@ -47,8 +47,8 @@ pub(crate) async fn insert(
     .bind(at)
     .execute(c)
     .await
-    .map(|_| ()))?;
-    Ok(())
+    .map(|done| done.rows_affected()))?;
+    Ok(rows == 1)
 }
 
 /// The newest key, which signs or soon will.

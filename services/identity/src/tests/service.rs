@@ -110,8 +110,17 @@ async fn a_newcomer_signs_in_changes_the_password_and_works() {
 
         // A stale token is no obstacle to signing in again.
         let token = identity.login(with(&token, login(PASSWORD))).await.unwrap().into_inner().access_token;
-        let expected =
-            ["login", "logout", "login", "change_password", "access_denied", "access_denied", "login", "create_user"];
+        let expected = [
+            "login",
+            "logout",
+            "login",
+            "change_password",
+            "access_denied",
+            "access_denied",
+            "login",
+            "create_user",
+            "create_signing_key",
+        ];
         let mut actions = Vec::new();
         while actions.len() < expected.len() {
             tokio::time::sleep(std::time::Duration::from_millis(10)).await;

@@ -123,8 +123,15 @@ impl App {
         if !job::insert(&mut tx, &job).await? {
             return Err(Error::Raced);
         }
-        // What is told of a sync is told at its end.
         self.outbox().claim(&mut tx, ctx, &job.id.to_string()).await?;
+        // Its outcome is told at its end; who asked for it is known now, whatever becomes of this process.
+        let audit = Audit {
+            action: "start_sync",
+            entity_type: "data_source",
+            entity_id: source.id.to_string(),
+            details: json!({ "name": source.name, "job_id": job.id }),
+        };
+        self.outbox().audit(&mut tx, ctx, audit).await?;
         let own = url.is_none();
         if !own {
             // What comes in now is not what the etag stands for.
