@@ -70,11 +70,16 @@ impl Default for Config {
             password_min_length: 8,
             login_limits: LoginLimits::default(),
             audit_retention_days: 0,
-            hashing_workers: 2,
+            hashing_workers: half_the_cores(),
             notification_streams_per_user: 10,
             notification_streams: 5000,
         }
     }
+}
+
+/// Hashing is heavy on caches and memory too: half of the machine stays for everything else.
+fn half_the_cores() -> usize {
+    std::thread::available_parallelism().map_or(1, |cores| cores.get() / 2).clamp(1, 64)
 }
 
 impl Config {

@@ -15,6 +15,8 @@ pub(crate) struct UserRow {
     username: String,
     email: Option<String>,
     role: String,
+    /// Not read for lists, which need none.
+    #[sqlx(default)]
     pub(crate) password_hash: String,
     is_active: bool,
     must_change_password: bool,
@@ -64,10 +66,9 @@ pub(crate) async fn list(db: &Db, filter: &Filter, limit: i64, offset: i64) -> R
 
 async fn page(db: &Db, filter: &Filter, limit: i64, offset: i64) -> Result<Vec<User>> {
     let rows: Vec<UserRow> = read!(db, |pool| {
-        // No list needs the hashes.
         let mut query = QueryBuilder::new(
-            "SELECT id, username, email, role, '' AS password_hash, is_active, must_change_password, token_epoch,
-                 version, created_at, updated_at, last_login_at FROM users",
+            "SELECT id, username, email, role, is_active, must_change_password, token_epoch, version, created_at,
+                 updated_at, last_login_at FROM users",
         );
         narrow(&mut query, filter);
         query.push(" ORDER BY username_key LIMIT ").push_bind(limit).push(" OFFSET ").push_bind(offset);
