@@ -4,6 +4,7 @@ use aegis_auth::{OpCtx, Role};
 use aegis_error::Failure;
 use aegis_proto::identity::v1::{self as pb, audit_service_server::AuditService};
 use futures::{StreamExt, stream, stream::BoxStream};
+use prost_types::Timestamp;
 use tonic::{Request, Response, Status};
 
 use crate::{
@@ -24,22 +25,8 @@ impl AuditService for Rpc {
         let ctx = OpCtx::of(&request)?;
         let r = request.into_inner();
         let result = async {
-            // Dates that are none are refused after those who may not ask at all.
-            let start = date("start_date", r.start_date);
-            let end = date("end_date", r.end_date);
-            ctx.require(&[Role::Admin])?;
-            let query = AuditQuery {
-                page_size: r.page_size,
-                page_token: r.page_token,
-                skip: r.skip,
-                filter: AuditFilter {
-                    user_id: r.user_id,
-                    action: r.action,
-                    entity_type: r.entity_type,
-                    start_date: start?,
-                    end_date: end?,
-                },
-            };
+            let filter = filter(&ctx, r.user_id, r.action, r.entity_type, r.start_date, r.end_date)?;
+            let query = AuditQuery { page_size: r.page_size, page_token: r.page_token, skip: r.skip, filter };
             self.0.list_audit(&ctx, query).await
         };
         self.answer(&ctx, "ListAuditLogs", result, |(records, next_page_token, total_size)| pb::ListAuditLogsResponse {
@@ -100,16 +87,7 @@ impl AuditService for Rpc {
         let ctx = OpCtx::of(&request)?;
         let r = request.into_inner();
         let result = async {
-            let start = date("start_date", r.start_date);
-            let end = date("end_date", r.end_date);
-            ctx.require(&[Role::Admin])?;
-            let filter = AuditFilter {
-                user_id: r.user_id,
-                action: r.action,
-                entity_type: r.entity_type,
-                start_date: start?,
-                end_date: end?,
-            };
+            let filter = filter(&ctx, r.user_id, r.action, r.entity_type, r.start_date, r.end_date)?;
             self.0.export_audit(&ctx, filter).await
         };
         self.answer(&ctx, "ExportAuditLogs", result, |export| {
@@ -128,6 +106,20 @@ impl AuditService for Rpc {
         })
         .await
     }
+}
+
+/// Which records a request is about. Dates that are none are refused after those who may not ask at all.
+fn filter(
+    ctx: &OpCtx,
+    user_id: Option<String>,
+    action: Option<String>,
+    entity_type: Option<String>,
+    start_date: Option<Timestamp>,
+    end_date: Option<Timestamp>,
+) -> Result<AuditFilter, Failure> {
+    ctx.require(&[Role::Admin])?;
+    let (start_date, end_date) = (date("start_date", start_date)?, date("end_date", end_date)?);
+    Ok(AuditFilter { user_id, action, entity_type, start_date, end_date })
 }
 
 fn message(record: Record) -> pb::AuditLog {
