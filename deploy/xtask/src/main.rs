@@ -101,6 +101,7 @@ Examples:
     Bench(bench::Args),
 
     /// The bare route that `bench` measures against.
+    #[cfg(feature = "bench")]
     #[command(hide = true)]
     Floor {
         /// The file that it answers.
@@ -116,6 +117,7 @@ fn main() -> ExitCode {
         Command::Stores { command } => test::stores(&command),
         Command::Ci(args) => ci::run(&args),
         Command::Bench(args) => bench::run(&args),
+        #[cfg(feature = "bench")]
         Command::Floor { body } => bench::floor(body),
     });
     guard::end();

@@ -15,10 +15,6 @@ use crate::error::Error;
 /// Callers that may wait for a slot; the next is told to come back later.
 const MAX_WAITING: usize = 64;
 
-/// How far hashing gives way to other work, 0 to 19.
-#[cfg(target_os = "linux")]
-const NICENESS: i32 = 15;
-
 /// What a login of nobody is compared with. It has the parameters of a real hash and the password of none, so that
 /// a login takes as long whether or not there is such a user.
 const NOBODY: &str =
@@ -112,11 +108,16 @@ impl Slot {
     }
 }
 
-/// Lowers the priority of this thread. Elsewhere than on Linux it would be that of the process.
+/// Has this thread run only where nothing else wants to. Elsewhere than on Linux a thread has no such policy.
 fn give_way() {
     #[cfg(target_os = "linux")]
-    if let Err(error) = rustix::process::nice(NICENESS) {
-        tracing::debug!(%error, "hashing keeps its priority");
+    {
+        use thread_priority::{NormalThreadSchedulePolicy, ThreadPriority, ThreadSchedulePolicy};
+        let idle = ThreadSchedulePolicy::Normal(NormalThreadSchedulePolicy::Idle);
+        let own = thread_priority::thread_native_id();
+        if let Err(error) = thread_priority::set_thread_priority_and_policy(own, ThreadPriority::Min, idle) {
+            tracing::debug!(%error, "hashing keeps its priority");
+        }
     }
 }
 

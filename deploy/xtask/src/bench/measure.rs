@@ -1,0 +1,174 @@
+//! The figures of the sync, of hot reads and of the workflow; those of identity are apart.
+
+use std::{
+    path::PathBuf,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context, Result, bail};
+use serde_json::json;
+
+use super::{
+    Part,
+    client::{self, Client},
+    figures::{self, Figures},
+    identity,
+    product::{self, Product},
+};
+use crate::workspace::Workspace;
+
+/// Measures the parts that are wanted, with a product of its own.
+pub async fn all(bin: PathBuf, workspace: &Workspace, load: Duration, only: Option<Part>) -> Result<Figures> {
+    let mut figures = Figures::default();
+    let data = tempfile::tempdir()?;
+
+    // The first start fills the catalogue; the second is what an operator sees every day.
+    let (first, took) = Product::start(&bin, data.path()).await?;
+    figures.add("first start to ready", took.as_secs_f64() * 1000.0, "ms", None);
+    first.stop().await?;
+    let (product, took) = Product::start(&bin, data.path()).await?;
+    figures.add("start to ready, catalogue present", took.as_secs_f64() * 1000.0, "ms", Some(("<", 1000.0)));
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    figures.add("idle memory", product.memory_mb("VmRSS")?, "MB", Some(("<", 120.0)));
+
+    let admin = product.login("admin", product::PASSWORD).await?;
+    let wanted = |part: Part| only.is_none_or(|only| only == part);
+    if wanted(Part::Sync) {
+        sync(&product, &admin, workspace, &mut figures).await?;
+    }
+    if wanted(Part::Reads) {
+        reads(&product, &admin, load, &mut figures).await?;
+    }
+    if wanted(Part::Moves) {
+        moves(&admin, &mut figures).await?;
+    }
+    if wanted(Part::Identity) {
+        identity::measure(&product, &admin, &bin, data.path(), &mut figures).await?;
+    }
+    product.stop().await?;
+    Ok(figures)
+}
+
+async fn sync(product: &Product, admin: &Client, workspace: &Workspace, figures: &mut Figures) -> Result<()> {
+    let bundle = workspace.root.join("../shared/data/attack/enterprise-attack-18.1.json.zst");
+    let Ok(bundle) = bundle.canonicalize() else {
+        figures.note("the sync was not measured: the enterprise 18.1 bundle is not beside the checkout");
+        return Ok(());
+    };
+    let mut admin = admin.another().await?;
+    let sources = admin.get("/api/v1/data-sources").await?;
+    let source = sources
+        .as_array()
+        .and_then(|rows| rows.iter().find(|row| row["name"] == "mitre_attack_enterprise"))
+        .context("there is no data source mitre_attack_enterprise")?;
+    let id = source["id"].as_str().context("a data source has no id")?.to_owned();
+    let url = json!({ "url": format!("file://{}", bundle.display()) });
+    admin.send("PATCH", &format!("/api/v1/data-sources/{id}"), Some(&url), 200).await?;
+    for (name, limit) in [("full sync of enterprise 18.1", 3.0), ("the same again, nothing changed", 1.0)] {
+        let began = Instant::now();
+        let answer = admin.send("POST", &format!("/api/v1/data-sources/{id}/sync"), None, 200).await?;
+        figures.add(name, began.elapsed().as_secs_f64(), "s", Some(("<", limit)));
+        figures.note(&format!(
+            "{name}: {} new, {} updated, {} unchanged",
+            answer["new"], answer["updated"], answer["unchanged"]
+        ));
+    }
+    figures.add("peak memory up to here", product.memory_mb("VmHWM")?, "MB", Some(("<", 300.0)));
+    Ok(())
+}
+
+/// Requests a second of two hot routes, each against a bare axum route that answers the same bytes from memory.
+async fn reads(product: &Product, admin: &Client, load: Duration, figures: &mut Figures) -> Result<()> {
+    const CONNECTIONS: usize = 16;
+    for path in ["/api/v1/metrics/summary", "/api/v1/techniques/T1059.001"] {
+        let body = admin.another().await?.get_bytes(path).await?;
+        let floor = product::Floor::start(&body).await?;
+        let (mut bare, mut ours) = (0.0, 0.0);
+        // Twice, in turn, so that a busy moment of the machine meets both.
+        for _ in 0..2 {
+            bare += client::rate(&floor.address, "/", None, CONNECTIONS, load / 2).await?;
+            ours += client::rate(&product.address, path, admin.token(), CONNECTIONS, load / 2).await?;
+        }
+        floor.stop().await?;
+        figures.add(&format!("GET {path}"), ours / 2.0, "requests/s", None);
+        figures.add("  a bare axum route, the same bytes", bare / 2.0, "requests/s", None);
+        figures.add("  ratio", ours / bare * 100.0, "%", Some((">", 40.0)));
+    }
+    Ok(())
+}
+
+/// Eight clients walk tests through the workflow; then the status of each technique has to show it.
+async fn moves(admin: &Client, figures: &mut Figures) -> Result<()> {
+    const CLIENTS: usize = 8;
+    const TESTS: usize = 40;
+    let listed = admin.another().await?.get("/api/v1/techniques?limit=600").await?;
+    let techniques: Vec<(String, String)> = listed
+        .as_array()
+        .context("the list of techniques is no array")?
+        .iter()
+        .filter_map(|row| Some((row["id"].as_str()?.to_owned(), row["mitre_id"].as_str()?.to_owned())))
+        .collect();
+    if techniques.len() < CLIENTS * TESTS {
+        bail!("there are only {} techniques", techniques.len());
+    }
+    let mut workers = tokio::task::JoinSet::new();
+    for worker in 0..CLIENTS {
+        let mut client = admin.another().await?;
+        let mine: Vec<_> = techniques[worker * TESTS..(worker + 1) * TESTS].to_vec();
+        workers.spawn(async move {
+            let mut times = Vec::new();
+            let mut fresh = Vec::new();
+            for (id, mitre_id) in mine {
+                walk(&mut client, &id, &mitre_id, &mut times, &mut fresh).await?;
+            }
+            anyhow::Ok((times, fresh))
+        });
+    }
+    let began = Instant::now();
+    let (mut times, mut fresh) = (Vec::new(), Vec::new());
+    while let Some(done) = workers.join_next().await {
+        let (some, late) = done??;
+        times.extend(some);
+        fresh.extend(late);
+    }
+    let rate = times.len() as f64 / began.elapsed().as_secs_f64();
+    figures.add("workflow move, 8 clients, p50", figures::percentile(&mut times, 50.0), "ms", None);
+    figures.add("workflow move, 8 clients, p99", figures::percentile(&mut times, 99.0), "ms", Some(("<", 15.0)));
+    figures.add("workflow moves a second", rate, "moves/s", None);
+    figures.add("new status readable after, p99", figures::percentile(&mut fresh, 99.0), "ms", Some(("<", 250.0)));
+    figures.add("new status readable after, longest", figures::percentile(&mut fresh, 100.0), "ms", Some(("<", 250.0)));
+    Ok(())
+}
+
+/// One test from draft to validated. Times in milliseconds: of each move, and until the new status could be read.
+async fn walk(
+    client: &mut Client,
+    technique_id: &str,
+    mitre_id: &str,
+    times: &mut Vec<f64>,
+    fresh: &mut Vec<f64>,
+) -> Result<()> {
+    let test = json!({ "technique_id": technique_id, "name": "bench", "platform": "windows" });
+    let test = client.send("POST", "/api/v1/tests", Some(&test), 201).await?;
+    let base = format!("/api/v1/tests/{}", test["id"].as_str().context("a test has no id")?);
+    let validate = json!({ "result": "detected" });
+    for (step, body) in
+        [("start-execution", None), ("submit-red", None), ("submit-blue", None), ("validate", Some(&validate))]
+    {
+        let began = Instant::now();
+        client.send("POST", &format!("{base}/{step}"), body, 200).await?;
+        times.push(began.elapsed().as_secs_f64() * 1000.0);
+    }
+    let began = Instant::now();
+    loop {
+        let technique = client.get(&format!("/api/v1/techniques/{mitre_id}")).await?;
+        if technique["status_global"] == "validated" {
+            fresh.push(began.elapsed().as_secs_f64() * 1000.0);
+            return Ok(());
+        }
+        if began.elapsed() > Duration::from_secs(10) {
+            bail!("the status of {mitre_id} never became validated");
+        }
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
