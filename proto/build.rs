@@ -14,9 +14,13 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         "aegis/identity/v1/api_key.proto",
         "aegis/catalog/v1/catalog.proto",
         "aegis/catalog/v1/template.proto",
+        "aegis/catalog/v1/knowledge.proto",
         "aegis/testing/v1/testing.proto",
         "aegis/evidence/v1/evidence.proto",
         "aegis/intel/v1/intel.proto",
+        "aegis/intel/v1/upload.proto",
+        "aegis/intel/v1/scheduler.proto",
+        "aegis/intel/v1/scan.proto",
         "aegis/analytics/v1/analytics.proto",
         "aegis/deception/v1/fleet.proto",
     ];

@@ -187,6 +187,30 @@ impl<S: Send + Sync> FromRequestParts<S> for Name {
     }
 }
 
+/// The two texts in the path: of a thing and of what it belongs to.
+#[derive(Clone, Debug)]
+pub struct Names(pub String, pub String);
+
+impl<S: Send + Sync> FromRequestParts<S> for Names {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
+        let params = RawPathParams::from_request_parts(parts, state)
+            .await
+            .map_err(|_| Problem::invalid("path", "must be UTF-8"))?;
+        let mut fields = Fields::default();
+        for (name, text) in &params {
+            check(&mut fields, name, text);
+        }
+        fields.finish()?;
+        let mut texts = params.iter().map(|(_, text)| text.to_owned());
+        let (Some(one), Some(other)) = (texts.next(), texts.next()) else {
+            return Err(Problem::internal("the route has not two parameters"));
+        };
+        Ok(Names(one, other))
+    }
+}
+
 /// The first parameter of the path: its name and what is there.
 async fn parameter<S: Send + Sync>(parts: &mut Parts, state: &S) -> Result<(String, String), Problem> {
     let params =
@@ -361,7 +385,7 @@ fn no_nul(body: &[u8]) -> Result<(), Problem> {
 }
 
 /// The whole body, if it is within the limit.
-async fn read(body: Body, limit: usize) -> Result<Bytes, Problem> {
+pub async fn read(body: Body, limit: usize) -> Result<Bytes, Problem> {
     let announced = body.size_hint().lower();
     let mut stream = body.into_data_stream();
     if announced > limit as u64 {

@@ -224,7 +224,7 @@ fn strip_internal(headers: &mut HeaderMap) {
 fn time_limit(gateway: &Gateway, method: &Method, route: &str) -> Duration {
     match route {
         routes::UPLOAD if *method == Method::POST => UPLOAD_TIMEOUT,
-        routes::SYNC | routes::SYNC_MITRE => SYNC_TIMEOUT,
+        routes::SYNC | routes::SYNC_MITRE | routes::SCAN => SYNC_TIMEOUT,
         _ => gateway.deps.config.request_timeout,
     }
 }

@@ -5,14 +5,20 @@ use std::{ops::Deref, sync::Arc, time::Duration};
 use aegis_auth::Verifier;
 use aegis_proto::{
     analytics::v1::analytics_service_client::AnalyticsServiceClient,
-    catalog::v1::{catalog_service_client::CatalogServiceClient, template_service_client::TemplateServiceClient},
+    catalog::v1::{
+        catalog_service_client::CatalogServiceClient, knowledge_service_client::KnowledgeServiceClient,
+        template_service_client::TemplateServiceClient,
+    },
     deception::v1::fleet_settings_service_client::FleetSettingsServiceClient,
     evidence::v1::evidence_service_client::EvidenceServiceClient,
     identity::v1::{
         api_key_service_client::ApiKeyServiceClient, audit_service_client::AuditServiceClient,
         identity_service_client::IdentityServiceClient, notification_service_client::NotificationServiceClient,
     },
-    intel::v1::intel_service_client::IntelServiceClient,
+    intel::v1::{
+        intel_service_client::IntelServiceClient, scan_service_client::ScanServiceClient,
+        scheduler_service_client::SchedulerServiceClient, upload_service_client::UploadServiceClient,
+    },
     testing::v1::testing_service_client::TestingServiceClient,
 };
 use aegis_rpc::{MAX_MESSAGE, RpcService};
@@ -35,12 +41,20 @@ pub struct Deps {
     pub catalog: CatalogServiceClient<RpcService>,
     /// Test templates.
     pub templates: TemplateServiceClient<RpcService>,
+    /// What is known of techniques.
+    pub knowledge: KnowledgeServiceClient<RpcService>,
     /// Tests.
     pub testing: TestingServiceClient<RpcService>,
     /// Evidence files.
     pub evidence: EvidenceServiceClient<RpcService>,
     /// Data sources and their syncs.
     pub intel: IntelServiceClient<RpcService>,
+    /// Files of rules and templates.
+    pub uploads: UploadServiceClient<RpcService>,
+    /// What runs by itself.
+    pub scheduler: SchedulerServiceClient<RpcService>,
+    /// What is new in the world.
+    pub scan: ScanServiceClient<RpcService>,
     /// Coverage figures.
     pub analytics: AnalyticsServiceClient<RpcService>,
     /// What holds for the fleet of decoys.
@@ -103,9 +117,13 @@ impl Gateway {
         deps.audit = deps.audit.max_decoding_message_size(MAX_MESSAGE);
         deps.catalog = deps.catalog.max_decoding_message_size(MAX_MESSAGE);
         deps.templates = deps.templates.max_decoding_message_size(MAX_MESSAGE);
+        deps.knowledge = deps.knowledge.max_decoding_message_size(MAX_MESSAGE);
         deps.testing = deps.testing.max_decoding_message_size(MAX_MESSAGE);
         deps.evidence = deps.evidence.max_decoding_message_size(MAX_MESSAGE);
         deps.intel = deps.intel.max_decoding_message_size(MAX_MESSAGE);
+        deps.uploads = deps.uploads.max_decoding_message_size(MAX_MESSAGE);
+        deps.scheduler = deps.scheduler.max_decoding_message_size(MAX_MESSAGE);
+        deps.scan = deps.scan.max_decoding_message_size(MAX_MESSAGE);
         deps.analytics = deps.analytics.max_decoding_message_size(MAX_MESSAGE);
         Gateway(Arc::new(Shared { deps, hot: Hot::default() }))
     }

@@ -93,6 +93,23 @@ names! {
         BlueLead = "blue_lead",
         Viewer = "viewer",
     }
+    /// What a record of the knowledge base is.
+    KnowledgeKind {
+        ThreatActor = "threat_actor",
+        Software = "software",
+        Campaign = "campaign",
+        Mitigation = "mitigation",
+        DetectionStrategy = "detection_strategy",
+        Analytic = "analytic",
+        DataComponent = "data_component",
+        Asset = "asset",
+        DetectionRule = "detection_rule",
+        Defence = "defence",
+        Framework = "framework",
+        Control = "control",
+    }
+    /// Where an item of intelligence comes from.
+    IntelKind { Kev = "kev", Feed = "feed" }
     /// How a job is going.
     JobStatus { Running = "running", Succeeded = "succeeded", Failed = "failed" }
 }

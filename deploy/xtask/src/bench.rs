@@ -7,6 +7,8 @@ mod figures;
 #[cfg(feature = "bench")]
 mod identity;
 #[cfg(feature = "bench")]
+mod knowledge;
+#[cfg(feature = "bench")]
 mod measure;
 #[cfg(feature = "bench")]
 mod product;
@@ -39,8 +41,8 @@ pub struct Args {
 /// What can be measured by itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 enum Part {
-    /// The sync of ATT&CK.
-    Sync,
+    /// Every source, search and lists.
+    Knowledge,
     /// Requests a second of two hot routes.
     Reads,
     /// The workflow.

@@ -31,7 +31,7 @@ pub fn protected() -> OpenApiRouter<Gateway> {
 #[derive(Serialize, ToSchema)]
 #[schema(example = json!({
     "id": "0190b7a2-b000-7d5e-8333-3e4f5a6b7c01", "name": "mitre_attack_enterprise", "kind": "mitre_attack",
-    "url": "https://example.com/enterprise-attack.json", "enabled": true, "schedule": null,
+    "url": "https://example.com/enterprise-attack.json", "companion_url": null, "enabled": true, "schedule": null,
     "last_sync_at": "2024-01-01T00:00:00Z", "last_status": "succeeded", "last_error": null,
     "last_counts": {"new": 5, "updated": 10}, "upstream_version": "18.1", "updated_at": "2024-01-01T00:00:00Z"
 }))]
@@ -42,6 +42,8 @@ pub struct DataSource {
     kind: String,
     /// https:, http: or file:
     url: String,
+    /// The second document of a source that needs two.
+    companion_url: Option<String>,
     enabled: bool,
     /// A cron expression; null for by hand only.
     schedule: Option<String>,
@@ -64,6 +66,7 @@ impl From<proto::DataSource> for DataSource {
             name: source.name,
             kind: source.kind,
             url: source.url,
+            companion_url: source.companion_url,
             enabled: source.enabled,
             schedule: source.schedule,
             last_sync_at: time(source.last_sync_at),
@@ -98,6 +101,11 @@ pub struct DataSourceChanges {
     #[serde(default, deserialize_with = "set")]
     #[schema(value_type = String, required = false)]
     url: Option<String>,
+    /// The second document of a source that needs two: D3FEND's mappings beside its ontology, the texts of NIST's
+    /// controls beside their mappings. `{id}` in it stands for each technique.
+    #[serde(default, deserialize_with = "set")]
+    #[schema(value_type = String, required = false)]
+    companion_url: Option<String>,
     #[serde(default, deserialize_with = "set")]
     #[schema(value_type = bool, required = false)]
     enabled: Option<bool>,
@@ -164,7 +172,14 @@ async fn update_data_source(
     Json(body): Json<DataSourceChanges>,
 ) -> Result<Answer, Problem> {
     let (schedule, clear_schedule) = body.schedule.parts();
-    let request = UpdateDataSourceRequest { id, url: body.url, enabled: body.enabled, schedule, clear_schedule };
+    let request = UpdateDataSourceRequest {
+        id,
+        url: body.url,
+        enabled: body.enabled,
+        schedule,
+        clear_schedule,
+        companion_url: body.companion_url,
+    };
     let answer = gateway.deps.intel.clone().update_data_source(caller.ctx().outgoing(request)).await?.into_inner();
     entity(answer.data_source)
 }
@@ -172,7 +187,8 @@ async fn update_data_source(
 /// Sync a data source
 ///
 /// Administrators only. Answers when it has ended, ten minutes at most; with `async=true` at once, with a job to
-/// poll. One sync of a source at a time (409). A document that cannot be read changes nothing and is 422.
+/// poll. With `dry_run=true` nothing is changed, and the job says what would be: new, changed, revoked with successor,
+/// and which tests and templates that touches. One sync of a source at a time (409). A document that cannot be read changes nothing and is 422.
 #[utoipa::path(post, path = "/api/v1/data-sources/{id}/sync", tag = "Data sources",
     params(("id" = String, Path, description = "UUID or name", example = "mitre_attack_enterprise"), SyncQuery),
     extensions(("x-roles" = json!(["admin"]))),
@@ -192,11 +208,14 @@ async fn sync_data_source(
     Query(query): Query<SyncQuery>,
 ) -> Result<Answer, Problem> {
     let wait = !query.background();
-    let request = StartSyncRequest { source_id: id, wait, url: None };
+    let request = StartSyncRequest { source_id: id, wait, dry_run: query.dry_run(), ..StartSyncRequest::default() };
     let answer = gateway.deps.intel.clone().start_sync(caller.ctx().outgoing(request)).await?.into_inner();
     let job = answer.job.ok_or_else(Problem::empty)?;
     if wait {
-        let message = format!("{} sync completed", job.source_name);
+        let message = match job.dry_run {
+            true => format!("{} sync tried out, nothing was changed", job.source_name),
+            false => format!("{} sync completed", job.source_name),
+        };
         return synced(job, message);
     }
     started(job)

@@ -4,17 +4,26 @@
 pub mod api_keys;
 pub mod audit;
 pub mod auth;
+pub mod compliance;
 pub mod config;
+pub mod d3fend;
 pub mod data_sources;
+pub mod detection_rules;
 pub mod evidence;
 pub mod health;
+pub mod intel;
+pub mod knowledge;
 pub mod metrics;
 pub mod notifications;
+pub mod scheduler;
+pub mod search;
 pub mod system;
 pub mod tactics;
 pub mod techniques;
 pub mod templates;
 pub mod tests;
+pub mod threat_actors;
+pub mod uploads;
 pub mod users;
 
 use utoipa_axum::router::OpenApiRouter;
@@ -27,6 +36,8 @@ pub const UPLOAD: &str = "/api/v1/tests/{id}/evidence";
 pub const SYNC: &str = "/api/v1/data-sources/{id}/sync";
 /// Where ATT&CK is synced; a request here may take long.
 pub const SYNC_MITRE: &str = "/api/v1/system/sync-mitre";
+/// Where feeds are read; a request here may take long.
+pub const SCAN: &str = "/api/v1/system/run-intel-scan";
 
 /// Whether a route is one of the deception reference, which answers 422 where that of the purple team answers 400: for
 /// what does not validate.
@@ -55,11 +66,19 @@ pub fn protected() -> OpenApiRouter<Gateway> {
         .merge(tactics::protected())
         .merge(tests::protected())
         .merge(templates::protected())
+        .merge(knowledge::protected())
+        .merge(search::protected())
+        .merge(threat_actors::protected())
+        .merge(detection_rules::protected())
+        .merge(d3fend::protected())
+        .merge(compliance::protected())
         .merge(evidence::protected())
         .merge(metrics::protected())
         .merge(notifications::protected())
         .merge(audit::protected())
         .merge(data_sources::protected())
         .merge(system::protected())
+        .merge(scheduler::protected())
+        .merge(intel::protected())
         .merge(config::protected())
 }

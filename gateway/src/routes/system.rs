@@ -1,18 +1,19 @@
 //! Syncs by hand and the jobs they run as. Administrators only.
 
 use aegis_error::{Code, Failure};
-use aegis_proto::intel::v1::{self as proto, GetJobRequest, StartSyncRequest};
+use aegis_proto::intel::v1::{self as proto, GetJobRequest, ListJobsRequest, StartSyncRequest};
 use axum::extract::State;
 use chrono::{DateTime, Utc};
 use http::{StatusCode, header::LOCATION};
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 use utoipa::{IntoParams, ToSchema};
 use utoipa_axum::{router::OpenApiRouter, routes};
 
 use crate::{
     answer::Answer,
     error::Problem,
-    extract::{Caller, Id, Query},
+    extract::{Caller, Id, Query, page},
     openapi::responses::{Conflict, NotFound, SourceUnreachable, TooLarge, Unprocessable},
     state::Gateway,
     values::{JobStatus, json, time},
@@ -23,7 +24,7 @@ const MITRE: &str = "mitre_attack_enterprise";
 
 /// Routes that need a token.
 pub fn protected() -> OpenApiRouter<Gateway> {
-    OpenApiRouter::new().routes(routes!(sync_mitre)).routes(routes!(get_job))
+    OpenApiRouter::new().routes(routes!(sync_mitre)).routes(routes!(list_jobs)).routes(routes!(get_job))
 }
 
 /// A sync, under way or ended.
@@ -31,7 +32,8 @@ pub fn protected() -> OpenApiRouter<Gateway> {
 #[schema(example = json!({
     "id": "0190b7a2-c000-7e6f-9444-4f5a6b7c8d01", "source_id": "0190b7a2-b000-7d5e-8333-3e4f5a6b7c01",
     "source_name": "mitre_attack_enterprise", "status": "running", "phase": "applying", "percentage": 62.5,
-    "counts": {"new": 5, "updated": 10}, "error": null, "skipped": [], "started_at": "2024-01-01T00:00:00Z",
+    "counts": {"new": 5, "updated": 10}, "error": null, "skipped": [], "dry_run": false, "changes": [],
+    "started_by": "admin", "started_at": "2024-01-01T00:00:00Z",
     "finished_at": null
 }))]
 pub struct Job {
@@ -48,20 +50,31 @@ pub struct Job {
     percentage: f64,
     /// What came of the records.
     #[schema(value_type = Option<Object>)]
-    counts: serde_json::Value,
+    counts: Value,
     /// Why it failed.
     error: Option<String>,
     /// The first 100 records that were skipped, each with its reason.
     #[schema(value_type = Vec<Object>)]
-    skipped: serde_json::Value,
+    skipped: Value,
+    /// Nothing was changed; `counts` and `changes` are what would be.
+    dry_run: bool,
+    /// What it does to techniques, the first 1,000: new, changed, revoked with successor, deprecated, vanished; how
+    /// many tests and templates name each.
+    #[schema(value_type = Vec<Object>)]
+    changes: Value,
+    /// Username, or system:scheduler.
+    started_by: String,
     started_at: Option<DateTime<Utc>>,
     finished_at: Option<DateTime<Utc>>,
 }
 
 impl From<proto::Job> for Job {
     fn from(job: proto::Job) -> Job {
-        let skipped = json(&job.skipped_json);
+        let list = |text: &str| Some(json(text)).filter(Value::is_array).unwrap_or_else(|| Value::Array(Vec::new()));
         Job {
+            dry_run: job.dry_run,
+            changes: list(&job.changes_json),
+            started_by: job.started_by,
             id: job.id,
             source_id: job.source_id,
             source_name: job.source_name,
@@ -70,7 +83,7 @@ impl From<proto::Job> for Job {
             percentage: job.percentage,
             counts: json(&job.counts_json),
             error: job.error,
-            skipped: if skipped.is_array() { skipped } else { serde_json::Value::Array(Vec::new()) },
+            skipped: list(&job.skipped_json),
             started_at: time(job.started_at),
             finished_at: time(job.finished_at),
         }
@@ -84,7 +97,8 @@ impl From<proto::Job> for Job {
     "skipped": 0, "job": {
         "id": "0190b7a2-c000-7e6f-9444-4f5a6b7c8d01", "source_id": "0190b7a2-b000-7d5e-8333-3e4f5a6b7c01",
         "source_name": "mitre_attack_enterprise", "status": "succeeded", "phase": "done", "percentage": 100.0,
-        "counts": {"new": 5, "updated": 10}, "error": null, "skipped": [], "started_at": "2024-01-01T00:00:00Z",
+        "counts": {"new": 5, "updated": 10}, "error": null, "skipped": [], "dry_run": false, "changes": [],
+    "started_by": "admin", "started_at": "2024-01-01T00:00:00Z",
         "finished_at": "2024-01-01T00:00:02Z"
     }
 }))]
@@ -111,12 +125,20 @@ pub struct SyncQuery {
     #[serde(rename = "async")]
     #[param(default = false)]
     background: Option<bool>,
+    /// Say what it would do, and change nothing.
+    #[param(default = false)]
+    dry_run: Option<bool>,
 }
 
 impl SyncQuery {
     /// Whether to answer before the end.
     pub fn background(&self) -> bool {
         self.background.unwrap_or(false)
+    }
+
+    /// Whether nothing is to change.
+    pub fn dry_run(&self) -> bool {
+        self.dry_run.unwrap_or(false)
     }
 }
 
@@ -134,7 +156,7 @@ pub fn synced(job: proto::Job, message: String) -> Result<Answer, Problem> {
         return Err(failure.with("job_id", job.id).into());
     }
     let job = Job::from(job);
-    let count = |name: &str| job.counts.get(name).and_then(serde_json::Value::as_i64).unwrap_or(0);
+    let count = |name: &str| job.counts.get(name).and_then(Value::as_i64).unwrap_or(0);
     let result = SyncResult {
         message,
         new: count("new"),
@@ -168,10 +190,46 @@ async fn sync_mitre(
     Query(query): Query<SyncQuery>,
 ) -> Result<Answer, Problem> {
     let wait = !query.background();
-    let request = StartSyncRequest { source_id: MITRE.into(), wait, url: None };
+    let dry_run = query.dry_run();
+    let request = StartSyncRequest { source_id: MITRE.into(), wait, dry_run, ..StartSyncRequest::default() };
     let answer = gateway.deps.intel.clone().start_sync(caller.ctx().outgoing(request)).await?.into_inner();
     let job = answer.job.ok_or_else(Problem::empty)?;
-    if wait { synced(job, "MITRE sync completed".into()) } else { started(job) }
+    let message = if dry_run { "MITRE sync tried out, nothing was changed" } else { "MITRE sync completed" };
+    if wait { synced(job, message.into()) } else { started(job) }
+}
+
+/// Part of the history of jobs.
+#[derive(Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub struct ListJobs {
+    /// Of this data source: UUID or name.
+    #[param(example = "mitre_attack_enterprise")]
+    source: Option<String>,
+    /// Rows at most.
+    #[param(minimum = 1, maximum = 1000, default = 100)]
+    limit: Option<u32>,
+    /// Rows to leave out before.
+    #[param(minimum = 0, maximum = 2147483647, default = 0)]
+    offset: Option<u32>,
+}
+
+/// List jobs
+///
+/// Administrators only. The newest first; `X-Total-Count` has the number of all that fit.
+#[utoipa::path(get, path = "/api/v1/system/jobs", tag = "System", params(ListJobs),
+    extensions(("x-roles" = json!(["admin"]))),
+    responses((status = 200, description = "Jobs", body = [Job])))]
+async fn list_jobs(
+    State(gateway): State<Gateway>,
+    caller: Caller,
+    Query(query): Query<ListJobs>,
+) -> Result<Answer, Problem> {
+    let (page_size, skip) = page(query.limit, query.offset, 100, 1000)?;
+    let request =
+        ListJobsRequest { source_id: query.source.unwrap_or_default(), page_size, page_token: String::new(), skip };
+    let answer = gateway.deps.intel.clone().list_jobs(caller.ctx().outgoing(request)).await?.into_inner();
+    Answer::list(&answer.jobs.into_iter().map(Job::from).collect::<Vec<_>>(), answer.total_size)
 }
 
 /// Read a job

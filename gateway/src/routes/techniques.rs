@@ -104,7 +104,7 @@ pub struct Technique {
     description: Option<String>,
 }
 
-/// A technique and its tests.
+/// A technique, what took its place or what it took the place of, and its tests.
 #[derive(Serialize, ToSchema)]
 #[schema(example = json!({
     "id": "0190b7a2-5f00-7c3e-9d2a-3f6d1c0e8a11", "mitre_id": "T1059", "name": "Command and Scripting Interpreter",
@@ -113,11 +113,16 @@ pub struct Technique {
     "url": "https://attack.mitre.org/techniques/T1059", "status_global": "not_evaluated", "status_overridden": false,
     "review_required": false, "last_reviewed_at": null, "revoked": false, "revoked_by": null, "deprecated": false,
     "source": "mitre_attack", "created_at": "2024-01-01T00:00:00Z", "updated_at": "2024-01-01T00:00:00Z",
-    "description": "Adversaries may abuse command and script interpreters …", "tests": [], "tests_total": 0
+    "description": "Adversaries may abuse command and script interpreters …", "successor": null,
+    "replaces": ["T1086"], "tests": [], "tests_total": 0
 }))]
 pub struct TechniqueWithTests {
     #[serde(flatten)]
     technique: Technique,
+    /// ATT&CK id at the end of the chain of successors of a revoked technique.
+    successor: Option<String>,
+    /// ATT&CK ids of the revoked techniques that lead here.
+    replaces: Vec<String>,
     /// The newest tests of the technique, 200 at most.
     tests: Vec<Test>,
     /// How many tests there are.
@@ -170,10 +175,14 @@ pub struct ListTechniques {
     domain: Option<Domain>,
     #[param(example = "linux")]
     platform: Option<String>,
-    /// A part of the name or the ATT&CK id.
+    /// Words of the ATT&CK id, the name or the description; the best come first.
     #[param(example = "powershell")]
     search: Option<String>,
     is_subtechnique: Option<bool>,
+    /// `mitre_id`, `name`, `status` or `updated_at`; with a `-` before it the other way round. A search without it has
+    /// the best first.
+    #[param(example = "name")]
+    sort: Option<String>,
     /// Also those that were revoked or deprecated.
     #[param(default = false)]
     include_revoked: Option<bool>,
@@ -279,6 +288,7 @@ async fn list_techniques(
             platform: query.platform,
             search: query.search,
             is_subtechnique: query.is_subtechnique,
+            sort: query.sort.unwrap_or_default(),
         };
         let answer = gateway.deps.catalog.clone().list_techniques(caller.ctx().outgoing(request)).await?.into_inner();
         let rows: Vec<TechniqueRow> = answer.techniques.into_iter().map(|t| Technique::from(t).row).collect();
@@ -310,8 +320,9 @@ async fn get_technique(
         };
         let request = GetTechniqueRequest { key: Some(key) };
         let answer = gateway.deps.catalog.clone().get_technique(ctx.outgoing(request)).await?.into_inner();
-        let technique = answer.technique.ok_or_else(Problem::empty)?;
+        let mut technique = answer.technique.ok_or_else(Problem::empty)?;
         let version = technique.version;
+        let (successor, replaces) = (technique.successor.take(), std::mem::take(&mut technique.replaces));
         let request = ListTestsRequest {
             page_size: TESTS,
             technique_id: Some(technique.id.clone()),
@@ -320,6 +331,8 @@ async fn get_technique(
         let answer = gateway.deps.testing.clone().list_tests(ctx.outgoing(request)).await?.into_inner();
         let technique = TechniqueWithTests {
             technique: technique.into(),
+            successor,
+            replaces,
             tests: answer.tests.into_iter().map(Test::from).collect(),
             tests_total: answer.total_size,
         };

@@ -2,27 +2,40 @@
 
 use std::collections::BTreeMap;
 
+use aegis_error::Failure;
 use aegis_proto::catalog::v1::{
     self as proto, CreateTemplateRequest, GetTemplateRequest, GetTemplateStatsRequest, ListTemplatesRequest,
     ToggleTemplateActiveRequest,
 };
-use axum::extract::State;
+use aegis_proto::intel::v1::ExportTemplatesRequest;
+use axum::{
+    body::Body,
+    extract::{DefaultBodyLimit, Request, State},
+    response::Response,
+};
 use chrono::{DateTime, Utc};
+use futures::{StreamExt, TryStreamExt};
+use http::{
+    HeaderValue,
+    header::{CONTENT_DISPOSITION, CONTENT_TYPE},
+};
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 use utoipa::{IntoParams, ToSchema};
 use utoipa_axum::{
     router::{OpenApiRouter, UtoipaMethodRouterExt},
     routes,
 };
 
+use super::uploads::{ImportQuery, ImportResult, imported, messages};
 use crate::{
     answer::Answer,
     error::Problem,
     extract::{Caller, Id, Json, Query, page},
     middleware::compression,
-    openapi::responses::{Conflict, NotFound},
+    openapi::responses::{Conflict, NotFound, TooLarge, Unprocessable},
     state::Gateway,
-    values::{Severity, time_always},
+    values::{Severity, json, time_always},
 };
 
 /// Routes that need a token.
@@ -30,6 +43,8 @@ pub fn protected() -> OpenApiRouter<Gateway> {
     OpenApiRouter::new()
         .routes(routes!(list_templates).layer(compression()))
         .routes(routes!(create_template))
+        .routes(routes!(import_templates).layer(DefaultBodyLimit::disable()))
+        .routes(routes!(export_templates))
         .routes(routes!(get_template_stats))
         .routes(routes!(get_template))
         .routes(routes!(toggle_template_active))
@@ -40,9 +55,9 @@ pub fn protected() -> OpenApiRouter<Gateway> {
 #[schema(example = json!({
     "id": "0190b7a2-7000-7a4b-8d11-9e2f3c4d5e01", "name": "Encoded PowerShell command", "description": "What it shows",
     "source": "aegis", "source_id": "powershell-encoded", "mitre_technique_id": "T1059.001", "platform": "windows",
-    "severity": "medium", "attack_procedure": "Step by step …", "tool_suggested": "PowerShell",
-    "suggested_remediation": "Log script blocks", "expected_detection": "Event 4104", "cleanup_procedure": null,
-    "is_active": true, "created_at": "2024-01-01T00:00:00Z", "updated_at": "2024-01-01T00:00:00Z"
+    "platforms": ["windows"], "severity": "medium", "attack_procedure": "Step by step …",
+    "tool_suggested": "PowerShell", "suggested_remediation": "Log script blocks", "expected_detection": "Event 4104",
+    "cleanup_procedure": null, "details": {}, "is_active": true, "vanished": false, "created_at": "2024-01-01T00:00:00Z", "updated_at": "2024-01-01T00:00:00Z"
 }))]
 pub struct Template {
     #[schema(value_type = Uuid)]
@@ -55,7 +70,9 @@ pub struct Template {
     source_id: String,
     /// ATT&CK id.
     mitre_technique_id: String,
+    /// The first of its platforms.
     platform: Option<String>,
+    platforms: Vec<String>,
     #[schema(value_type = Severity)]
     severity: String,
     attack_procedure: Option<String>,
@@ -63,7 +80,12 @@ pub struct Template {
     suggested_remediation: Option<String>,
     expected_detection: Option<String>,
     cleanup_procedure: Option<String>,
+    /// What its own format has besides: executor, arguments, dependencies.
+    #[schema(value_type = Object)]
+    details: Value,
     is_active: bool,
+    /// Its source no longer has it.
+    vanished: bool,
     created_at: DateTime<Utc>,
     updated_at: DateTime<Utc>,
 }
@@ -78,13 +100,16 @@ impl From<proto::Template> for Template {
             source_id: t.source_id,
             mitre_technique_id: t.mitre_technique_id,
             platform: t.platform,
+            platforms: t.platforms,
             severity: t.severity,
             attack_procedure: t.attack_procedure,
             tool_suggested: t.tool_suggested,
             suggested_remediation: t.suggested_remediation,
             expected_detection: t.expected_detection,
             cleanup_procedure: t.cleanup_procedure,
+            details: Some(json(&t.details_json)).filter(Value::is_object).unwrap_or_else(|| json("{}")),
             is_active: t.is_active,
+            vanished: t.vanished,
             created_at: time_always(t.created_at),
             updated_at: time_always(t.updated_at),
         }
@@ -123,6 +148,9 @@ pub struct ListTemplates {
     #[param(example = "T1059.001")]
     mitre_technique_id: Option<String>,
     is_active: Option<bool>,
+    /// `mitre_technique_id`, `name`, `severity` or `updated_at`; with a `-` before it the other way round.
+    #[param(example = "name")]
+    sort: Option<String>,
     /// Rows at most.
     #[param(minimum = 1, maximum = 5000, default = 1000)]
     limit: Option<u32>,
@@ -189,6 +217,7 @@ async fn list_templates(
         search: query.search,
         mitre_technique_id: query.mitre_technique_id,
         is_active: query.is_active,
+        sort: query.sort.unwrap_or_default(),
     };
     let answer = gateway.deps.templates.clone().list_templates(caller.ctx().outgoing(request)).await?.into_inner();
     let templates: Vec<Template> = answer.templates.into_iter().map(Template::from).collect();
@@ -227,6 +256,79 @@ async fn create_template(
     let location = format!("/api/v1/test-templates/{}", template.id);
     let version = template.version;
     Ok(Answer::created(&location, &Template::from(template))?.versioned(version))
+}
+
+/// Which templates to take out.
+#[derive(Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub struct ExportTemplates {
+    /// ATT&CK id of the technique.
+    #[param(example = "T1059.001")]
+    mitre_technique_id: String,
+    /// Only those of this source.
+    #[param(example = "custom")]
+    source: Option<String>,
+}
+
+/// Bring in templates
+///
+/// Administrators only. The body is a file in Atomic Red Team's own YAML or an archive of them (zip, tar, tar.gz,
+/// tar.zst), as it is. A single file with a problem changes nothing and is 422, each problem with its line; of an
+/// archive the good files are taken and the others are told. A template with the GUID of one that was brought in
+/// before takes its place. Their source is `custom`.
+#[utoipa::path(post, path = "/api/v1/test-templates/import", tag = "Test templates", params(ImportQuery),
+    request_body(content = String, content_type = "application/yaml", example = "attack_technique: T1059.001\n…"),
+    extensions(("x-roles" = json!(["admin"]))),
+    responses(
+        (status = 201, description = "Brought in", body = ImportResult),
+        (status = 200, description = "What would come of it, with dry_run", body = ImportResult),
+        (status = 413, response = TooLarge),
+        (status = 422, response = Unprocessable),
+    ))]
+async fn import_templates(
+    State(gateway): State<Gateway>,
+    caller: Caller,
+    Query(query): Query<ImportQuery>,
+    request: Request,
+) -> Result<Answer, Problem> {
+    let dry_run = query.dry_run();
+    let parts = messages(query, request, "templates.yaml").await?;
+    let answer = gateway.deps.uploads.clone().import_templates(caller.ctx().outgoing(parts)).await?.into_inner();
+    imported(answer, dry_run)
+}
+
+/// Take out templates
+///
+/// The templates of a technique as one document of Atomic Red Team's own YAML, which its tools read.
+#[utoipa::path(get, path = "/api/v1/test-templates/export", tag = "Test templates", params(ExportTemplates),
+    responses(
+        (status = 200, description = "The document", body = String, content_type = "application/yaml"),
+        (status = 404, response = NotFound),
+    ))]
+async fn export_templates(
+    State(gateway): State<Gateway>,
+    caller: Caller,
+    Query(query): Query<ExportTemplates>,
+) -> Result<Response, Problem> {
+    let technique = query.mitre_technique_id;
+    let request = ExportTemplatesRequest {
+        mitre_technique_id: technique.clone(),
+        source: query.source.unwrap_or_default(),
+    };
+    let mut parts = gateway.deps.uploads.clone().export_templates(caller.ctx().outgoing(request)).await?.into_inner();
+    let Some(first) = parts.message().await? else {
+        return Err(Failure::not_found("templates of the technique", &technique).into());
+    };
+    let name = first.path.clone();
+    let rest = parts.map_ok(|part| part.chunk).map_err(std::io::Error::other);
+    let bytes = futures::stream::once(std::future::ready(Ok(first.chunk))).chain(rest);
+    let mut response = Response::new(Body::from_stream(bytes));
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/yaml"));
+    let attachment = HeaderValue::from_str(&format!("attachment; filename=\"{name}\""));
+    headers.insert(CONTENT_DISPOSITION, attachment.unwrap_or(HeaderValue::from_static("attachment")));
+    Ok(response)
 }
 
 /// Figures of the template catalogue

@@ -72,10 +72,13 @@ pub enum Command {
     /// The keys that sign access tokens.
     #[command(subcommand)]
     Keys(KeysCommand),
-    /// Bring a data source in.
+    /// Bring data sources in.
     #[command(after_help = "Examples:
   aegis sync mitre_attack_enterprise
-  aegis sync mitre_attack_enterprise --from enterprise-attack-18.1.json.zst
+  aegis sync --all
+  aegis sync sigma elastic lolbas
+  aegis sync mitre_attack_enterprise --from enterprise-attack-18.1.json.zst --dry-run
+  aegis sync nist_800_53 --from mappings.tar.zst --companion catalog.json
   aegis sync mitre_attack_enterprise --json | jq .counts")]
     Sync(SyncArgs),
     /// The audit trail.
@@ -161,11 +164,21 @@ pub enum KeysCommand {
 /// `aegis sync …`
 #[derive(Debug, Args)]
 pub struct SyncArgs {
-    /// Name of the data source, such as mitre_attack_enterprise.
-    pub source: String,
-    /// This file instead of the source's URL.
+    /// Names of data sources, such as mitre_attack_enterprise.
+    #[arg(required_unless_present = "all", conflicts_with = "all")]
+    pub sources: Vec<String>,
+    /// All that are enabled, ATT&CK first.
     #[arg(long)]
+    pub all: bool,
+    /// This file or folder instead of the source's URL; of one source only.
+    #[arg(long, conflicts_with = "all")]
     pub from: Option<PathBuf>,
+    /// This file or folder instead of the URL of the source's second document; of one source only.
+    #[arg(long, conflicts_with = "all")]
+    pub companion: Option<PathBuf>,
+    /// Read all of it, change nothing, and say what would change.
+    #[arg(long)]
+    pub dry_run: bool,
 }
 
 /// `aegis audit …`

@@ -10,14 +10,20 @@ use aegis_error::Failure;
 use aegis_events::{Bus, IdempotencyLayer};
 use aegis_proto::{
     analytics::v1::analytics_service_client::AnalyticsServiceClient,
-    catalog::v1::{catalog_service_client::CatalogServiceClient, template_service_client::TemplateServiceClient},
+    catalog::v1::{
+        catalog_service_client::CatalogServiceClient, knowledge_service_client::KnowledgeServiceClient,
+        template_service_client::TemplateServiceClient,
+    },
     deception::v1::fleet_settings_service_client::FleetSettingsServiceClient,
     evidence::v1::evidence_service_client::EvidenceServiceClient,
     identity::v1::{
         api_key_service_client::ApiKeyServiceClient, audit_service_client::AuditServiceClient,
         identity_service_client::IdentityServiceClient, notification_service_client::NotificationServiceClient,
     },
-    intel::v1::intel_service_client::IntelServiceClient,
+    intel::v1::{
+        intel_service_client::IntelServiceClient, scan_service_client::ScanServiceClient,
+        scheduler_service_client::SchedulerServiceClient, upload_service_client::UploadServiceClient,
+    },
     testing::v1::testing_service_client::TestingServiceClient,
 };
 use aegis_rpc::{MAX_MESSAGE, RpcService};
@@ -252,7 +258,12 @@ impl Builder<'_> {
                 db,
                 bus: self.bus.clone(),
                 catalog: self.clients.catalog()?,
+                knowledge: KnowledgeServiceClient::new(self.clients.service(Role::Catalog)?)
+                    .max_decoding_message_size(MAX_MESSAGE),
+                templates: TemplateServiceClient::new(self.clients.service(Role::Catalog)?)
+                    .max_decoding_message_size(MAX_MESSAGE),
                 background: self.identity.background("intel", self.secret.clone()),
+                config: settings.intel(),
             })
             .await
             .map_err(|failure| started(Role::Intel, failure))?;
@@ -346,9 +357,13 @@ impl Builder<'_> {
             catalog: self.clients.catalog()?,
             templates: TemplateServiceClient::new(self.clients.service(Role::Catalog)?)
                 .max_decoding_message_size(MAX_MESSAGE),
+            knowledge: KnowledgeServiceClient::new(self.clients.service(Role::Catalog)?),
             testing: self.clients.testing()?,
             evidence: EvidenceServiceClient::new(self.clients.service(Role::Evidence)?),
             intel: self.clients.intel()?,
+            uploads: UploadServiceClient::new(self.clients.service(Role::Intel)?),
+            scheduler: SchedulerServiceClient::new(self.clients.service(Role::Intel)?),
+            scan: ScanServiceClient::new(self.clients.service(Role::Intel)?),
             analytics: self.clients.analytics()?,
             fleet: FleetSettingsServiceClient::new(self.clients.service(Role::Deception)?),
             verifier: self.verifier.clone(),

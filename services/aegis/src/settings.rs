@@ -93,6 +93,18 @@ pub struct Settings {
     pub evidence_link_minutes: u32,
     /// Whether submitting a side needs its results.
     pub workflow_require_results: bool,
+    /// Whether processes of the role intel run what is scheduled.
+    pub scheduler_enabled: bool,
+    /// The time zone of all schedules, by its IANA name.
+    pub scheduler_time_zone: String,
+    /// When the intel scan runs by itself (cron); empty: by hand only.
+    pub scan_schedule: String,
+    /// Proxy for the publishers of data sources, such as `http://proxy.example.org:3128`. Not set: `HTTPS_PROXY`,
+    /// `HTTP_PROXY` and `NO_PROXY` hold.
+    #[serde(serialize_with = "config::redact")]
+    pub source_proxy: Option<SecretString>,
+    /// Whether a data source may be a mirror over plain http; to this machine it always may.
+    pub source_allow_http: bool,
     /// Developer mode: what would be too much to allow in earnest. `DECNET_DEVELOPER` counts too.
     pub developer: bool,
     /// What is logged, as in `info,aegis_testing=debug`.
@@ -142,6 +154,11 @@ impl Default for Settings {
             max_evidence_bytes: 1024 * 1024 * 1024,
             evidence_link_minutes: 15,
             workflow_require_results: false,
+            scheduler_enabled: true,
+            scheduler_time_zone: "UTC".into(),
+            scan_schedule: "0 6 * * *".into(),
+            source_proxy: None,
+            source_allow_http: false,
             developer: false,
             log: "warn,aegis=info".into(),
             log_format: "text".into(),
@@ -216,6 +233,13 @@ impl Settings {
             (1..=7 * 24 * 60).contains(&self.evidence_link_minutes),
             "evidence_link_minutes (AEGIS_EVIDENCE_LINK_MINUTES) must be 1 to 10080",
         );
+        let intel = self.intel();
+        if let Some(problem) = intel.time_zone_problem() {
+            check(false, &format!("scheduler_time_zone (AEGIS_SCHEDULER_TIME_ZONE) {problem}"));
+        }
+        if let Some(problem) = intel.scan_schedule_problem() {
+            check(false, &format!("scan_schedule (AEGIS_SCAN_SCHEDULE) {problem}"));
+        }
         check(self.max_evidence_bytes >= 1, "max_evidence_bytes (AEGIS_MAX_EVIDENCE_BYTES) must be 1 or more");
         for (secret, name, schemes) in [
             (&self.database_url, "database_url (AEGIS_DATABASE_URL)", &["postgres://", "postgresql://"][..]),
@@ -226,6 +250,10 @@ impl Settings {
                 let good = schemes.iter().any(|scheme| url.expose_secret().starts_with(scheme));
                 check(good, &format!("{name} must begin with {}", schemes.join(" or ")));
             }
+        }
+        if let Some(url) = &self.source_proxy {
+            let good = ["http://", "https://"].iter().any(|scheme| url.expose_secret().starts_with(scheme));
+            check(good, "source_proxy (AEGIS_SOURCE_PROXY) must begin with http:// or https://");
         }
         if let Some(url) = &self.blob_url {
             check(url.starts_with("s3://"), "blob_url (AEGIS_BLOB_URL) must be s3://bucket/prefix");
@@ -280,6 +308,22 @@ impl Settings {
             }
         }
         if problems.is_empty() { Ok(()) } else { Err(ConfigError::new(problems)) }
+    }
+
+    /// The settings of intel.
+    pub fn intel(&self) -> aegis_intel::Config {
+        let scan_schedule = Some(self.scan_schedule.clone()).filter(|text| !text.trim().is_empty());
+        aegis_intel::Config {
+            scheduler_enabled: self.scheduler_enabled,
+            scheduler_time_zone: self.scheduler_time_zone.clone(),
+            scan_schedule,
+            fetch: aegis_intel::fetch::FetchLimits {
+                proxy: self.source_proxy.clone(),
+                allow_http: self.source_allow_http,
+                ..aegis_intel::fetch::FetchLimits::default()
+            },
+            ..aegis_intel::Config::default()
+        }
     }
 
     /// Where a service of another process is.

@@ -15,7 +15,7 @@ use aegis_db::Tx;
 use moka::sync::Cache;
 use uuid::Uuid;
 
-use crate::domain::technique::Technique;
+use crate::{domain::technique::Technique, store::techniques::Succession};
 
 /// How long an entry is served.
 const TTL: Duration = Duration::from_millis(100);
@@ -31,11 +31,18 @@ pub(crate) enum Key {
     Id(Uuid),
 }
 
+/// A technique, with what it replaces and what replaces it.
+#[derive(Debug)]
+pub(crate) struct Found {
+    pub technique: Technique,
+    pub succession: Succession,
+}
+
 /// See the module.
 #[derive(Clone)]
 pub(crate) struct TechniqueCache {
     generation: Arc<AtomicU64>,
-    entries: Cache<(u64, Key), Arc<Technique>>,
+    entries: Cache<(u64, Key), Arc<Found>>,
 }
 
 impl TechniqueCache {
@@ -51,12 +58,12 @@ impl TechniqueCache {
         (self.generation.load(Ordering::Acquire), key)
     }
 
-    pub(crate) fn get(&self, slot: &(u64, Key)) -> Option<Arc<Technique>> {
+    pub(crate) fn get(&self, slot: &(u64, Key)) -> Option<Arc<Found>> {
         self.entries.get(slot)
     }
 
-    pub(crate) fn put(&self, slot: (u64, Key), technique: Arc<Technique>) {
-        self.entries.insert(slot, technique);
+    pub(crate) fn put(&self, slot: (u64, Key), found: Arc<Found>) {
+        self.entries.insert(slot, found);
     }
 
     /// Forgets everything when the transaction has been committed.

@@ -17,6 +17,17 @@ pub enum Error {
     /// No template has that id.
     #[error("template '{0}' does not exist")]
     UnknownTemplate(String),
+    /// No record of that kind has that id or key.
+    #[error("{kind} '{id}' does not exist")]
+    UnknownKnowledge {
+        /// Which kind.
+        kind: String,
+        /// What was asked for.
+        id: String,
+    },
+    /// A rule comes from a publisher, whose next sync would bring it back.
+    #[error("rule {0} was not brought in by a person: only those are deleted")]
+    PublishedRule(String),
     /// A technique has that ATT&CK id already.
     #[error("technique {0} exists already")]
     TechniqueExists(String),
@@ -39,6 +50,8 @@ impl From<Error> for Failure {
             Error::Failure(failure) => failure,
             Error::UnknownTechnique(id) => Failure::not_found("technique", id),
             Error::UnknownTemplate(id) => Failure::not_found("template", id),
+            Error::UnknownKnowledge { kind, id } => Failure::not_found(&kind, id),
+            Error::PublishedRule(_) => Failure::new(Code::Conflict, message),
             Error::TechniqueExists(_) => Failure::new(Code::Duplicate, message),
             Error::Raced => Failure::new(Code::Conflict, message),
             Error::Document(_) => Failure::new(Code::Unprocessable, message),

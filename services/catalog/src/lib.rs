@@ -14,7 +14,8 @@ use aegis_db::{Db, Migrations};
 use aegis_error::Failure;
 use aegis_events::{Bus, Consumer, Outbox, Subscription};
 use aegis_proto::catalog::v1::{
-    catalog_service_server::CatalogServiceServer, template_service_server::TemplateServiceServer,
+    catalog_service_server::CatalogServiceServer, knowledge_service_server::KnowledgeServiceServer,
+    template_service_server::TemplateServiceServer,
 };
 use aegis_rpc::MAX_MESSAGE;
 use aegis_runtime::{Check, Service, Task};
@@ -56,6 +57,11 @@ pub async fn build(deps: Deps) -> Result<Service, Failure> {
     )
     .add_service(
         TemplateServiceServer::new(rpc::TemplateRpc(catalog.clone()))
+            .max_decoding_message_size(MAX_MESSAGE)
+            .max_encoding_message_size(MAX_MESSAGE),
+    )
+    .add_service(
+        KnowledgeServiceServer::new(rpc::KnowledgeRpc(catalog.clone()))
             .max_decoding_message_size(MAX_MESSAGE)
             .max_encoding_message_size(MAX_MESSAGE),
     );

@@ -1,5 +1,6 @@
 //! Prints what a bundle holds, how long reading it took and the process's peak memory: `parse_attack FILE`.
 
+use std::collections::BTreeMap;
 use std::time::Instant;
 
 use aegis_intel::domain::stix::{TechniqueRecord, parse_attack};
@@ -29,6 +30,23 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         attack.tactics.len(),
         attack.skipped_total,
     );
+    let knowledge = &attack.knowledge;
+    let mut records: BTreeMap<&str, (usize, usize)> = BTreeMap::new();
+    for record in &knowledge.records {
+        let count = records.entry(record.kind.as_str()).or_default();
+        count.0 += 1;
+        count.1 += usize::from(!record.revoked && !record.deprecated);
+    }
+    for (kind, (total, active)) in records {
+        println!("{kind}: {total} ({active} active)");
+    }
+    let mut links: BTreeMap<(&str, &str, &str), usize> = BTreeMap::new();
+    for link in &knowledge.links {
+        *links.entry((link.from_kind, link.relation, link.to_kind)).or_default() += 1;
+    }
+    for ((from, relation, to), count) in links {
+        println!("{from} {relation} {to}: {count}");
+    }
     println!("read in {elapsed:?}");
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     if let Some(peak) = status.lines().find(|line| line.starts_with("VmHWM")) {

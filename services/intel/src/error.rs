@@ -6,7 +6,10 @@ use aegis_error::{Code, Failure};
 use uuid::Uuid;
 
 use crate::{
-    domain::stix::{Domain, ParseError},
+    domain::{
+        knowledge::ReadError,
+        stix::{Domain, ParseError},
+    },
     fetch::{FetchError, FetchErrorKind},
 };
 
@@ -45,6 +48,9 @@ pub(crate) enum Error {
     /// The document cannot be read.
     #[error(transparent)]
     Parse(#[from] ParseError),
+    /// The document is not what the source is there for.
+    #[error(transparent)]
+    Read(#[from] ReadError),
     /// A bundle of another knowledge base.
     #[error("the bundle is ATT&CK for {found}, not for {wanted}: check the data source's url")]
     WrongDomain {
@@ -123,7 +129,7 @@ impl From<Error> for Failure {
                 FetchErrorKind::Local => Failure::new(Code::Internal, text).with_source(error),
             },
             Error::Parse(error) => Failure::invalid("url", text).with_source(error),
-            Error::WrongDomain { .. } => Failure::invalid("url", text),
+            Error::WrongDomain { .. } | Error::Read(_) => Failure::invalid("url", text),
             Error::Died | Error::Stopped => Failure::new(Code::Unavailable, text),
             Error::Fault(source) => Failure::internal(source),
         }

@@ -4,8 +4,8 @@ use aegis_auth::OpCtx;
 use aegis_db::now;
 use aegis_proto::intel::v1::{
     self as pb, GetDataSourceRequest, GetDataSourceResponse, GetJobRequest, GetJobResponse, ListDataSourcesRequest,
-    ListDataSourcesResponse, StartSyncRequest, StartSyncResponse, UpdateDataSourceRequest, UpdateDataSourceResponse,
-    intel_service_server::IntelService,
+    ListDataSourcesResponse, ListJobsRequest, ListJobsResponse, StartSyncRequest, StartSyncResponse,
+    UpdateDataSourceRequest, UpdateDataSourceResponse, intel_service_server::IntelService,
 };
 use chrono::{DateTime, Utc};
 use prost_types::Timestamp;
@@ -13,7 +13,7 @@ use serde_json::json;
 use tonic::{Request, Response, Status};
 
 use crate::{
-    app::{App, SourceEdit},
+    app::{App, SourceEdit, SyncOrder},
     error::Error,
     store::{
         job::{self, FAILED, Job, RUNNING},
@@ -75,6 +75,7 @@ impl IntelService for Rpc {
             url: request.url,
             enabled: request.enabled,
             schedule: request.schedule,
+            companion_url: request.companion_url,
             clear_schedule: request.clear_schedule,
         };
         let result = self.app.update_source(&ctx, &request.id, edit).await;
@@ -85,11 +86,15 @@ impl IntelService for Rpc {
     async fn start_sync(&self, request: Request<StartSyncRequest>) -> Result<Response<StartSyncResponse>, Status> {
         let ctx = OpCtx::of(&request)?;
         let request = request.into_inner();
-        let result = self
-            .app
-            .start_sync(&ctx, &request.source_id, request.wait, request.url)
-            .await
-            .map(|job| StartSyncResponse { job: Some(job_message(job)) });
+        let order = SyncOrder {
+            source_id: request.source_id,
+            wait: request.wait,
+            url: request.url,
+            companion_url: request.companion_url,
+            dry_run: request.dry_run,
+        };
+        let result = self.app.start_sync(&ctx, order).await;
+        let result = result.map(|job| StartSyncResponse { job: Some(job_message(job)) });
         self.answer(&ctx, "StartSync", result).await
     }
 
@@ -98,6 +103,18 @@ impl IntelService for Rpc {
         let result = self.app.get_job(&ctx, &request.get_ref().id).await;
         let result = result.map(|job| GetJobResponse { job: Some(job_message(job)) });
         self.answer(&ctx, "GetJob", result).await
+    }
+
+    async fn list_jobs(&self, request: Request<ListJobsRequest>) -> Result<Response<ListJobsResponse>, Status> {
+        let ctx = OpCtx::of(&request)?;
+        let r = request.into_inner();
+        let page = self.app.list_jobs(&ctx, &r.source_id, r.page_size, &r.page_token, r.skip).await;
+        let result = page.map(|page| ListJobsResponse {
+            jobs: page.jobs.into_iter().map(job_message).collect(),
+            next_page_token: page.next_page_token,
+            total_size: page.total,
+        });
+        self.answer(&ctx, "ListJobs", result).await
     }
 }
 
@@ -125,6 +142,7 @@ fn data_source(source: Source) -> pb::DataSource {
         upstream_version: source.upstream_version,
         updated_at: timestamp(source.updated_at),
         version: source.version,
+        companion_url: source.companion_url,
     }
 }
 
@@ -150,6 +168,9 @@ fn job_message(job: Job) -> pb::Job {
         skipped_json: json!(job.skipped.0).to_string(),
         started_at: timestamp(job.started_at),
         finished_at: finished_at.and_then(timestamp),
+        dry_run: job.dry_run,
+        changes_json: json!(job.changes.0).to_string(),
+        started_by: job.started_by,
     }
 }
 

@@ -1,4 +1,4 @@
-//! The figures of the sync, of hot reads and of the workflow; those of identity are apart.
+//! The figures of hot reads and of the workflow; those of the knowledge base and of identity are apart.
 
 use std::{
     path::PathBuf,
@@ -12,7 +12,7 @@ use super::{
     Part,
     client::{self, Client},
     figures::{self, Figures},
-    identity,
+    identity, knowledge,
     product::{self, Product},
 };
 use crate::workspace::Workspace;
@@ -33,8 +33,9 @@ pub async fn all(bin: PathBuf, workspace: &Workspace, load: Duration, only: Opti
 
     let admin = product.login("admin", product::PASSWORD).await?;
     let wanted = |part: Part| only.is_none_or(|only| only == part);
-    if wanted(Part::Sync) {
-        sync(&product, &admin, workspace, &mut figures).await?;
+    if wanted(Part::Knowledge) {
+        let files = workspace.root.join("../shared/data");
+        knowledge::measure(&product, &admin, &files.canonicalize().unwrap_or(files), &mut figures).await?;
     }
     if wanted(Part::Reads) {
         reads(&product, &admin, load, &mut figures).await?;
@@ -47,34 +48,6 @@ pub async fn all(bin: PathBuf, workspace: &Workspace, load: Duration, only: Opti
     }
     product.stop().await?;
     Ok(figures)
-}
-
-async fn sync(product: &Product, admin: &Client, workspace: &Workspace, figures: &mut Figures) -> Result<()> {
-    let bundle = workspace.root.join("../shared/data/attack/enterprise-attack-18.1.json.zst");
-    let Ok(bundle) = bundle.canonicalize() else {
-        figures.note("the sync was not measured: the enterprise 18.1 bundle is not beside the checkout");
-        return Ok(());
-    };
-    let mut admin = admin.another().await?;
-    let sources = admin.get("/api/v1/data-sources").await?;
-    let source = sources
-        .as_array()
-        .and_then(|rows| rows.iter().find(|row| row["name"] == "mitre_attack_enterprise"))
-        .context("there is no data source mitre_attack_enterprise")?;
-    let id = source["id"].as_str().context("a data source has no id")?.to_owned();
-    let url = json!({ "url": format!("file://{}", bundle.display()) });
-    admin.send("PATCH", &format!("/api/v1/data-sources/{id}"), Some(&url), 200).await?;
-    for (name, limit) in [("full sync of enterprise 18.1", 3.0), ("the same again, nothing changed", 1.0)] {
-        let began = Instant::now();
-        let answer = admin.send("POST", &format!("/api/v1/data-sources/{id}/sync"), None, 200).await?;
-        figures.add(name, began.elapsed().as_secs_f64(), "s", Some(("<", limit)));
-        figures.note(&format!(
-            "{name}: {} new, {} updated, {} unchanged",
-            answer["new"], answer["updated"], answer["unchanged"]
-        ));
-    }
-    figures.add("peak memory up to here", product.memory_mb("VmHWM")?, "MB", Some(("<", 300.0)));
-    Ok(())
 }
 
 /// Requests a second of two hot routes, each against a bare axum route that answers the same bytes from memory.

@@ -8,6 +8,7 @@
 
 mod access;
 mod audit;
+mod conditions;
 mod config;
 mod conventions;
 mod durability;
@@ -15,6 +16,7 @@ mod errors;
 mod harness;
 mod introspection;
 mod killed_sync;
+mod knowledge;
 mod notifications;
 mod pages;
 mod races;
@@ -49,12 +51,14 @@ scenarios! {
     who_is_not_let_in => crate::errors::identity;
     keys_rotation_and_attacks => crate::access::scenario;
     config_and_its_users => crate::config::scenario;
-    conventions_of_every_route => crate::conventions::scenario;
+    requests_are_made_once => crate::conventions::scenario;
+    changes_of_old_versions_are_refused => crate::conditions::scenario;
     every_route_and_every_role => crate::roles::scenario;
     kill_9_loses_nothing => crate::durability::scenario;
     the_audit_trail_is_exported_and_proved => crate::audit::scenario;
     races_have_one_winner => crate::races::scenario;
     notifications_are_told_as_they_come => crate::notifications::scenario;
+    the_knowledge_base => crate::knowledge::scenario;
     a_killed_sync_is_run_again => crate::killed_sync::scenario;
     grpc_introspection => crate::introspection::scenario;
     pages_need_no_network => crate::pages::scenario;

@@ -36,6 +36,7 @@ enum Who {
 enum With {
     Nothing,
     Json(&'static str),
+    Yaml(&'static str),
     File,
     /// Nothing, and only the head of the answer is read: its body does not end.
     Stream,
@@ -43,7 +44,7 @@ enum With {
 
 use Operation as Op;
 use Who::{Public, These};
-use With::{File, Json, Nothing, Stream};
+use With::{File, Json, Nothing, Stream, Yaml};
 
 /// What stands for the parameter of the path, who may, and a request that gets past the parsing.
 type Rule = (&'static str, Who, With);
@@ -153,6 +154,39 @@ fn rule(operation: Operation) -> Rule {
         Op::GetNotificationPreferences => ("", These(EVERYONE), Nothing),
         Op::UpdateNotificationPreferences => ("", These(EVERYONE), Json(r#"{"kinds": {"no_such_kind": true}}"#)),
         Op::StreamNotifications => ("", These(EVERYONE), Stream),
+        // The knowledge base
+        Op::ListKnowledge => ("software", These(EVERYONE), Nothing),
+        Op::GetKnowledge => ("software S9999", These(EVERYONE), Nothing),
+        Op::GetTechniqueKnowledge => ("T1059", These(EVERYONE), Nothing),
+        Op::ListTechniqueLinks => ("T1059", These(EVERYONE), Nothing),
+        Op::Search => ("", These(EVERYONE), Nothing),
+        Op::ListThreatActors => ("", These(EVERYONE), Nothing),
+        Op::GetThreatActor => ("G9999", These(EVERYONE), Nothing),
+        Op::ListDetectionRules => ("", These(EVERYONE), Nothing),
+        Op::ImportDetectionRules => {
+            ("", These(&["admin", "blue_tech", "red_lead", "blue_lead"]), Yaml("title: Without the rest"))
+        }
+        Op::GetDetectionRule => ("$nobody", These(EVERYONE), Nothing),
+        Op::DeleteDetectionRule => ("$nobody", These(LEADS), Nothing),
+        Op::ListDefences => ("", These(EVERYONE), Nothing),
+        Op::GetDefence => ("D3-NONE", These(EVERYONE), Nothing),
+        Op::UpdateDefence => ("D3-NONE", These(LEADS), Json(r#"{"implemented": true}"#)),
+        Op::ListFrameworks => ("", These(EVERYONE), Nothing),
+        Op::ListControls => ("no_framework", These(EVERYONE), Nothing),
+        Op::GetControl => ("no_framework AC-2", These(EVERYONE), Nothing),
+        Op::ImportTemplates => ("", These(ADMIN), Yaml("attack_technique: T1059")),
+        Op::ExportTemplates => ("", These(EVERYONE), Nothing),
+        // Intel and the scheduler
+        Op::RunIntelScan => ("", These(ADMIN), Nothing),
+        Op::ListIntelItems => ("", These(EVERYONE), Nothing),
+        Op::ReviewIntelItem => ("$nobody", These(LEADS), Json(r#"{"reviewed": true}"#)),
+        Op::ListFeeds => ("", These(ADMIN), Nothing),
+        Op::CreateFeed => ("", These(ADMIN), Json(r#"{"name": "By the table", "url": "gopher://nowhere"}"#)),
+        Op::UpdateFeed => ("$nobody", These(ADMIN), Json(r#"{"enabled": false}"#)),
+        Op::DeleteFeed => ("$nobody", These(ADMIN), Nothing),
+        Op::GetSchedulerStatus => ("", These(ADMIN), Nothing),
+        Op::ListSchedulerRuns => ("", These(ADMIN), Nothing),
+        Op::ListJobs => ("", These(ADMIN), Nothing),
     }
 }
 
@@ -315,6 +349,7 @@ async fn call(who: &Api, operation: Operation, fixture: &Fixture) -> Answer {
     send(match with {
         Nothing => request,
         Json(body) => request.header("content-type", "application/json").body(fixture.fill(body)),
+        Yaml(body) => request.header("content-type", "application/yaml").body(body),
         File => request.multipart(form("proof.txt", b"seen by the table".to_vec(), &[])),
         Stream => return head(request).await,
     })

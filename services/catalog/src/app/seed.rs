@@ -10,7 +10,11 @@ use crate::{
     domain::starter,
     error::Error,
     events::{Cause, techniques_changed},
-    store::{dialect, tactics, techniques, templates},
+    store::{
+        dialect,
+        search::{self, SearchEntry},
+        tactics, techniques, templates,
+    },
 };
 
 /// Writes the starter matrix if there is no technique, and the starter templates if there is none of them. Replicas
@@ -37,12 +41,15 @@ async fn fill(db: &Db, outbox: &Outbox) -> Result<(), Error> {
         let columns = starter::tactics();
         tactics::write(&mut tx, &columns).await?;
         techniques::write(&mut tx, &matrix).await?;
+        search::put(&mut tx, &matrix.iter().map(SearchEntry::from).collect::<Vec<_>>()).await?;
         techniques_changed(outbox, &mut tx, Cause::Event(&actor), &matrix, &[]).await?;
         (counts.0, counts.1) = (matrix.len(), columns.len());
     }
     if !templates::any_starter(&mut tx).await? {
         let starters = starter::templates(now).map_err(Failure::internal)?;
-        templates::insert(&mut tx, &starters).await?;
+        templates::write(&mut tx, &starters).await?;
+        let entries: Vec<_> = starters.iter().map(|t| SearchEntry::of_template(t, t.is_offered())).collect();
+        search::put(&mut tx, &entries).await?;
         counts.2 = starters.len();
     }
     if counts == (0, 0, 0) {

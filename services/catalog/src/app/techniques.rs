@@ -9,9 +9,9 @@ use aegis_events::Audit;
 use serde_json::{Map, Value, json};
 use uuid::Uuid;
 
-use super::{Catalog, MAX_PAGE, PAGE, Page, search_term};
+use super::{Catalog, MAX_PAGE, PAGE, Page, search_term, sort_order};
 use crate::{
-    cache::Key,
+    cache::{Found, Key},
     domain::{
         status::Status,
         technique::{
@@ -23,7 +23,8 @@ use crate::{
     events::{Cause, techniques_changed},
     store::{
         dialect,
-        lists::{self, Filter},
+        lists::{self, Filter, Sort},
+        search::{self, SearchEntry},
         tactics, techniques,
     },
 };
@@ -33,24 +34,26 @@ const MAX_TERM: usize = 200;
 /// Characters of a text that the audit trail keeps.
 const AUDITED: usize = 1_000;
 
-/// The technique that is asked for.
-pub(crate) async fn get(catalog: &Catalog, ctx: &OpCtx, key: Key) -> Result<Arc<Technique>, Error> {
+/// The technique that is asked for, with what it replaces and what replaces it.
+pub(crate) async fn get(catalog: &Catalog, ctx: &OpCtx, key: Key) -> Result<Arc<Found>, Error> {
     ctx.user()?;
     let key = match key {
         Key::MitreId(id) => Key::MitreId(mitre_id(&id)?),
         key @ Key::Id(_) => key,
     };
     let slot = catalog.cache.slot(key);
-    if let Some(technique) = catalog.cache.get(&slot) {
-        return Ok(technique);
+    if let Some(found) = catalog.cache.get(&slot) {
+        return Ok(found);
     }
     let (found, asked) = match &slot.1 {
         Key::MitreId(id) => (techniques::by_mitre_id(&catalog.db, id).await?, id.clone()),
         Key::Id(id) => (techniques::by_id(&catalog.db, *id).await?, id.to_string()),
     };
-    let technique = Arc::new(found.ok_or(Error::UnknownTechnique(asked))?);
-    catalog.cache.put(slot, Arc::clone(&technique));
-    Ok(technique)
+    let technique = found.ok_or(Error::UnknownTechnique(asked))?;
+    let succession = techniques::succession(&catalog.db, &technique).await?;
+    let found = Arc::new(Found { technique, succession });
+    catalog.cache.put(slot, Arc::clone(&found));
+    Ok(found)
 }
 
 /// An ATT&CK id as a person may write it. One that cannot be any is unknown, not wrong.
@@ -79,6 +82,7 @@ pub(crate) struct Query {
     pub platform: Option<String>,
     pub search: Option<String>,
     pub is_subtechnique: Option<bool>,
+    pub sort: String,
 }
 
 /// A page of techniques, without descriptions.
@@ -96,6 +100,9 @@ pub(crate) async fn list(catalog: &Catalog, ctx: &OpCtx, query: Query) -> Result
     if let Some(domain) = &query.domain {
         fields.one_of("domain", domain, &Domain::NAMES);
     }
+    let sorts =
+        [("mitre_id", Sort::MitreId), ("name", Sort::Name), ("updated_at", Sort::Updated), ("status", Sort::Status)];
+    let sort = sort_order(&mut fields, &query.sort, &sorts);
     fields.finish()?;
     let filter = Filter {
         tactic: query.tactic.map(|tactic| short_name(&tactic)).filter(|tactic| !tactic.is_empty()),
@@ -106,6 +113,7 @@ pub(crate) async fn list(catalog: &Catalog, ctx: &OpCtx, query: Query) -> Result
         platform: search_term(query.platform),
         search: search_term(query.search),
         is_subtechnique: query.is_subtechnique,
+        sort,
     };
     let (rows, total) = lists::list(&catalog.db, &filter, limit, offset).await?;
     Ok(Page { next_page_token: page::next_offset(offset, rows.len(), total), rows, total })
@@ -182,6 +190,7 @@ pub(crate) async fn create(catalog: &Catalog, ctx: &OpCtx, new: NewTechnique) ->
         Err(error) if error.is_unique_violation() => return Err(Error::TechniqueExists(technique.mitre_id)),
         other => other?,
     }
+    search::put(&mut tx, &[SearchEntry::from(&technique)]).await?;
     let details = json!({ "mitre_id": technique.mitre_id, "after": Value::Object(shown(&technique)) });
     record(catalog, &mut tx, ctx, "create_technique", &technique, details).await?;
     tx.commit().await?;
@@ -247,6 +256,7 @@ pub(crate) async fn update(catalog: &Catalog, ctx: &OpCtx, id: &str, change: Cha
     if after.tactics != before.tactics || after.platforms != before.platforms {
         techniques::reindex(&mut tx, &after).await?;
     }
+    search::put(&mut tx, &[SearchEntry::from(&after)]).await?;
     record(catalog, &mut tx, ctx, "update_technique", &after, difference(&before, &after)).await?;
     tx.commit().await?;
     Ok(after)

@@ -9,14 +9,17 @@ use aegis_events::Audit;
 use serde_json::json;
 use uuid::Uuid;
 
-use super::{Catalog, MAX_PAGE, PAGE, Page, search_term};
+use super::{Catalog, MAX_PAGE, PAGE, Page, search_term, sort_order};
 use crate::{
     domain::{
         technique::{MAX_NAME, is_mitre_id},
-        template::{CUSTOM, MAX_TEXT, SEVERITIES, Template},
+        template::{CUSTOM, MAX_TEXT, NO_DETAILS, SEVERITIES, Template},
     },
     error::Error,
-    store::templates::{self, Filter},
+    store::{
+        search::{self, SearchEntry},
+        templates::{self, Filter, Sort},
+    },
 };
 
 /// Bytes of a page's texts at most, so that it fits into a message. The token goes on after a page cut short.
@@ -36,6 +39,7 @@ pub(crate) struct Query {
     pub search: Option<String>,
     pub mitre_technique_id: Option<String>,
     pub is_active: Option<bool>,
+    pub sort: String,
 }
 
 /// A page of templates, by technique and name.
@@ -55,6 +59,13 @@ pub(crate) async fn list(catalog: &Catalog, ctx: &OpCtx, query: Query) -> Result
     if let Some(severity) = &query.severity {
         fields.one_of("severity", severity, &SEVERITIES);
     }
+    let sorts = [
+        ("name", Sort::Name),
+        ("severity", Sort::Severity),
+        ("mitre_technique_id", Sort::MitreTechniqueId),
+        ("updated_at", Sort::Updated),
+    ];
+    let sort = sort_order(&mut fields, &query.sort, &sorts);
     fields.finish()?;
     let filter = Filter {
         source: search_term(query.source),
@@ -63,6 +74,7 @@ pub(crate) async fn list(catalog: &Catalog, ctx: &OpCtx, query: Query) -> Result
         search: search_term(query.search),
         mitre_technique_id: search_term(query.mitre_technique_id).map(|id| id.to_uppercase()),
         is_active: query.is_active,
+        sort,
     };
     let (mut rows, total) = templates::list(&catalog.db, &filter, limit, offset).await?;
     let mut bytes = 0;
@@ -85,7 +97,7 @@ fn size(template: &Template) -> usize {
         &template.cleanup_procedure,
     ];
     // What is short is rounded up.
-    1_024 + template.name.len() + texts.into_iter().flatten().map(String::len).sum::<usize>()
+    1_024 + template.name.len() + template.details.len() + texts.into_iter().flatten().map(String::len).sum::<usize>()
 }
 
 /// The template with an id.
@@ -138,20 +150,25 @@ pub(crate) async fn create(catalog: &Catalog, ctx: &OpCtx, new: NewTemplate) -> 
         source: CUSTOM.to_owned(),
         source_id: id.to_string(),
         mitre_technique_id: new.mitre_technique_id,
-        platform: search_term(new.platform),
+        platforms: search_term(new.platform).into_iter().collect(),
         severity,
         attack_procedure: some(new.attack_procedure),
         tool_suggested: some(new.tool_suggested),
         suggested_remediation: some(new.suggested_remediation),
         expected_detection: some(new.expected_detection),
         cleanup_procedure: some(new.cleanup_procedure),
+        details: NO_DETAILS.to_owned(),
+        origin: None,
+        content_hash: None,
+        vanished: false,
         is_active: true,
         version: 1,
         created_at: now,
         updated_at: now,
     };
     let mut tx = catalog.db.begin().await?;
-    templates::insert(&mut tx, std::slice::from_ref(&template)).await?;
+    templates::write(&mut tx, std::slice::from_ref(&template)).await?;
+    search::put(&mut tx, &[SearchEntry::of_template(&template, template.is_offered())]).await?;
     let audit = Audit {
         action: "create_template",
         entity_type: "template",
@@ -159,7 +176,7 @@ pub(crate) async fn create(catalog: &Catalog, ctx: &OpCtx, new: NewTemplate) -> 
         details: json!({ "after": {
             "name": template.name,
             "mitre_technique_id": template.mitre_technique_id,
-            "platform": template.platform,
+            "platform": template.platform(),
             "severity": template.severity,
             "description": template.description,
             "attack_procedure": template.attack_procedure,
@@ -188,10 +205,13 @@ pub(crate) struct Stats {
 pub(crate) async fn stats(catalog: &Catalog, ctx: &OpCtx) -> Result<Stats, Error> {
     ctx.require(&[Role::Admin])?;
     let mut stats = Stats::default();
-    for group in templates::groups(&catalog.db).await? {
-        *if group.is_active { &mut stats.active } else { &mut stats.inactive } += group.count;
+    let (groups, platforms) = templates::groups(&catalog.db).await?;
+    for group in groups {
+        *if group.offered { &mut stats.active } else { &mut stats.inactive } += group.count;
         *stats.by_source.entry(group.source).or_default() += group.count;
-        *stats.by_platform.entry(group.platform.unwrap_or_else(|| ANY_PLATFORM.to_owned())).or_default() += group.count;
+    }
+    for (platform, count) in platforms {
+        *stats.by_platform.entry(platform.unwrap_or_else(|| ANY_PLATFORM.to_owned())).or_default() += count;
     }
     Ok(stats)
 }
@@ -209,6 +229,7 @@ pub(crate) async fn toggle(catalog: &Catalog, ctx: &OpCtx, id: Uuid) -> Result<T
     if !templates::set_active(&mut tx, &template).await? {
         return Err(Error::Raced);
     }
+    search::put(&mut tx, &[SearchEntry::of_template(&template, template.is_offered())]).await?;
     let audit = Audit {
         action: "toggle_template",
         entity_type: "template",

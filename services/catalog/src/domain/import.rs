@@ -79,6 +79,34 @@ pub struct Counts {
     pub removed: i64,
 }
 
+/// What happens to a technique.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Change {
+    /// Withdrawn since.
+    Revoked,
+    /// No longer maintained since.
+    Deprecated,
+    /// No longer in the document.
+    Vanished,
+    /// Different.
+    Changed,
+    /// New to the catalogue.
+    New,
+}
+
+impl Change {
+    /// The name on every interface.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Change::Revoked => "revoked",
+            Change::Deprecated => "deprecated",
+            Change::Vanished => "vanished",
+            Change::Changed => "changed",
+            Change::New => "new",
+        }
+    }
+}
+
 /// What to do.
 #[derive(Debug)]
 pub struct Plan<T> {
@@ -86,13 +114,15 @@ pub struct Plan<T> {
     pub counts: Counts,
     /// Rows to write, new and changed, their versions raised.
     pub write: Vec<T>,
+    /// What happens to each of those; of techniques only.
+    pub changes: Vec<Change>,
     /// Rows to delete.
     pub remove: Vec<T>,
 }
 
 impl<T> Default for Plan<T> {
     fn default() -> Self {
-        Plan { counts: Counts::default(), write: Vec::new(), remove: Vec::new() }
+        Plan { counts: Counts::default(), write: Vec::new(), changes: Vec::new(), remove: Vec::new() }
     }
 }
 
@@ -120,12 +150,13 @@ fn assign<'a>(
 
 /// What a document of `domain` changes among `existing`, all the techniques of that domain.
 ///
-/// `tested` are the techniques that tests point at.
+/// `tested` are the techniques that tests point at. A `partial` document says nothing of what it does not have.
 pub fn plan_techniques(
     existing: Vec<Technique>,
     records: Vec<TechniqueRecord>,
     tested: &HashSet<Uuid>,
     domain: Domain,
+    partial: bool,
     now: DateTime<Utc>,
 ) -> Plan<Technique> {
     let mut plan = Plan::default();
@@ -141,6 +172,7 @@ pub fn plan_techniques(
             let mut row = Technique::new(record.mitre_id.clone(), domain, Source::MitreAttack, now);
             replace_content(&mut row, record);
             plan.counts.created += 1;
+            plan.changes.push(Change::New);
             plan.write.push(row);
             continue;
         };
@@ -148,11 +180,16 @@ pub fn plan_techniques(
             row.touch(now);
             replace_content(&mut row, record);
             plan.counts.created += 1;
+            plan.changes.push(Change::New);
             plan.write.push(row);
         } else if differs(&row, &record) {
-            let review = row.content_hash.as_ref() != Some(&record.content_hash)
-                || (record.revoked && !row.revoked)
-                || (record.deprecated && !row.deprecated);
+            let (revoked, deprecated) = (record.revoked && !row.revoked, record.deprecated && !row.deprecated);
+            let review = row.content_hash.as_ref() != Some(&record.content_hash) || revoked || deprecated;
+            plan.changes.push(match (revoked, deprecated) {
+                (true, _) => Change::Revoked,
+                (false, true) => Change::Deprecated,
+                (false, false) => Change::Changed,
+            });
             row.touch(now);
             replace_content(&mut row, record);
             row.review_required |= review;
@@ -162,8 +199,10 @@ pub fn plan_techniques(
             plan.counts.unchanged += 1;
         }
     }
-    for row in existing.into_iter().flatten() {
-        missing(row, tested, now, &mut plan);
+    if !partial {
+        for row in existing.into_iter().flatten() {
+            missing(row, tested, now, &mut plan);
+        }
     }
     plan
 }
@@ -186,6 +225,7 @@ fn missing(mut row: Technique, tested: &HashSet<Uuid>, now: DateTime<Utc>, plan:
             row.deprecated = true;
             row.review_required = true;
             plan.counts.vanished += 1;
+            plan.changes.push(Change::Vanished);
             plan.write.push(row);
         }
         Source::Starter | Source::MitreAttack => {}
@@ -230,7 +270,7 @@ fn replace_content(row: &mut Technique, record: TechniqueRecord) {
 }
 
 /// What a document of `domain` changes among `existing`, all the tactics of that domain.
-pub fn plan_tactics(existing: Vec<Tactic>, records: Vec<TacticRecord>, domain: Domain) -> Plan<Tactic> {
+pub fn plan_tactics(existing: Vec<Tactic>, records: Vec<TacticRecord>, domain: Domain, partial: bool) -> Plan<Tactic> {
     let mut plan = Plan::default();
     let rows = assign(
         existing.iter().map(|row| (row.mitre_id.as_str(), row.stix_id.as_deref())),
@@ -261,7 +301,7 @@ pub fn plan_tactics(existing: Vec<Tactic>, records: Vec<TacticRecord>, domain: D
         }
         plan.write.push(new);
     }
-    for mut row in existing.into_iter().flatten() {
+    for mut row in existing.into_iter().flatten().filter(|_| !partial) {
         if row.source == Source::Starter {
             plan.counts.removed += 1;
             plan.remove.push(row);

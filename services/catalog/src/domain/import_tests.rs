@@ -27,7 +27,7 @@ fn record(number: u8) -> TechniqueRecord {
 }
 
 fn plan(existing: Vec<Technique>, records: Vec<TechniqueRecord>) -> Plan<Technique> {
-    plan_techniques(existing, records, &HashSet::new(), Domain::Enterprise, at(9))
+    plan_techniques(existing, records, &HashSet::new(), Domain::Enterprise, false, at(9))
 }
 
 fn row(mitre_id: &str, source: Source) -> Technique {
@@ -44,6 +44,7 @@ fn the_same_again_changes_nothing() {
     let records = [record(1), record(2)];
     let first = plan(Vec::new(), records.to_vec());
     assert_eq!(first.counts, Counts { created: 2, ..Counts::default() });
+    assert_eq!(first.changes, [Change::New, Change::New]);
     assert!(first.write.iter().all(|t| t.version == 1 && !t.review_required));
     let second = plan(first.write, records.to_vec());
     assert!(second.is_empty());
@@ -79,6 +80,7 @@ fn a_new_successor_is_kept_without_a_flag_and_a_revocation_with_one() {
     let with_flag = plan(synced(&[record(1)]), vec![revoked.clone()]);
     assert_eq!(with_flag.counts, Counts { updated: 1, revoked: 1, ..Counts::default() });
     assert!(with_flag.write[0].revoked && with_flag.write[0].review_required);
+    assert_eq!(with_flag.changes, [Change::Revoked]);
     let mut rows = with_flag.write;
     rows[0].review_required = false;
     revoked.revoked_by = Some("T1002".into());
@@ -110,6 +112,9 @@ fn what_is_missing_is_marked_once_and_comes_back() {
     let gone = plan(both.clone(), vec![record(1)]);
     assert_eq!(gone.counts, Counts { unchanged: 1, vanished: 1, ..Counts::default() });
     assert!(gone.write[0].deprecated && gone.write[0].review_required);
+    assert_eq!(gone.changes, [Change::Vanished]);
+    let partial = plan_techniques(both.clone(), vec![record(1)], &HashSet::new(), Domain::Enterprise, true, at(9));
+    assert!(partial.is_empty());
     let rows = vec![both[0].clone(), gone.write[0].clone()];
     let again = plan(rows.clone(), vec![record(1)]);
     assert!(again.is_empty() && again.counts.vanished == 0);
@@ -125,7 +130,7 @@ fn starter_rows_that_nobody_needs_go() {
     overridden.status_override = Some(Status::Partial);
     let custom = row("T1008", Source::Custom);
     let rows = vec![unused.clone(), tested.clone(), overridden, custom];
-    let plan = plan_techniques(rows, vec![record(1)], &HashSet::from([tested.id]), Domain::Enterprise, at(9));
+    let plan = plan_techniques(rows, vec![record(1)], &HashSet::from([tested.id]), Domain::Enterprise, false, at(9));
     assert_eq!(plan.counts, Counts { created: 1, removed: 1, vanished: 2, ..Counts::default() });
     assert_eq!(plan.remove.iter().map(|t| (t.id, t.version)).collect::<Vec<_>>(), [(unused.id, 2)]);
     let kept: Vec<_> = plan.write[1..].iter().map(|t| (t.mitre_id.as_str(), t.deprecated)).collect();
@@ -164,12 +169,13 @@ fn tactics_follow_the_document() {
         deprecated: false,
     };
     let starter = crate::domain::starter::tactics();
-    let first = plan_tactics(starter, vec![tactic(5, "Evasion"), tactic(77, "New")], Domain::Enterprise);
+    let first = plan_tactics(starter, vec![tactic(5, "Evasion"), tactic(77, "New")], Domain::Enterprise, false);
     assert_eq!(first.counts, Counts { created: 2, removed: 13, ..Counts::default() });
-    let second = plan_tactics(first.write.clone(), vec![tactic(5, "Stealth"), tactic(77, "New")], Domain::Enterprise);
+    let second =
+        plan_tactics(first.write.clone(), vec![tactic(5, "Stealth"), tactic(77, "New")], Domain::Enterprise, false);
     assert_eq!(second.counts, Counts { updated: 1, unchanged: 1, ..Counts::default() });
     assert_eq!((second.write[0].id, second.write[0].short_name.as_str()), (first.write[0].id, "stealth"));
-    let third = plan_tactics(first.write, vec![tactic(77, "New")], Domain::Enterprise);
+    let third = plan_tactics(first.write, vec![tactic(77, "New")], Domain::Enterprise, false);
     assert_eq!(third.counts, Counts { unchanged: 1, vanished: 1, ..Counts::default() });
     assert!(third.write[0].deprecated);
 }

@@ -6,7 +6,7 @@ use uuid::Uuid;
 
 use super::{
     technique::{Domain, Source, Tactic, Technique, platform_names},
-    template::{AEGIS, Template},
+    template::{AEGIS, NO_DETAILS, Template},
 };
 
 const MATRIX: &str = include_str!("../../data/starter-matrix.tsv");
@@ -80,13 +80,17 @@ pub fn templates(now: DateTime<Utc>) -> Result<Vec<Template>, serde_json::Error>
         source: AEGIS.to_owned(),
         source_id: entry.source_id,
         mitre_technique_id: entry.mitre_technique_id,
-        platform: entry.platform.map(|platform| platform.to_lowercase()),
+        platforms: entry.platform.iter().map(|platform| platform.to_lowercase()).collect(),
         severity: entry.severity,
         attack_procedure: entry.attack_procedure,
         tool_suggested: entry.tool_suggested,
         suggested_remediation: entry.suggested_remediation,
         expected_detection: entry.expected_detection,
         cleanup_procedure: entry.cleanup_procedure,
+        details: NO_DETAILS.to_owned(),
+        origin: None,
+        content_hash: None,
+        vanished: false,
         is_active: true,
         version: 1,
         created_at: now,

@@ -52,6 +52,7 @@ impl CatalogService for CatalogRpc {
             platform: m.platform,
             search: m.search,
             is_subtechnique: m.is_subtechnique,
+            sort: m.sort,
         };
         let result = techniques::list(&self.0, &ctx, query).await;
         let page = self.0.outbox.audited(&self.0.db, &ctx, "ListTechniques", result).await?;
@@ -73,8 +74,8 @@ impl CatalogService for CatalogRpc {
             None => return Err(Failure::invalid("mitre_id", "an id is needed").into()),
         };
         let result = techniques::get(&self.0, &ctx, key).await;
-        let technique = self.0.outbox.audited(&self.0.db, &ctx, "GetTechnique", result).await?;
-        Ok(Response::new(pb::GetTechniqueResponse { technique: Some(messages::technique(&technique)) }))
+        let found = self.0.outbox.audited(&self.0.db, &ctx, "GetTechnique", result).await?;
+        Ok(Response::new(pb::GetTechniqueResponse { technique: Some(messages::found(&found)) }))
     }
 
     async fn create_technique(
@@ -191,17 +192,7 @@ impl CatalogRpc {
                 return Err(Error::Document("the document ended before it was complete; nothing was changed".into()));
             };
             bytes += message.encoded_len();
-            if bytes > import::MAX_BYTES
-                || document.techniques.len() > import::MAX_TECHNIQUES
-                || document.tactics.len() > import::MAX_TACTICS
-            {
-                return Err(Error::TooLarge(format!(
-                    "a document has at most {} techniques, {} tactics and {} MiB; nothing was changed",
-                    import::MAX_TECHNIQUES,
-                    import::MAX_TACTICS,
-                    import::MAX_BYTES >> 20
-                )));
-            }
+            import::too_large(&document, bytes)?;
             match message.part {
                 Some(Part::Header(header)) if !begun => {
                     begun = true;
@@ -213,22 +204,27 @@ impl CatalogRpc {
                 Some(Part::Tactics(batch)) if begun => {
                     document.tactics.extend(batch.tactics.into_iter().map(messages::tactic_record));
                 }
+                Some(Part::Templates(batch)) if begun => {
+                    document.templates.extend(batch.templates.into_iter().map(messages::template_record));
+                }
+                Some(Part::Knowledge(batch)) if begun => {
+                    document.knowledge.extend(batch.records.into_iter().map(messages::knowledge_record));
+                }
+                Some(Part::Links(batch)) if begun => {
+                    document.links.extend(batch.links.into_iter().map(messages::link_record));
+                }
                 Some(Part::Commit(true)) if begun => break,
                 Some(Part::Commit(_)) | None => {
                     return Err(
                         Failure::invalid("part", "every message brings records, the last one commit = true").into()
                     );
                 }
-                Some(Part::Header(_) | Part::Techniques(_) | Part::Tactics(_)) => {
+                Some(_) => {
                     return Err(Failure::invalid("part", "the first message, and only that, is the header").into());
                 }
             }
         }
-        let (techniques, tactics) = import::import(&self.0, ctx, document).await?;
-        Ok(pb::ImportKnowledgeResponse {
-            techniques: Some(messages::counts(&techniques)),
-            tactics: Some(messages::counts(&tactics)),
-        })
+        Ok(messages::outcome(import::import(&self.0, ctx, document).await?))
     }
 
     async fn rebuild(&self, ctx: &OpCtx, mut parts: Streaming<pb::RebuildStatusesRequest>) -> Result<i64, Error> {

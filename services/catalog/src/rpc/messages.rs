@@ -5,17 +5,19 @@ use aegis_proto::catalog::v1 as pb;
 use chrono::{DateTime, Utc};
 
 use crate::{
-    app::import::Header,
+    app::import::{Header, Outcome, TechniqueChange},
+    cache::Found,
     domain::{
         import::{Counts, TacticRecord, TechniqueRecord},
+        knowledge::{Incoming, Link, Record, kind, relation},
         technique::{Tactic, Technique, platform_names},
-        template::Template,
+        template::{Template, TemplateRecord},
     },
     events::{id, time},
     store::facts::TestFact,
 };
 
-fn timestamp(at: DateTime<Utc>) -> prost_types::Timestamp {
+pub(super) fn timestamp(at: DateTime<Utc>) -> prost_types::Timestamp {
     prost_types::Timestamp { seconds: at.timestamp(), nanos: i32::try_from(at.timestamp_subsec_nanos()).unwrap_or(0) }
 }
 
@@ -44,6 +46,17 @@ pub(super) fn technique(t: &Technique) -> pb::Technique {
         updated_at: Some(timestamp(t.updated_at)),
         version: t.version,
         source: t.source.as_str().to_owned(),
+        replaces: Vec::new(),
+        successor: None,
+    }
+}
+
+/// A technique that was asked for by itself.
+pub(super) fn found(found: &Found) -> pb::Technique {
+    pb::Technique {
+        replaces: found.succession.replaces.clone(),
+        successor: found.succession.successor.clone(),
+        ..technique(&found.technique)
     }
 }
 
@@ -60,13 +73,13 @@ pub(super) fn tactic(t: Tactic) -> pb::Tactic {
 
 pub(super) fn template(t: Template) -> pb::Template {
     pb::Template {
+        platform: t.platform().map(str::to_owned),
         id: t.id.to_string(),
         name: t.name,
         description: t.description,
         source: t.source,
         source_id: t.source_id,
         mitre_technique_id: t.mitre_technique_id,
-        platform: t.platform,
         severity: t.severity,
         attack_procedure: t.attack_procedure,
         tool_suggested: t.tool_suggested,
@@ -77,6 +90,9 @@ pub(super) fn template(t: Template) -> pb::Template {
         created_at: Some(timestamp(t.created_at)),
         updated_at: Some(timestamp(t.updated_at)),
         version: t.version,
+        platforms: t.platforms,
+        details_json: t.details,
+        vanished: t.vanished,
     }
 }
 
@@ -86,11 +102,89 @@ pub(super) fn header(header: pb::ImportHeader) -> Header {
         domain: header.domain,
         upstream_version: header.upstream_version,
         dry_run: header.dry_run,
+        origin: header.origin,
+        partial: header.partial,
+    }
+}
+
+fn some(text: Option<String>) -> Option<String> {
+    text.filter(|text| !text.is_empty())
+}
+
+pub(super) fn template_record(r: pb::TemplateRecord) -> TemplateRecord {
+    TemplateRecord {
+        source_id: r.source_id,
+        name: r.name,
+        description: some(r.description),
+        mitre_technique_id: r.mitre_technique_id,
+        platforms: platform_names(&r.platforms),
+        severity: r.severity,
+        attack_procedure: some(r.attack_procedure),
+        tool_suggested: some(r.tool_suggested),
+        suggested_remediation: some(r.suggested_remediation),
+        expected_detection: some(r.expected_detection),
+        cleanup_procedure: some(r.cleanup_procedure),
+        details: r.details_json,
+        content_hash: r.content_hash,
+    }
+}
+
+pub(super) fn knowledge_record(r: pb::KnowledgeRecord) -> Incoming {
+    let record = Record {
+        kind: kind(&r.kind),
+        key: r.key,
+        source_id: r.source_id,
+        name: r.name,
+        description: some(r.description),
+        aliases: r.aliases,
+        platforms: platform_names(&r.platforms),
+        url: some(r.url),
+        revoked: r.revoked,
+        deprecated: r.deprecated,
+        revoked_by: some(r.revoked_by),
+        severity: some(r.severity),
+        status: some(r.status),
+        country: some(r.country),
+        motivation: some(r.motivation),
+        collection: some(r.collection),
+        content: some(r.content),
+        ..Record::default()
+    };
+    Incoming { record, attributes_json: r.attributes_json, content_hash: r.content_hash }
+}
+
+pub(super) fn link_record(r: pb::LinkRecord) -> Link {
+    Link {
+        from_kind: kind(&r.from_kind),
+        from_key: r.from_key,
+        relation: relation(&r.relation),
+        to_kind: kind(&r.to_kind),
+        to_key: r.to_key,
+        description: some(r.description),
+        references: r.references_json,
+    }
+}
+
+pub(super) fn outcome(outcome: Outcome) -> pb::ImportKnowledgeResponse {
+    let change = |change: TechniqueChange| pb::TechniqueChange {
+        mitre_id: change.mitre_id,
+        name: change.name,
+        change: change.change.as_str().to_owned(),
+        revoked_by: change.revoked_by,
+        technique_id: change.id.to_string(),
+        tests: change.tests,
+        templates: change.templates,
+    };
+    pb::ImportKnowledgeResponse {
+        techniques: Some(counts(&outcome.techniques)),
+        tactics: Some(counts(&outcome.tactics)),
+        kinds: outcome.kinds.iter().map(|(kind, of)| ((*kind).to_owned(), counts(of))).collect(),
+        changes: outcome.changes.into_iter().map(change).collect(),
+        links_unknown: outcome.links_unknown,
     }
 }
 
 pub(super) fn technique_record(r: pb::TechniqueRecord) -> TechniqueRecord {
-    let some = |text: Option<String>| text.filter(|text| !text.is_empty());
     TechniqueRecord {
         stix_id: r.stix_id,
         mitre_id: r.mitre_id,
@@ -120,7 +214,7 @@ pub(super) fn tactic_record(r: pb::TacticRecord) -> TacticRecord {
     }
 }
 
-pub(super) fn counts(c: &Counts) -> pb::ImportCounts {
+fn counts(c: &Counts) -> pb::ImportCounts {
     pb::ImportCounts {
         created: c.created,
         updated: c.updated,

@@ -34,6 +34,7 @@ impl TemplateService for TemplateRpc {
             search: m.search,
             mitre_technique_id: m.mitre_technique_id,
             is_active: m.is_active,
+            sort: m.sort,
         };
         let result = templates::list(&self.0, &ctx, query).await;
         let page = self.0.outbox.audited(&self.0.db, &ctx, "ListTemplates", result).await?;

@@ -108,6 +108,26 @@ pub(crate) async fn status_of(tx: &mut Tx, technique_id: Uuid) -> Result<Status>
     Ok(status(&rows.iter().map(Row::fact).collect::<Vec<_>>()))
 }
 
+/// How many tests techniques have, those that have any.
+pub(crate) async fn counts(tx: &mut Tx, techniques: &[Uuid]) -> Result<HashMap<Uuid, i64>> {
+    let mut counts = HashMap::new();
+    for chunk in techniques.chunks(MAX_BINDS) {
+        let rows: Vec<(Uuid, i64)> = on!(tx, |c| {
+            let mut query = QueryBuilder::new(
+                "SELECT technique_id, COUNT(*) FROM test_fact WHERE deleted = FALSE AND technique_id IN (",
+            );
+            let mut list = query.separated(", ");
+            for id in chunk {
+                list.push_bind(*id);
+            }
+            query.push(") GROUP BY technique_id");
+            query.build_query_as().persistent(false).fetch_all(c).await
+        })?;
+        counts.extend(rows);
+    }
+    Ok(counts)
+}
+
 /// The status of every technique that has tests, from one pass over the facts.
 pub(crate) async fn all_statuses(tx: &mut Tx) -> Result<HashMap<Uuid, Status>> {
     let mut statuses = HashMap::new();

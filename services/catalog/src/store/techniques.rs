@@ -172,6 +172,49 @@ pub(crate) async fn tested_starters(tx: &mut Tx) -> Result<HashSet<Uuid>> {
     Ok(ids.into_iter().collect())
 }
 
+/// The ATT&CK ids that are known.
+pub(crate) async fn names(tx: &mut Tx) -> Result<Vec<String>> {
+    Ok(on!(tx, |c| sqlx::query_scalar("SELECT DISTINCT mitre_id FROM technique").fetch_all(c).await)?)
+}
+
+/// Which revoked techniques of a domain lead to one, and where a chain of successors can end.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Succession {
+    /// Those that it replaces, directly or in the end, by id.
+    pub replaces: Vec<String>,
+    /// The end of the chain that begins with it, where that is a technique that is known and not revoked.
+    pub successor: Option<String>,
+}
+
+/// What a technique replaces, and what replaces it in the end.
+pub(crate) async fn succession(db: &Db, technique: &Technique) -> Result<Succession> {
+    // What leads round in a circle is found once.
+    let replaces: Vec<String> = read!(db, |pool| sqlx::query_scalar(
+        "WITH RECURSIVE old (mitre_id) AS (\
+         SELECT mitre_id FROM technique WHERE revoked_by = $1 AND domain = $2 AND revoked = TRUE \
+         UNION SELECT t.mitre_id FROM old JOIN technique t ON t.revoked_by = old.mitre_id AND t.domain = $2 \
+         AND t.revoked = TRUE) SELECT mitre_id FROM old WHERE mitre_id <> $1 ORDER BY mitre_id LIMIT 1000"
+    )
+    .bind(&technique.mitre_id)
+    .bind(technique.domain.as_str())
+    .fetch_all(pool)
+    .await)?;
+    let successor = match (&technique.revoked_by, technique.revoked) {
+        (Some(next), true) => read!(db, |pool| sqlx::query_scalar(
+            "WITH RECURSIVE new (mitre_id, next, revoked) AS (\
+             SELECT mitre_id, revoked_by, revoked FROM technique WHERE mitre_id = $1 AND domain = $2 \
+             UNION SELECT t.mitre_id, t.revoked_by, t.revoked FROM new JOIN technique t ON t.mitre_id = new.next \
+             AND t.domain = $2 AND new.revoked = TRUE) SELECT mitre_id FROM new WHERE revoked = FALSE LIMIT 1"
+        )
+        .bind(next)
+        .bind(technique.domain.as_str())
+        .fetch_optional(pool)
+        .await)?,
+        _ => None,
+    };
+    Ok(Succession { replaces, successor })
+}
+
 /// Whether there is any technique.
 pub(crate) async fn any(tx: &mut Tx) -> Result<bool> {
     let one: Option<i32> = on!(tx, |c| sqlx::query_scalar("SELECT 1 FROM technique LIMIT 1").fetch_optional(c).await)?;

@@ -6,7 +6,7 @@ use aegis_proto::catalog::v1::import_knowledge_request::Part;
 
 use super::*;
 
-fn record(mitre_id: &str) -> pb::TechniqueRecord {
+pub(crate) fn record(mitre_id: &str) -> pb::TechniqueRecord {
     let mut content_hash = mitre_id.as_bytes().to_vec();
     content_hash.resize(32, 7);
     pb::TechniqueRecord {
@@ -38,24 +38,25 @@ fn tactic(mitre_id: &str, short_name: &str, position: i32) -> pb::TacticRecord {
     }
 }
 
-fn tactics() -> Vec<pb::TacticRecord> {
+pub(crate) fn tactics() -> Vec<pb::TacticRecord> {
     vec![tactic("TA0002", "execution", 0), tactic("TA0005", "stealth", 1)]
 }
 
-fn message(part: Part) -> pb::ImportKnowledgeRequest {
+pub(crate) fn message(part: Part) -> pb::ImportKnowledgeRequest {
     pb::ImportKnowledgeRequest { part: Some(part) }
 }
 
-fn header(dry_run: bool) -> pb::ImportHeader {
+pub(crate) fn header(dry_run: bool) -> pb::ImportHeader {
     pb::ImportHeader {
         source: "mitre_attack".into(),
         domain: "enterprise".into(),
         upstream_version: "18.1".into(),
         dry_run,
+        ..Default::default()
     }
 }
 
-fn document(
+pub(crate) fn document(
     header: pb::ImportHeader,
     techniques: Vec<pb::TechniqueRecord>,
     tactics: Vec<pb::TacticRecord>,
@@ -68,7 +69,10 @@ fn document(
     parts
 }
 
-async fn send(world: &World, parts: Vec<pb::ImportKnowledgeRequest>) -> Result<pb::ImportKnowledgeResponse, Status> {
+pub(crate) async fn send(
+    world: &World,
+    parts: Vec<pb::ImportKnowledgeRequest>,
+) -> Result<pb::ImportKnowledgeResponse, Status> {
     let mut client = world.catalog(Role::Service).max_decoding_message_size(aegis_rpc::MAX_MESSAGE);
     client.import_knowledge(futures::stream::iter(parts)).await.map(|answer| answer.into_inner())
 }
@@ -152,7 +156,9 @@ async fn a_document_replaces_the_starter_matrix_and_the_next_is_compared() {
         let expected =
             [("T1001", false, true), ("T1059", false, false), ("T1059.001", true, false), ("T8001", false, true)];
         assert_eq!(flagged, expected.map(|(id, r, d)| (id.to_owned(), r, d)));
-        assert_eq!(world.technique("T1059.001").await.revoked_by.as_deref(), Some("T8002"));
+        let revoked = world.technique("T1059.001").await;
+        assert_eq!((revoked.revoked_by.as_deref(), revoked.successor.as_deref()), (Some("T8002"), Some("T8002")));
+        assert_eq!(world.technique("T8002").await.replaces, ["T1059.001"]);
         assert_eq!(world.list(pb::ListTechniquesRequest::default()).await.len(), 3);
 
         // A review stands until the next change, and what vanished can come back.
@@ -263,6 +269,117 @@ async fn a_document_of_the_real_size_and_one_too_large() {
         assert_eq!(sizes, [500, 500, 500, 491, 500, 500, 300]);
         let (code, _) = refusal(send(&world, document(header(false), all(20_301), vec![])).await);
         assert_eq!(code, Code::TooLarge);
+        world.close().await;
+    }
+}
+
+#[tokio::test]
+async fn a_chain_of_successors_is_told_at_both_ends() {
+    for world in World::all().await {
+        let revoked = |id: &str, by: Option<&str>| pb::TechniqueRecord {
+            revoked: true,
+            revoked_by: by.map(str::to_owned),
+            ..record(id)
+        };
+        let records = vec![
+            revoked("T1150", Some("T1547.011")),
+            revoked("T1547.011", Some("T1647")),
+            record("T1647"),
+            // One ends in a deprecated technique, one in nothing, one is not known, two lead round in a circle.
+            revoked("T1001", Some("T1002")),
+            pb::TechniqueRecord { deprecated: true, ..record("T1002") },
+            revoked("T1003", Some("T1004")),
+            revoked("T1004", None),
+            revoked("T1005", Some("T9999")),
+            revoked("T1006", Some("T1007")),
+            revoked("T1007", Some("T1006")),
+        ];
+        import(&world, records).await;
+        for (id, by, successor, replaces) in [
+            ("T1150", Some("T1547.011"), Some("T1647"), vec![]),
+            ("T1547.011", Some("T1647"), Some("T1647"), vec!["T1150"]),
+            ("T1647", None, None, vec!["T1150", "T1547.011"]),
+            ("T1001", Some("T1002"), Some("T1002"), vec![]),
+            ("T1002", None, None, vec!["T1001"]),
+            ("T1003", Some("T1004"), None, vec![]),
+            ("T1005", Some("T9999"), None, vec![]),
+            ("T1006", Some("T1007"), None, vec!["T1007"]),
+        ] {
+            let technique = world.technique(id).await;
+            assert_eq!((technique.revoked_by.as_deref(), technique.successor.as_deref()), (by, successor), "{id}");
+            assert_eq!(technique.replaces, replaces, "{id}");
+        }
+        world.close().await;
+    }
+}
+
+#[tokio::test]
+async fn what_an_upgrade_would_do_is_told_and_half_a_matrix_is_refused() {
+    for world in World::all().await {
+        let all: Vec<_> = (1..=60).map(|n| record(&format!("T8{n:03}"))).collect();
+        assert_eq!(import(&world, all.clone()).await, (60, 0, 0, 0, 691));
+        let tested = world.technique("T8003").await.id;
+        let testing = world.testing().await;
+        let test = aegis_proto::events::v1::TestChanged {
+            test_id: uuid::Uuid::now_v7().to_string(),
+            version: 1,
+            technique_id: tested.clone(),
+            state: "draft".into(),
+            ..Default::default()
+        };
+        testing.publish(&[test]).await;
+        let made =
+            pb::CreateTemplateRequest { name: "Ours".into(), mitre_technique_id: "T8003".into(), ..Default::default() };
+        world.templates(Role::Admin).create_template(made).await.unwrap();
+        world.published().await;
+
+        let mut next = all.clone();
+        (next[2].revoked, next[2].revoked_by) = (true, Some("T8061".into()));
+        next[3].deprecated = true;
+        next[4].content_hash[0] ^= 1;
+        next.remove(5);
+        next.push(record("T8061"));
+        let expected = [
+            ("T8003", "revoked", Some("T8061"), 1, 1),
+            ("T8004", "deprecated", None, 0, 0),
+            ("T8006", "vanished", None, 0, 0),
+            ("T8005", "changed", None, 0, 0),
+            ("T8061", "new", None, 0, 0),
+        ];
+        for dry in [true, false] {
+            let answer = send(&world, document(header(dry), next.clone(), tactics())).await.unwrap();
+            let changes: Vec<_> = answer
+                .changes
+                .iter()
+                .map(|c| (c.mitre_id.as_str(), c.change.as_str(), c.revoked_by.as_deref(), c.tests, c.templates))
+                .collect();
+            assert_eq!(changes, expected);
+            assert_eq!(answer.changes[0].technique_id, tested);
+            let c = answer.techniques.unwrap();
+            assert_eq!((c.created, c.updated, c.unchanged, c.vanished), (1, 3, 56, 1));
+            let events = world.published().await;
+            assert_eq!(events.is_empty(), dry);
+            if !dry {
+                let (_, _, details) = audited(&events).remove(0);
+                assert_eq!(
+                    details["changed_techniques"],
+                    serde_json::json!(["T8003", "T8004", "T8006", "T8005", "T8061"])
+                );
+            }
+        }
+
+        let few = document(header(false), all[..20].to_vec(), vec![]);
+        let refused = Failure::from(send(&world, few).await.unwrap_err());
+        assert_eq!(refused.code(), Code::Unprocessable);
+        assert!(refused.to_string().contains("41 of 58 techniques as gone"), "{refused}");
+        assert!(world.published().await.is_empty());
+        let dry = send(&world, document(header(true), all[..20].to_vec(), vec![])).await.unwrap();
+        assert!(dry.techniques.unwrap().vanished > 30);
+        let partial = pb::ImportHeader { partial: true, ..header(false) };
+        let answer = send(&world, document(partial, vec![record("T8070")], vec![])).await.unwrap();
+        let c = answer.techniques.unwrap();
+        assert_eq!((c.created, c.vanished), (1, 0));
+        assert!(!world.technique("T8050").await.deprecated);
         world.close().await;
     }
 }

@@ -3,7 +3,10 @@
 
 mod conditions;
 mod imports;
+mod knowledge;
+mod knowledge_imports;
 mod reading;
+mod search;
 mod seeding;
 mod statuses;
 mod templates;

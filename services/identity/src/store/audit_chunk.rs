@@ -11,7 +11,7 @@ use crate::domain::{
 };
 
 /// Records that are read at once.
-const PACK: i64 = 500;
+const PACK: i64 = 2000;
 
 /// Every column in one value; see [`Chunk::unpack`]. Concatenation keeps every byte, zeros too, and calls the result
 /// text: hence the cast.

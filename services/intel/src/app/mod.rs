@@ -1,23 +1,38 @@
 //! The use cases: data sources, and syncs.
 
 mod apply;
+mod documents;
+mod feeds;
+mod items;
 mod progress;
 mod run;
+mod scan;
+mod scheduler;
 mod sources;
 mod sync;
+mod upload;
 
 use std::sync::Arc;
 
 use aegis_auth::{Background, Role};
 use aegis_db::Db;
 use aegis_events::Outbox;
-use aegis_proto::catalog::v1::catalog_service_client::CatalogServiceClient;
+use aegis_proto::catalog::v1::{
+    catalog_service_client::CatalogServiceClient, knowledge_service_client::KnowledgeServiceClient,
+    template_service_client::TemplateServiceClient,
+};
 use aegis_rpc::RpcService;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::fetch::FetchLimits;
 
+pub(crate) use feeds::FeedEdit;
+pub(crate) use items::{ItemQuery, ItemView};
+pub(crate) use scan::ScanOutcome;
+pub(crate) use scheduler::{JobView, SchedulerView, Scheduling};
 pub(crate) use sources::SourceEdit;
+pub(crate) use sync::SyncOrder;
+pub(crate) use upload::{ExportedFile, UploadKind, Uploaded};
 
 /// Who may read sources and start syncs: administrators, and the product itself.
 const OPERATORS: &[Role] = &[Role::Admin, Role::Service];
@@ -26,11 +41,21 @@ const OPERATORS: &[Role] = &[Role::Admin, Role::Service];
 #[derive(Clone)]
 pub(crate) struct App(Arc<State>);
 
+/// How the catalog is reached.
+pub(crate) struct Clients {
+    pub catalog: CatalogServiceClient<RpcService>,
+    pub knowledge: KnowledgeServiceClient<RpcService>,
+    pub templates: TemplateServiceClient<RpcService>,
+}
+
 struct State {
     db: Db,
     outbox: Outbox,
     catalog: CatalogServiceClient<RpcService>,
+    knowledge: KnowledgeServiceClient<RpcService>,
+    templates: TemplateServiceClient<RpcService>,
     background: Background,
+    scheduling: Scheduling,
     limits: FetchLimits,
     syncs: TaskTracker,
     stop: CancellationToken,
@@ -40,15 +65,21 @@ impl App {
     pub(crate) fn new(
         db: Db,
         outbox: Outbox,
-        catalog: CatalogServiceClient<RpcService>,
+        clients: Clients,
         background: Background,
+        scheduling: Scheduling,
+        limits: FetchLimits,
     ) -> Self {
+        let Clients { catalog, knowledge, templates } = clients;
         App(Arc::new(State {
             db,
             outbox,
             catalog,
+            knowledge,
+            templates,
             background,
-            limits: FetchLimits::default(),
+            scheduling,
+            limits,
             syncs: TaskTracker::new(),
             stop: CancellationToken::new(),
         }))

@@ -33,10 +33,11 @@ impl Progress {
         }
     }
 
-    /// So many bytes are here.
-    pub(super) fn fetching(&self, bytes: u64, total: Option<u64>) {
+    /// So many bytes (or files) are here of one of several parts, which count the same.
+    pub(super) fn fetching_part(&self, part: u32, parts: u32, bytes: u64, total: Option<u64>) {
         let total = total.unwrap_or(bytes + USUAL_BYTES);
-        self.reach(0, FETCHED, bytes, total);
+        let width = FETCHED / parts.max(1);
+        self.reach(width * part, width * (part + 1), bytes, total);
     }
 
     /// The document is here.
@@ -47,7 +48,7 @@ impl Progress {
     /// So many unpacked bytes of a document of that size were read.
     pub(super) fn parsing(&self, bytes: u64, size: u64, format: Format) {
         let total = match format {
-            Format::Plain => size,
+            Format::Plain | Format::Tar => size,
             _ => size.saturating_mul(USUAL_RATIO),
         };
         self.reach(FETCHED, PARSED, bytes, total);
@@ -82,15 +83,24 @@ mod tests {
     use super::*;
 
     #[test]
+    fn two_documents_share_the_fetching() {
+        let progress = Progress::default();
+        progress.fetching_part(0, 2, 100, Some(100));
+        assert_eq!(progress.percentage(), 14.99);
+        progress.fetching_part(1, 2, 50, Some(100));
+        assert_eq!((progress.phase(), progress.percentage()), ("fetching", 22.5));
+    }
+
+    #[test]
     fn phases_follow_one_another_and_nothing_goes_back() {
         let progress = Progress::default();
         assert_eq!((progress.phase(), progress.percentage()), ("fetching", 0.0));
-        progress.fetching(50, Some(100));
+        progress.fetching_part(0, 1, 50, Some(100));
         assert_eq!(progress.percentage(), 15.0);
-        progress.fetching(10, Some(100));
+        progress.fetching_part(0, 1, 10, Some(100));
         assert_eq!(progress.percentage(), 15.0);
-        progress.fetching(u64::MAX / 4, None);
-        progress.fetching(100, Some(100));
+        progress.fetching_part(0, 1, u64::MAX / 4, None);
+        progress.fetching_part(0, 1, 100, Some(100));
         assert_eq!(progress.phase(), "fetching");
         progress.fetched();
         progress.parsing(8, 1, Format::Zstd);

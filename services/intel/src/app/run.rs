@@ -1,28 +1,28 @@
 //! A sync from the inside: fetches, reads, applies, keeps its row alive, and writes its end.
 
-use std::{
-    io::{self, Read},
-    panic::AssertUnwindSafe,
-    sync::Arc,
-    time::Duration,
-};
+use std::{collections::BTreeMap, panic::AssertUnwindSafe, sync::Arc, time::Duration};
 
 use aegis_db::now;
 use aegis_proto::events::v1::Actor;
 use futures::FutureExt;
 use tokio::time::{Instant, MissedTickBehavior};
-use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use super::{App, apply::apply, progress::Progress, sources::location, sync::Outcome};
+use super::{
+    App,
+    apply::{Import, apply},
+    documents::{Content, Found},
+    progress::Progress,
+    sync::Outcome,
+};
 use crate::{
     domain::{
         counts::Counts,
-        source::ENTRY_NAMES,
-        stix::{AttackDocument, Domain, parse_attack},
+        knowledge::{MAX_SKIPPED_KEPT, Skips},
+        source::main_kind,
+        stix::Domain,
     },
     error::Error,
-    fetch::{self, Document, FetchErrorKind, FetchLimits, Fetched},
     store::job::{self, Job, SkippedRecord},
 };
 
@@ -36,10 +36,15 @@ const END_TRIES: u32 = 6;
 /// A sync that this process has to itself.
 pub(super) struct Claim {
     pub job: Job,
-    pub domain: Domain,
+    /// Which reader its documents need.
+    pub kind: String,
+    /// The ATT&CK knowledge base.
+    pub domain: Option<Domain>,
     pub url: String,
     pub etag: Option<String>,
-    /// Whether the url is the source's own.
+    pub companion_url: Option<String>,
+    pub companion_etag: Option<String>,
+    /// Whether the urls are the source's own.
     pub own_url: bool,
     /// What the last good sync counted.
     pub before: Option<Counts>,
@@ -75,58 +80,68 @@ impl App {
     }
 
     async fn work(&self, claim: &Claim, progress: &Arc<Progress>) -> Result<Outcome, Error> {
-        let limits = &self.0.limits;
-        let location = location(&claim.url, limits)?;
-        let fetched = fetch::fetch(&location, limits, claim.etag.as_deref(), |bytes, total| {
-            progress.fetching(bytes, total);
-        })
-        .await?;
-        let Fetched::Document(document) = fetched else {
+        let Found::New(documents) = self.fetch(claim, progress).await? else {
             progress.done();
             return Ok(Outcome {
-                counts: claim.before.unwrap_or_default().again(),
+                counts: claim.before.clone().unwrap_or_default().again(),
                 skipped: Vec::new(),
+                changes: Vec::new(),
                 upstream_version: claim.version_before.clone(),
                 etag: claim.etag.clone(),
+                companion_etag: claim.companion_etag.clone(),
             });
         };
         progress.fetched();
-        let etag = document.etag.clone().filter(|_| claim.own_url);
-        let mut attack = self.read(document, claim.domain, progress).await?;
+        let own = |etag: &Option<String>| etag.clone().filter(|_| claim.own_url);
+        let (etag, companion_etag) = (own(&documents.etag), own(&documents.companion_etag));
+        let content = self.read(claim.kind.clone(), claim.domain, documents, progress).await?;
         progress.parsed();
-        if attack.domain != claim.domain {
-            return Err(Error::WrongDomain { found: attack.domain, wanted: claim.domain });
-        }
-        let upstream_version = attack.upstream_version.clone();
-        let skipped = std::mem::take(&mut attack.skipped)
-            .into_iter()
-            .map(|skipped| SkippedRecord { id: skipped.id, reason: skipped.reason })
-            .collect();
-        let counts = apply(&self.0.catalog, &self.0.background, attack, progress).await?;
+        let mut import = Import {
+            source: claim.kind.clone(),
+            origin: claim.job.source_name.clone(),
+            dry_run: claim.job.dry_run,
+            ..Import::default()
+        };
+        let mut skips = Skips::default();
+        let (mut counts, changes, upstream_version) = match content {
+            Content::Kev(mut document) => {
+                add(&mut skips, std::mem::take(&mut document.skipped));
+                let version = document.catalog_version.clone();
+                let tally = self.take_kev(document, claim.job.dry_run).await?;
+                let main = main_kind(&claim.kind);
+                (Counts::of_kind(main, BTreeMap::from([(main.to_owned(), tally)])), Vec::new(), version)
+            }
+            Content::Attack(attack) => {
+                let attack = *attack;
+                import.domain = Some(attack.domain);
+                import.upstream_version = attack.upstream_version;
+                import.techniques = attack.techniques;
+                import.tactics = attack.tactics;
+                import.knowledge = attack.knowledge;
+                skips.total += attack.skipped_total;
+                skips.first = attack
+                    .skipped
+                    .into_iter()
+                    .map(|skipped| crate::domain::knowledge::Skip { id: skipped.id, reason: skipped.reason })
+                    .collect();
+                add(&mut skips, std::mem::take(&mut import.knowledge.skipped));
+                let version = import.upstream_version.clone();
+                let applied = apply(&self.0.catalog, &self.0.background, import, progress).await?;
+                (applied.counts, applied.changes, version)
+            }
+            Content::Knowledge(knowledge) => {
+                import.knowledge = *knowledge;
+                import.upstream_version = import.knowledge.upstream_version.clone();
+                add(&mut skips, std::mem::take(&mut import.knowledge.skipped));
+                let version = import.upstream_version.clone();
+                let applied = apply(&self.0.catalog, &self.0.background, import, progress).await?;
+                (applied.counts, applied.changes, version)
+            }
+        };
         progress.done();
-        Ok(Outcome { counts, skipped, upstream_version, etag })
-    }
-
-    /// Reads the document whole, on a thread of its own. The document is gone after that.
-    async fn read(
-        &self,
-        document: Document,
-        domain: Domain,
-        progress: &Arc<Progress>,
-    ) -> Result<AttackDocument, Error> {
-        let limits = self.0.limits.clone();
-        let progress = Arc::clone(progress);
-        let abandoned = CancellationToken::new();
-        // The thread cannot be stopped from outside, so it looks whether this future is still there.
-        let _guard = abandoned.clone().drop_guard();
-        let reading = tokio::task::spawn_blocking(move || {
-            let reader = open(&document, domain, &limits)?;
-            let reader = Abandonable { inner: reader, abandoned };
-            let (size, format) = (document.size, document.format);
-            let attack = parse_attack(reader, &mut |bytes| progress.parsing(bytes, size, format))?;
-            Ok(attack)
-        });
-        reading.await.map_err(Error::fault)?
+        counts.skipped = i64::try_from(skips.total).unwrap_or(i64::MAX);
+        let skipped = skips.first.into_iter().map(|skip| SkippedRecord { id: skip.id, reason: skip.reason }).collect();
+        Ok(Outcome { counts, skipped, changes, upstream_version, etag, companion_etag })
     }
 
     /// Writes progress and signs of life for as long as the job is ours; gives why it no longer is.
@@ -209,27 +224,9 @@ impl App {
     }
 }
 
-/// Opens the bundle in a document, which may be an archive of several.
-fn open(document: &Document, domain: Domain, limits: &FetchLimits) -> Result<Box<dyn Read + Send>, Error> {
-    let [latest, named] =
-        ENTRY_NAMES.map(|wanted| move |path: &str| wanted(domain, path.rsplit('/').next().unwrap_or_default()));
-    match fetch::open(document, &latest, limits) {
-        Err(error) if error.kind() == FetchErrorKind::NotFound => Ok(fetch::open(document, &named, limits)?),
-        opened => Ok(opened?),
-    }
-}
-
-/// Stops reading when nobody waits for what is read.
-struct Abandonable<R> {
-    inner: R,
-    abandoned: CancellationToken,
-}
-
-impl<R: Read> Read for Abandonable<R> {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        if self.abandoned.is_cancelled() {
-            return Err(io::Error::other("nobody waits for the document any more"));
-        }
-        self.inner.read(buffer)
-    }
+/// More records that could not be read.
+fn add(skips: &mut Skips, more: Skips) {
+    skips.total += more.total;
+    let room = MAX_SKIPPED_KEPT.saturating_sub(skips.first.len());
+    skips.first.extend(more.first.into_iter().take(room));
 }

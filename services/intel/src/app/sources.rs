@@ -2,15 +2,15 @@
 
 use aegis_auth::{OpCtx, Role};
 use aegis_db::{now, page};
-use aegis_error::Fields;
+use aegis_error::{Failure, Fields};
 use aegis_events::Audit;
 use serde_json::{Map, Value, json};
 
 use super::{App, OPERATORS};
 use crate::{
-    domain::schedule,
+    domain::{schedule, source::PUBLISHED},
     error::Error,
-    fetch::{FetchError, FetchLimits, Location},
+    fetch::{FetchError, FetchLimits, ID, Location},
     store::source::{self, Key, Source},
 };
 
@@ -30,6 +30,7 @@ pub(crate) struct SourceEdit {
     pub url: Option<String>,
     pub enabled: Option<bool>,
     pub schedule: Option<String>,
+    pub companion_url: Option<String>,
     /// Takes the schedule away.
     pub clear_schedule: bool,
 }
@@ -67,6 +68,13 @@ impl App {
         if let Some(url) = edit.url {
             after.url = url;
         }
+        if let Some(url) = edit.companion_url {
+            if !has_companion(&before) {
+                let problem = format!("{} has one document only", before.name);
+                return Err(Failure::invalid("companion_url", problem).into());
+            }
+            after.companion_url = Some(url);
+        }
         if let Some(enabled) = edit.enabled {
             after.enabled = enabled;
         }
@@ -79,8 +87,8 @@ impl App {
         if new.is_empty() {
             return Ok(before);
         }
-        if after.url != before.url {
-            after.etag = None;
+        if after.url != before.url || after.companion_url != before.companion_url {
+            (after.etag, after.companion_etag) = (None, None);
         }
         after.updated_at = now();
         if !source::update(&mut tx, &after).await? {
@@ -109,6 +117,14 @@ impl App {
                 }
             }
         }
+        if let Some(url) = edit.companion_url.as_mut() {
+            match companion_location(url, &self.0.limits) {
+                Ok(_) => *url = url.trim().to_owned(),
+                Err(error) => {
+                    fields.add("companion_url", error.public());
+                }
+            }
+        }
         if let Some(text) = edit.schedule.as_mut() {
             fields.check(!edit.clear_schedule, "schedule", "is either given or cleared, not both");
             match schedule::parse(text) {
@@ -130,10 +146,25 @@ pub(super) fn location(url: &str, limits: &FetchLimits) -> Result<Location, Fetc
     Ok(location)
 }
 
+/// The same of a second document, which may be one for each technique.
+pub(super) fn companion_location(url: &str, limits: &FetchLimits) -> Result<Location, FetchError> {
+    location(&url.replace(ID, "T1000"), limits)
+}
+
+/// Whether the source is one of two documents.
+pub(super) fn has_companion(source: &Source) -> bool {
+    PUBLISHED.iter().any(|published| published.name == source.name && published.companion_url.is_some())
+}
+
 /// The fields that differ, as they were and as they are.
 fn differences(before: &Source, after: &Source) -> (Map<String, Value>, Map<String, Value>) {
     let shown = |source: &Source| {
-        [("url", json!(source.url)), ("enabled", json!(source.enabled)), ("schedule", json!(source.schedule))]
+        [
+            ("url", json!(source.url)),
+            ("companion_url", json!(source.companion_url)),
+            ("enabled", json!(source.enabled)),
+            ("schedule", json!(source.schedule)),
+        ]
     };
     let mut old = Map::new();
     let mut new = Map::new();

@@ -1,6 +1,20 @@
 //! What the publishers' documents mean, and the rules of syncs: pure, no network and no database.
 
+pub mod compliance;
 pub(crate) mod counts;
+pub(crate) mod cron;
+pub mod d3fend;
+pub mod feeds;
+pub(crate) mod json;
+pub mod kev;
+pub mod knowledge;
+pub(crate) mod matching;
+pub mod misp;
+pub mod rules;
 pub(crate) mod schedule;
 pub(crate) mod source;
 pub mod stix;
+pub mod templates;
+#[cfg(test)]
+pub(crate) mod testing;
+pub mod upload;

@@ -10,6 +10,7 @@ use reqwest::header::{
     RETRY_AFTER,
 };
 use reqwest::{Client, Response, StatusCode, redirect};
+use secrecy::ExposeSecret;
 use tempfile::TempPath;
 use tokio::io::{AsyncSeekExt, AsyncWriteExt, BufWriter};
 use url::Url;
@@ -25,13 +26,14 @@ const PROGRESS_BYTES: u64 = 1024 * 1024;
 type Progress<'a> = &'a (dyn Fn(u64, Option<u64>) + Send + Sync);
 
 pub(super) async fn fetch(
+    client: Client,
     url: &Url,
     limits: &FetchLimits,
     etag: Option<&str>,
     progress: Progress<'_>,
 ) -> Result<Fetched, FetchError> {
     let download = async {
-        let mut download = Download::new(url, limits, etag, progress).await?;
+        let mut download = Download::new(client, url, limits, etag, progress).await?;
         match download.run().await? {
             Outcome::NotModified => Ok(Fetched::NotModified),
             Outcome::Complete => download.finish().await.map(Fetched::Document),
@@ -73,6 +75,7 @@ struct Download<'a> {
 
 impl<'a> Download<'a> {
     async fn new(
+        client: Client,
         url: &'a Url,
         limits: &'a FetchLimits,
         known_etag: Option<&'a str>,
@@ -86,7 +89,7 @@ impl<'a> Download<'a> {
                 .map_err(spool_error)?;
         let (file, path) = file.into_parts();
         Ok(Self {
-            client: client(url, limits)?,
+            client,
             url,
             limits,
             known_etag,
@@ -291,6 +294,7 @@ impl<'a> Download<'a> {
         let mut document = Document {
             content: Content::Downloaded(self.path),
             label: self.url.to_string(),
+            name: unpack::unpacked_name(self.url.path().trim_start_matches('/')).to_owned(),
             format: unpack::Format::Plain,
             etag: self.etag,
             size: self.written,
@@ -304,7 +308,7 @@ impl<'a> Download<'a> {
     }
 }
 
-fn client(url: &Url, limits: &FetchLimits) -> Result<Client, FetchError> {
+pub(super) fn client(url: &Url, limits: &FetchLimits) -> Result<Client, FetchError> {
     let (max, allow_http) = (limits.max_redirects, limits.allow_http);
     // A server elsewhere must not send us to this machine's own services.
     let local = location::is_loopback(url);
@@ -329,6 +333,12 @@ fn client(url: &Url, limits: &FetchLimits) -> Result<Client, FetchError> {
         .referer(false);
     if local {
         builder = builder.no_proxy();
+    } else if let Some(proxy) = &limits.proxy {
+        let proxy = reqwest::Proxy::all(proxy.expose_secret()).map_err(|error| {
+            let message = "the proxy for data sources is no URL: check the setting `source_proxy`";
+            FetchError::new(FetchErrorKind::Local, message).because(error)
+        })?;
+        builder = builder.proxy(proxy.no_proxy(reqwest::NoProxy::from_env()));
     }
     builder.build().map_err(|error| {
         FetchError::new(FetchErrorKind::Local, "no HTTP client can be made here: check the system's certificates")

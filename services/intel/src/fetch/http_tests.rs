@@ -227,3 +227,19 @@ async fn silence_and_a_closed_port_are_told() {
     assert_eq!(error.kind(), FetchErrorKind::Unavailable);
     assert!(error.public().contains("cannot be reached"), "{error}");
 }
+
+#[tokio::test]
+async fn a_proxy_is_asked_for_other_hosts_and_not_for_this_one() {
+    let proxy = Server::start(vec![ok(b"0123456789")]).await;
+    let behind =
+        FetchLimits { proxy: Some(format!("http://me:secret@{}", proxy.address).into()), allow_http: true, ..limits() };
+    assert!(!format!("{behind:?}").contains("secret"));
+    let elsewhere = Location::parse("http://mirror.invalid/attack/x.json").unwrap();
+    assert_eq!(text(fetch(&elsewhere, &behind, None, |_, _| {}).await.unwrap()), "0123456789");
+    let asked = proxy.requests().remove(0);
+    assert!(asked.starts_with("get http://mirror.invalid/attack/x.json "), "{asked}");
+    assert!(asked.contains("proxy-authorization: basic "), "{asked}");
+    let here = Server::start(vec![ok(b"here")]).await;
+    assert_eq!(text(get(&here, &behind, None).await.unwrap()), "here");
+    assert_eq!(proxy.requests().len(), 1);
+}

@@ -21,19 +21,30 @@ pub(super) async fn fetch(
 
 fn look(path: &Path, label: String, max: u64) -> Result<Document, FetchError> {
     let metadata = std::fs::metadata(path).map_err(|error| read_error(&label, error))?;
+    if metadata.is_dir() {
+        return Ok(Document {
+            content: Content::Original(path.to_owned()),
+            label,
+            name: String::new(),
+            format: unpack::Format::Folder,
+            etag: None,
+            size: 0,
+        });
+    }
     if !metadata.is_file() {
-        let message = format!("{label} is no file but a folder or a device: check the data source's url");
+        let message = format!("{label} is no file but a device: check the data source's url");
         return Err(FetchError::new(FetchErrorKind::InvalidUrl, message));
     }
     check_size(metadata.len(), max, &label)?;
+    let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
     let mut document = Document {
         content: Content::Original(path.to_owned()),
         label,
+        name: unpack::unpacked_name(&name).to_owned(),
         format: unpack::Format::Plain,
         etag: None,
         size: metadata.len(),
     };
-    let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
     document.format = unpack::detect(&document, &name)?;
     Ok(document)
 }

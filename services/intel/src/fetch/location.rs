@@ -9,6 +9,8 @@ use url::{Host, Url};
 use super::{FetchError, FetchErrorKind, FetchLimits};
 
 const MAX_URL_BYTES: usize = 2048;
+/// Stands for the id of a technique in a url that is one for each of them.
+pub const ID: &str = "{id}";
 
 /// A data source's `url`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -57,6 +59,14 @@ impl Location {
     pub fn file(path: impl Into<PathBuf>) -> Location {
         let path = path.into();
         Location::File { label: path.display().to_string(), path }
+    }
+
+    /// For messages: what the administrator typed.
+    pub(super) fn label(&self) -> String {
+        match self {
+            Location::File { label, .. } => label.clone(),
+            Location::Http(url) => url.to_string(),
+        }
     }
 
     /// Whether these limits allow it at all.

@@ -7,14 +7,14 @@ use std::io::{self, BufReader, Read, Seek, SeekFrom};
 use flate2::read::MultiGzDecoder;
 use zip::ZipArchive;
 
-use super::{Document, FetchError, FetchErrorKind, FetchLimits};
+use super::{Document, FetchError, FetchErrorKind, FetchLimits, folder};
 
 const HEAD_BYTES: usize = 512;
 /// Memory a Zstandard frame may ask for, as a power of two: 128 MiB, the format's own recommendation for decoders.
 const ZSTD_WINDOW_LOG: u32 = 27;
 const MAX_ENTRIES: usize = 200_000;
 /// One entry's headers and long names.
-const MAX_TAR_HEADER_BYTES: u64 = 1024 * 1024;
+pub(super) const MAX_TAR_HEADER_BYTES: u64 = 1024 * 1024;
 
 /// How a document is packed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -33,6 +33,8 @@ pub enum Format {
     TarGzip,
     /// A ZIP archive.
     Zip,
+    /// A folder on this machine.
+    Folder,
 }
 
 /// Tells the format by the first bytes, and by the name where old tar archives have no mark.
@@ -72,6 +74,12 @@ pub(super) fn detect(document: &Document, name: &str) -> Result<Format, FetchErr
     })
 }
 
+/// The name of what is packed in a file that is no archive.
+pub(super) fn unpacked_name(name: &str) -> &str {
+    let end = [".zst", ".gz"].iter().find(|end| name.to_ascii_lowercase().ends_with(*end));
+    end.and_then(|end| name.get(..name.len() - end.len())).filter(|rest| !rest.is_empty()).unwrap_or(name)
+}
+
 fn is_tar(head: &[u8]) -> bool {
     head.get(257..262) == Some(b"ustar")
 }
@@ -82,7 +90,7 @@ fn head(reader: &mut dyn Read) -> io::Result<Vec<u8>> {
     Ok(head)
 }
 
-fn decoder(file: File, format: Format) -> io::Result<Box<dyn Read + Send>> {
+pub(super) fn decoder(file: File, format: Format) -> io::Result<Box<dyn Read + Send>> {
     Ok(match format {
         Format::Zstd | Format::TarZstd => {
             let mut decoder = zstd::Decoder::new(file)?;
@@ -90,7 +98,9 @@ fn decoder(file: File, format: Format) -> io::Result<Box<dyn Read + Send>> {
             Box::new(decoder)
         }
         Format::Gzip | Format::TarGzip => Box::new(MultiGzDecoder::new(BufReader::with_capacity(64 * 1024, file))),
-        Format::Plain | Format::Tar | Format::Zip => Box::new(BufReader::with_capacity(64 * 1024, file)),
+        Format::Plain | Format::Tar | Format::Zip | Format::Folder => {
+            Box::new(BufReader::with_capacity(64 * 1024, file))
+        }
     })
 }
 
@@ -102,6 +112,9 @@ pub fn open(
     wanted: &dyn Fn(&str) -> bool,
     limits: &FetchLimits,
 ) -> Result<Box<dyn Read + Send>, FetchError> {
+    if document.format == Format::Folder {
+        return folder::open(document, wanted, limits);
+    }
     let label = document.label.as_str();
     let file = document.file()?;
     if document.format == Format::Zip {
@@ -115,7 +128,7 @@ pub fn open(
     }
 }
 
-fn damaged(label: &str, error: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> FetchError {
+pub(super) fn damaged(label: &str, error: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> FetchError {
     let error = error.into();
     let too_large = error.downcast_ref::<io::Error>().is_some_and(is_too_large);
     if too_large {
@@ -127,13 +140,13 @@ fn damaged(label: &str, error: impl Into<Box<dyn std::error::Error + Send + Sync
 
 /// The names seen, for the message that none was wanted.
 #[derive(Default)]
-struct Names {
+pub(super) struct Names {
     first: Vec<String>,
     count: usize,
 }
 
 impl Names {
-    fn see(&mut self, name: &str, label: &str) -> Result<(), FetchError> {
+    pub(super) fn see(&mut self, name: &str, label: &str) -> Result<(), FetchError> {
         self.count += 1;
         if self.count > MAX_ENTRIES {
             let message = format!("{label} has more than {MAX_ENTRIES} entries");
@@ -151,7 +164,7 @@ impl Names {
         Ok(())
     }
 
-    fn none_wanted(self, label: &str) -> FetchError {
+    pub(super) fn none_wanted(self, label: &str) -> FetchError {
         let held = match self.first.is_empty() {
             true => "nothing".to_owned(),
             false => format!("{} entries such as {}", self.count, self.first.join(", ")),
@@ -251,7 +264,7 @@ fn zip_entry(
 }
 
 /// The reader keeps the whole directory in memory, so its length is looked at first.
-fn check_zip_directory(file: &mut File, label: &str) -> Result<(), FetchError> {
+pub(super) fn check_zip_directory(file: &mut File, label: &str) -> Result<(), FetchError> {
     let mut tail = Vec::new();
     let read = |file: &mut File, tail: &mut Vec<u8>| -> io::Result<()> {
         let length = file.seek(SeekFrom::End(0))?;
@@ -271,13 +284,13 @@ fn check_zip_directory(file: &mut File, label: &str) -> Result<(), FetchError> {
     Ok(())
 }
 
-type Bounded = BoundedRef<Box<dyn Read + Send>>;
+pub(super) type Bounded = BoundedRef<Box<dyn Read + Send>>;
 
 /// Fails where the bytes go on past the bound; a document of exactly that length is read whole.
-struct BoundedRef<R> {
-    inner: R,
-    left: u64,
-    limit: u64,
+pub(super) struct BoundedRef<R> {
+    pub inner: R,
+    pub left: u64,
+    pub limit: u64,
 }
 
 impl Bounded {
@@ -328,9 +341,9 @@ impl Read for Exact {
 }
 
 /// Reads no more than the allowance, which is renewed from outside.
-struct Metered<'a> {
-    inner: &'a mut Bounded,
-    allowance: &'a Cell<u64>,
+pub(super) struct Metered<'a> {
+    pub inner: &'a mut Bounded,
+    pub allowance: &'a Cell<u64>,
 }
 
 impl Read for Metered<'_> {

@@ -20,5 +20,9 @@ pub(crate) async fn end_jobs_of_the_last_process(db: &Db) -> Result<()> {
         .bind(DateTime::UNIX_EPOCH)
         .execute(&sqlite.write)
         .await?;
+    sqlx::query("UPDATE scheduled_run SET heartbeat_at = $1 WHERE status = 'running'")
+        .bind(DateTime::UNIX_EPOCH)
+        .execute(&sqlite.write)
+        .await?;
     Ok(())
 }

@@ -34,6 +34,9 @@ pub(crate) struct Job {
     pub started_at: DateTime<Utc>,
     pub finished_at: Option<DateTime<Utc>>,
     pub heartbeat_at: DateTime<Utc>,
+    /// It changes nothing.
+    pub dry_run: bool,
+    pub changes: Json<Vec<Change>>,
 }
 
 /// A record that was skipped.
@@ -45,6 +48,25 @@ pub(crate) struct SkippedRecord {
     pub reason: String,
 }
 
+/// What becomes of a technique.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Change {
+    /// Such as `T1059.001`.
+    pub mitre_id: String,
+    /// Its name in the document, else here.
+    pub name: String,
+    /// `new`, `changed`, `revoked`, `deprecated` or `vanished`.
+    pub change: String,
+    /// Its successor.
+    pub revoked_by: Option<String>,
+    /// Its id here; empty where it is new.
+    pub technique_id: String,
+    /// Tests of it.
+    pub tests: i64,
+    /// Templates for it.
+    pub templates: i64,
+}
+
 /// Whether a job whose last sign of life was then has lost its process.
 pub(crate) fn is_dead(heartbeat_at: DateTime<Utc>, now: DateTime<Utc>) -> bool {
     now - heartbeat_at > DEAD_AFTER
@@ -53,7 +75,7 @@ pub(crate) fn is_dead(heartbeat_at: DateTime<Utc>, now: DateTime<Utc>) -> bool {
 macro_rules! columns {
     () => {
         "id, source_id, source_name, status, phase, percentage, counts, error, skipped, started_by, started_at, \
-         finished_at, heartbeat_at"
+         finished_at, heartbeat_at, dry_run, changes"
     };
 }
 
@@ -62,7 +84,7 @@ pub(crate) async fn insert(tx: &mut Tx, job: &Job) -> Result<bool> {
     let sql = concat!(
         "INSERT INTO sync_job (",
         columns!(),
-        ") VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13) ON CONFLICT DO NOTHING"
+        ") VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15) ON CONFLICT DO NOTHING"
     );
     let rows = on!(tx, |c| sqlx::query(sql)
         .bind(job.id)
@@ -71,13 +93,15 @@ pub(crate) async fn insert(tx: &mut Tx, job: &Job) -> Result<bool> {
         .bind(&job.status)
         .bind(&job.phase)
         .bind(job.percentage)
-        .bind(job.counts)
+        .bind(&job.counts)
         .bind(&job.error)
         .bind(&job.skipped)
         .bind(&job.started_by)
         .bind(job.started_at)
         .bind(job.finished_at)
         .bind(job.heartbeat_at)
+        .bind(job.dry_run)
+        .bind(&job.changes)
         .execute(c)
         .await
         .map(|done| done.rows_affected()))?;
@@ -114,21 +138,57 @@ pub(crate) async fn beat(tx: &mut Tx, id: Uuid, phase: &str, percentage: f64, at
 /// Writes the end of a job. False when it no longer runs.
 pub(crate) async fn finish(tx: &mut Tx, job: &Job) -> Result<bool> {
     let sql = "UPDATE sync_job SET status = $2, phase = $3, percentage = $4, counts = $5, error = $6, skipped = $7, \
-               finished_at = $8, heartbeat_at = $9 WHERE id = $1 AND status = 'running'";
+               finished_at = $8, heartbeat_at = $9, changes = $10 WHERE id = $1 AND status = 'running'";
     let rows = on!(tx, |c| sqlx::query(sql)
         .bind(job.id)
         .bind(&job.status)
         .bind(&job.phase)
         .bind(job.percentage)
-        .bind(job.counts)
+        .bind(&job.counts)
         .bind(&job.error)
         .bind(&job.skipped)
         .bind(job.finished_at)
         .bind(job.heartbeat_at)
+        .bind(&job.changes)
         .execute(c)
         .await
         .map(|done| done.rows_affected()))?;
     Ok(rows == 1)
+}
+
+/// How many there are, of one source or of all.
+pub(crate) async fn count(db: &Db, source_id: Option<Uuid>) -> Result<i64> {
+    let found = match source_id {
+        Some(id) => {
+            let sql = "SELECT COUNT(*) FROM sync_job WHERE source_id = $1";
+            read!(db, |pool| sqlx::query_scalar(sql).bind(id).fetch_one(pool).await)
+        }
+        None => {
+            let sql = "SELECT COUNT(*) FROM sync_job";
+            read!(db, |pool| sqlx::query_scalar(sql).fetch_one(pool).await)
+        }
+    };
+    Ok(found?)
+}
+
+/// A page of them, the newest first.
+pub(crate) async fn list(db: &Db, source_id: Option<Uuid>, limit: i64, offset: i64) -> Result<Vec<Job>> {
+    let found = match source_id {
+        Some(id) => {
+            let sql = concat!(
+                "SELECT ",
+                columns!(),
+                " FROM sync_job WHERE source_id = $3 ORDER BY started_at DESC, id DESC LIMIT $1 OFFSET $2"
+            );
+            read!(db, |pool| sqlx::query_as(sql).bind(limit).bind(offset).bind(id).fetch_all(pool).await)
+        }
+        None => {
+            let sql =
+                concat!("SELECT ", columns!(), " FROM sync_job ORDER BY started_at DESC, id DESC LIMIT $1 OFFSET $2");
+            read!(db, |pool| sqlx::query_as(sql).bind(limit).bind(offset).fetch_all(pool).await)
+        }
+    };
+    Ok(found?)
 }
 
 /// Deletes the jobs of a source that ended before `before`.

@@ -6,7 +6,7 @@ use sqlx::{QueryBuilder, types::Json};
 use uuid::Uuid;
 
 use super::dialect;
-use crate::domain::{counts::Counts, source::Published};
+use crate::domain::{counts::Counts, source::Published, stix::Domain};
 
 /// A data source as it is stored.
 #[derive(Debug, Clone, sqlx::FromRow)]
@@ -24,6 +24,8 @@ pub(crate) struct Source {
     pub last_counts: Option<Json<Counts>>,
     pub upstream_version: Option<String>,
     pub etag: Option<String>,
+    pub companion_url: Option<String>,
+    pub companion_etag: Option<String>,
     pub version: i64,
     pub updated_at: DateTime<Utc>,
     /// The last sign of life of the sync that runs, if one does.
@@ -66,13 +68,17 @@ pub(crate) struct Synced<'a> {
     pub url: &'a str,
     /// Of the document, if it was at the source's own url.
     pub etag: Option<&'a str>,
+    /// Where the second document was, if there is one.
+    pub companion_url: Option<&'a str>,
+    /// Of the second document.
+    pub companion_etag: Option<&'a str>,
 }
 
 macro_rules! select {
     ($rest:literal) => {
         concat!(
             "SELECT id, name, kind, domain, url, enabled, schedule, last_sync_at, last_status, last_error, last_counts, ",
-            "upstream_version, etag, version, updated_at, (SELECT heartbeat_at FROM sync_job ",
+            "upstream_version, etag, companion_url, companion_etag, version, updated_at, (SELECT heartbeat_at FROM sync_job ",
             "WHERE sync_job.source_id = data_source.id AND sync_job.status = 'running') AS running_at ",
             "FROM data_source ",
             $rest
@@ -80,19 +86,22 @@ macro_rules! select {
     };
 }
 
-/// Adds the sources that are not there. Two processes may do it at once.
+/// Adds the sources that are not there, and leaves alone those that are. Two processes may do it at once.
 pub(crate) async fn seed(db: &Db, sources: &[Published]) -> Result<()> {
     let at = now();
     let mut tx = db.begin().await?;
     on!(tx, |c| {
-        let mut query =
-            QueryBuilder::new("INSERT INTO data_source (id, name, kind, domain, url, enabled, version, updated_at) ");
+        let mut query = QueryBuilder::new(
+            "INSERT INTO data_source (id, name, kind, domain, url, companion_url, schedule, enabled, version, updated_at) ",
+        );
         query.push_values(sources, |mut row, source| {
             row.push_bind(Uuid::now_v7())
                 .push_bind(source.name)
                 .push_bind(source.kind)
-                .push_bind(source.domain.as_str())
+                .push_bind(source.domain.map(Domain::as_str).unwrap_or_default())
                 .push_bind(source.url)
+                .push_bind(source.companion_url)
+                .push_bind(source.schedule)
                 .push_bind(true)
                 .push_bind(1_i64)
                 .push_bind(at);
@@ -148,7 +157,7 @@ pub(crate) async fn lock(tx: &mut Tx, key: &Key) -> Result<Option<Source>> {
 /// Writes what an administrator can change. False when it was changed since it was read.
 pub(crate) async fn update(tx: &mut Tx, source: &Source) -> Result<bool> {
     let sql = "UPDATE data_source SET url = $3, enabled = $4, schedule = $5, etag = $6, updated_at = $7, \
-               version = version + 1 WHERE id = $1 AND version = $2";
+               companion_url = $8, companion_etag = $9, version = version + 1 WHERE id = $1 AND version = $2";
     let rows = on!(tx, |c| sqlx::query(sql)
         .bind(source.id)
         .bind(source.version)
@@ -157,6 +166,8 @@ pub(crate) async fn update(tx: &mut Tx, source: &Source) -> Result<bool> {
         .bind(&source.schedule)
         .bind(&source.etag)
         .bind(source.updated_at)
+        .bind(&source.companion_url)
+        .bind(&source.companion_etag)
         .execute(c)
         .await
         .map(|done| done.rows_affected()))?;
@@ -165,17 +176,17 @@ pub(crate) async fn update(tx: &mut Tx, source: &Source) -> Result<bool> {
 
 /// Forgets which document came in last: another one is about to.
 pub(crate) async fn forget_etag(tx: &mut Tx, id: Uuid) -> Result<()> {
-    let sql = "UPDATE data_source SET etag = NULL WHERE id = $1";
+    let sql = "UPDATE data_source SET etag = NULL, companion_etag = NULL WHERE id = $1";
     on!(tx, |c| sqlx::query(sql).bind(id).execute(c).await.map(|_| ()))?;
     Ok(())
 }
 
 /// Writes that a sync succeeded.
 pub(crate) async fn set_succeeded(tx: &mut Tx, id: Uuid, synced: &Synced<'_>, at: DateTime<Utc>) -> Result<()> {
-    // The url may have been changed while the sync ran: then the etag is another document's.
+    // The urls may have been changed while the sync ran: then the etags are other documents'.
     let sql = "UPDATE data_source SET last_sync_at = $2, last_status = 'succeeded', last_error = NULL, \
                last_counts = $3, upstream_version = $4, etag = CASE WHEN url = $5 THEN $6 ELSE NULL END, \
-               updated_at = $2, version = version + 1 WHERE id = $1";
+               companion_etag = CASE WHEN companion_url = $7 THEN $8 ELSE NULL END, updated_at = $2, version = version + 1 WHERE id = $1";
     on!(tx, |c| sqlx::query(sql)
         .bind(id)
         .bind(at)
@@ -183,6 +194,8 @@ pub(crate) async fn set_succeeded(tx: &mut Tx, id: Uuid, synced: &Synced<'_>, at
         .bind(synced.upstream_version)
         .bind(synced.url)
         .bind(synced.etag)
+        .bind(synced.companion_url)
+        .bind(synced.companion_etag)
         .execute(c)
         .await
         .map(|_| ()))?;

@@ -32,21 +32,45 @@ async fn the_sources_are_there_from_the_start_once_and_in_pages() {
         tokio::join!(replica(&world.base.db, &world.catalog), replica(&world.base.db, &world.catalog));
         let (all, next, total) = list(&world, 0, "").await;
         let names: Vec<&str> = all.iter().map(|source| source.name.as_str()).collect();
-        assert_eq!(names, [ENTERPRISE, "mitre_attack_ics", "mitre_attack_mobile"]);
-        assert_eq!((next.as_str(), total), ("", 3));
-        assert!(!all[0].enabled && all[1].enabled);
+        let expected = [
+            "atomic_red_team",
+            "aws",
+            "azure",
+            "caldera",
+            "cri",
+            "csa_ccm",
+            "d3fend",
+            "elastic",
+            "gcp",
+            "kev",
+            "kev_mappings",
+            "lolbas",
+            "m365",
+            "misp_threat_actors",
+            ENTERPRISE,
+            "mitre_attack_ics",
+            "mitre_attack_mobile",
+            "nist_800_53",
+            "sigma",
+            "veris",
+        ];
+        assert_eq!(names, expected);
+        assert_eq!((next.as_str(), total), ("", 20));
         for source in &all {
-            assert!(source.url.starts_with("https://raw.githubusercontent.com/mitre-attack/attack-stix-data/master/"));
-            assert_eq!(
-                (source.kind.as_str(), &source.last_sync_at, &source.last_status),
-                ("mitre_attack", &None, &None)
-            );
+            assert_eq!(source.enabled, source.name != ENTERPRISE);
+            assert!(source.url.starts_with("https://") && source.schedule.is_some());
+            assert_eq!((&source.last_sync_at, &source.last_status), (&None, &None));
+            let attack = source.name.starts_with("mitre_attack_");
+            assert_eq!(source.kind, if attack { "mitre_attack" } else { source.name.as_str() });
+            let two = matches!(source.name.as_str(), "d3fend" | "nist_800_53");
+            assert_eq!(source.companion_url.is_some(), two);
             assert_eq!(source.last_counts_json, "{}");
         }
-        let (first, next, _) = list(&world, 2, "").await;
-        let (rest, end, total) = list(&world, 2, &next).await;
+        let (first, next, _) = list(&world, 12, "").await;
+        let (rest, end, total) = list(&world, 12, &next).await;
         assert_eq!([first, rest].concat(), all);
-        assert_eq!((end.as_str(), total), ("", 3));
+        assert_eq!((end.as_str(), total), ("", 20));
+        let ics = &all[15];
 
         let get = |id: &str| {
             let request = GetDataSourceRequest { id: id.to_owned() };
@@ -56,9 +80,9 @@ async fn the_sources_are_there_from_the_start_once_and_in_pages() {
                 Ok::<_, Failure>(answer.into_inner().data_source.unwrap())
             }
         };
-        assert_eq!(get(&all[1].id).await.unwrap(), all[1]);
-        assert_eq!(get("mitre_attack_ics").await.unwrap(), all[1]);
-        for unknown in ["", "sigma", "00000000-0000-0000-0000-000000000000"] {
+        assert_eq!(get(&ics.id).await.unwrap(), *ics);
+        assert_eq!(get("mitre_attack_ics").await.unwrap(), *ics);
+        for unknown in ["", "snort", "00000000-0000-0000-0000-000000000000"] {
             assert_eq!(get(unknown).await.unwrap_err().code(), Code::NotFound);
         }
         world.base.close().await;
@@ -105,6 +129,11 @@ async fn an_administrator_changes_a_source_and_it_is_recorded() {
         assert_eq!(after.schedule.as_deref(), Some("0 3 * * MON"));
         assert!(after.enabled);
         assert_eq!(world.source().await, after);
+        let companion = update(UpdateDataSourceRequest {
+            companion_url: Some("file:x.json".to_owned()),
+            ..UpdateDataSourceRequest::default()
+        });
+        assert_eq!(companion.await.unwrap_err().fields()[0].field, "companion_url", "it has one document");
         // The same again is no change.
         let same =
             update(UpdateDataSourceRequest { url: Some(after.url.clone()), ..UpdateDataSourceRequest::default() });
@@ -119,7 +148,7 @@ async fn an_administrator_changes_a_source_and_it_is_recorded() {
             ("update_data_source", after.id.as_str())
         );
         let details = json_of(&audits[0].1.details_json);
-        assert_eq!(details["before"], json!({ "url": before.url, "schedule": null }));
+        assert_eq!(details["before"], json!({ "url": before.url, "schedule": before.schedule }));
         assert_eq!(details["after"], json!({ "url": after.url, "schedule": "0 3 * * MON" }));
         world.base.close().await;
     }
@@ -129,11 +158,16 @@ async fn an_administrator_changes_a_source_and_it_is_recorded() {
 async fn bad_requests_for_a_sync_start_nothing() {
     for world in World::all().await {
         let start = |source_id: &str, url: Option<&str>| {
-            let request = StartSyncRequest { source_id: source_id.to_owned(), wait: true, url: url.map(str::to_owned) };
+            let request = StartSyncRequest {
+                source_id: source_id.to_owned(),
+                wait: true,
+                url: url.map(str::to_owned),
+                ..StartSyncRequest::default()
+            };
             let mut client = world.admin();
             async move { Failure::from(client.start_sync(request).await.unwrap_err()) }
         };
-        assert_eq!(start("sigma", None).await.code(), Code::NotFound);
+        assert_eq!(start("snort", None).await.code(), Code::NotFound);
         assert_eq!(start("", None).await.fields()[0].field, "source_id");
         for url in ["", "enterprise.json", "http://example.org/x.json", "https://me:secret@example.org/"] {
             let failure = start(ENTERPRISE, Some(url)).await;
@@ -147,6 +181,12 @@ async fn bad_requests_for_a_sync_start_nothing() {
         };
         world.admin().update_data_source(edit).await.unwrap();
         assert_eq!(start(ENTERPRISE, None).await.code(), Code::InvalidState);
+        let companion = StartSyncRequest {
+            source_id: "sigma".to_owned(),
+            companion_url: Some("file:x".to_owned()),
+            ..StartSyncRequest::default()
+        };
+        assert_eq!(world.order(companion).await.unwrap_err().fields()[0].field, "companion_url");
         assert_eq!(world.source().await.last_status, None);
 
         let job = |id: &str| {

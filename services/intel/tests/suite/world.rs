@@ -1,7 +1,6 @@
-//! The service, a catalog that remembers what it was sent, hand-written bundles, and a small web server.
+//! The service, hand-written bundles, and a small web server.
 
 use std::{
-    collections::HashMap,
     path::Path,
     sync::{Arc, Mutex},
     time::Duration,
@@ -11,13 +10,12 @@ use aegis_auth::{Background, OpCtx, Role};
 use aegis_db::{Db, read};
 use aegis_error::Failure;
 use aegis_events::{Bus, Event};
-use aegis_intel::{Deps, build};
+use aegis_intel::{Config, Deps, build, fetch::FetchLimits};
 use aegis_proto::{
     catalog::v1::{
-        self as catalog, ImportCounts, ImportHeader, ImportKnowledgeRequest, ImportKnowledgeResponse,
-        catalog_service_client::CatalogServiceClient,
-        catalog_service_server::{CatalogService, CatalogServiceServer},
-        import_knowledge_request::Part,
+        catalog_service_client::CatalogServiceClient, catalog_service_server::CatalogServiceServer,
+        knowledge_service_client::KnowledgeServiceClient, template_service_client::TemplateServiceClient,
+        template_service_server::TemplateServiceServer,
     },
     events::v1::Envelope,
     intel::v1::{
@@ -28,160 +26,18 @@ use aegis_proto::{
 use aegis_rpc::RpcService;
 use aegis_runtime::Service;
 use aegis_testkit::{TestDb, ctx, databases};
-use futures::stream;
 use prost::Message;
 use serde_json::{Value, json};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpListener,
-    sync::Semaphore,
 };
-use tonic::{Request, Response, Status, Streaming, body::Body, codegen::http};
+use tonic::{body::Body, codegen::http};
 use tower::ServiceExt;
 
+pub use crate::catalog::{FakeCatalog, Server};
+
 pub const ENTERPRISE: &str = "mitre_attack_enterprise";
-
-/// What one import brought.
-#[derive(Debug, Default, Clone)]
-pub struct Import {
-    pub header: ImportHeader,
-    pub techniques: Vec<catalog::TechniqueRecord>,
-    pub tactics: Vec<catalog::TacticRecord>,
-    pub largest_batch: usize,
-    pub token: String,
-    pub committed: bool,
-}
-
-/// Counts as the catalog does, by content, and keeps nothing else.
-pub struct FakeCatalog {
-    pub imports: Mutex<Vec<Import>>,
-    known: Mutex<HashMap<String, Vec<u8>>>,
-    /// An import takes a permit before it answers.
-    pub gate: Semaphore,
-    /// What the next import fails with.
-    pub failure: Mutex<Option<Failure>>,
-}
-
-impl FakeCatalog {
-    fn new() -> Self {
-        FakeCatalog {
-            imports: Mutex::default(),
-            known: Mutex::default(),
-            gate: Semaphore::new(1000),
-            failure: Mutex::default(),
-        }
-    }
-
-    /// Holds all imports until permits are added.
-    pub async fn close_gate(&self) {
-        self.gate.acquire_many(1000).await.unwrap().forget();
-    }
-
-    pub fn imports(&self) -> Vec<Import> {
-        self.imports.lock().unwrap().clone()
-    }
-
-    fn count(&self, import: &Import) -> ImportCounts {
-        let mut known = self.known.lock().unwrap();
-        let mut counts = ImportCounts::default();
-        for record in &import.techniques {
-            match known.insert(record.stix_id.clone(), record.content_hash.clone()) {
-                None => counts.created += 1,
-                Some(hash) if hash == record.content_hash => counts.unchanged += 1,
-                Some(_) => counts.updated += 1,
-            }
-            counts.revoked += i64::from(record.revoked);
-            counts.deprecated += i64::from(record.deprecated);
-        }
-        counts
-    }
-}
-
-struct Server(Arc<FakeCatalog>);
-
-type Answer<T> = Result<Response<T>, Status>;
-
-fn unused<T>() -> Answer<T> {
-    Err(Status::unimplemented("not what intel asks for"))
-}
-
-#[tonic::async_trait]
-impl CatalogService for Server {
-    async fn import_knowledge(
-        &self,
-        request: Request<Streaming<ImportKnowledgeRequest>>,
-    ) -> Answer<ImportKnowledgeResponse> {
-        let token = request.metadata().get("authorization");
-        let mut import =
-            Import { token: token.map(|t| t.to_str().unwrap().to_owned()).unwrap_or_default(), ..Import::default() };
-        let mut messages = request.into_inner();
-        while let Some(message) = messages.message().await? {
-            assert!(!import.committed, "the commit is the last message");
-            match message.part.unwrap() {
-                Part::Header(header) => import.header = header,
-                Part::Techniques(batch) => {
-                    import.largest_batch = import.largest_batch.max(batch.techniques.len());
-                    import.techniques.extend(batch.techniques);
-                }
-                Part::Tactics(batch) => import.tactics.extend(batch.tactics),
-                Part::Commit(commit) => import.committed = commit,
-            }
-        }
-        self.0.imports.lock().unwrap().push(import.clone());
-        self.0.gate.acquire().await.unwrap().forget();
-        if let Some(failure) = self.0.failure.lock().unwrap().take() {
-            return Err(failure.into());
-        }
-        Ok(Response::new(ImportKnowledgeResponse {
-            techniques: Some(self.0.count(&import)),
-            tactics: Some(ImportCounts { created: import.tactics.len() as i64, ..ImportCounts::default() }),
-        }))
-    }
-
-    async fn list_techniques(
-        &self,
-        _: Request<catalog::ListTechniquesRequest>,
-    ) -> Answer<catalog::ListTechniquesResponse> {
-        unused()
-    }
-    async fn get_technique(&self, _: Request<catalog::GetTechniqueRequest>) -> Answer<catalog::GetTechniqueResponse> {
-        unused()
-    }
-    async fn create_technique(
-        &self,
-        _: Request<catalog::CreateTechniqueRequest>,
-    ) -> Answer<catalog::CreateTechniqueResponse> {
-        unused()
-    }
-    async fn update_technique(
-        &self,
-        _: Request<catalog::UpdateTechniqueRequest>,
-    ) -> Answer<catalog::UpdateTechniqueResponse> {
-        unused()
-    }
-    async fn review_technique(
-        &self,
-        _: Request<catalog::ReviewTechniqueRequest>,
-    ) -> Answer<catalog::ReviewTechniqueResponse> {
-        unused()
-    }
-    async fn list_tactics(&self, _: Request<catalog::ListTacticsRequest>) -> Answer<catalog::ListTacticsResponse> {
-        unused()
-    }
-    type ExportTechniquesStream = stream::Empty<Result<catalog::ExportTechniquesResponse, Status>>;
-    async fn export_techniques(
-        &self,
-        _: Request<catalog::ExportTechniquesRequest>,
-    ) -> Answer<Self::ExportTechniquesStream> {
-        unused()
-    }
-    async fn rebuild_statuses(
-        &self,
-        _: Request<Streaming<catalog::RebuildStatusesRequest>>,
-    ) -> Answer<catalog::RebuildStatusesResponse> {
-        unused()
-    }
-}
 
 /// The service on one database, with its catalog.
 pub struct World {
@@ -235,8 +91,19 @@ impl World {
         start(self.admin(), true, url).await
     }
 
+    /// A sync of any source, to its end.
+    pub async fn order(&self, request: StartSyncRequest) -> Result<Job, Failure> {
+        let request = StartSyncRequest { wait: true, ..request };
+        let answer = self.admin().start_sync(request).await.map_err(Failure::from)?;
+        Ok(answer.into_inner().job.unwrap())
+    }
+
     pub async fn source(&self) -> DataSource {
-        let request = GetDataSourceRequest { id: ENTERPRISE.to_owned() };
+        self.source_named(ENTERPRISE).await
+    }
+
+    pub async fn source_named(&self, name: &str) -> DataSource {
+        let request = GetDataSourceRequest { id: name.to_owned() };
         let answer = self.admin().get_data_source(request).await.unwrap();
         answer.into_inner().data_source.unwrap()
     }
@@ -282,14 +149,25 @@ impl World {
 
 /// Another process on the same database.
 pub async fn replica(db: &Db, catalog: &Arc<FakeCatalog>) -> Service {
+    replica_with(db, catalog, FetchLimits::default()).await
+}
+
+/// The same, with bounds of its own.
+pub async fn replica_with(db: &Db, catalog: &Arc<FakeCatalog>, fetch: FetchLimits) -> Service {
     let server = CatalogServiceServer::new(Server(Arc::clone(catalog)));
+    let server = server.max_decoding_message_size(aegis_rpc::MAX_MESSAGE);
+    let templates = TemplateServiceServer::new(Server(Arc::clone(catalog)));
     build(Deps {
         db: db.clone(),
         bus: Bus::local(),
         catalog: CatalogServiceClient::new(aegis_rpc::local(server)),
+        knowledge: KnowledgeServiceClient::new(aegis_rpc::remote("http://127.0.0.1:1").unwrap()),
+        templates: TemplateServiceClient::new(aegis_rpc::local(templates))
+            .max_decoding_message_size(aegis_rpc::MAX_MESSAGE),
         background: Background::new(Arc::new(|| {
             Box::pin(async { Ok(("service-token".to_owned(), Duration::from_secs(300))) })
         })),
+        config: Config { scheduler_enabled: false, fetch, ..Config::default() },
     })
     .await
     .unwrap()
@@ -305,7 +183,12 @@ pub fn client(service: &Service, ctx: OpCtx) -> IntelServiceClient<RpcService> {
 }
 
 pub async fn start(mut client: IntelServiceClient<RpcService>, wait: bool, url: Option<&str>) -> Result<Job, Failure> {
-    let request = StartSyncRequest { source_id: ENTERPRISE.to_owned(), wait, url: url.map(str::to_owned) };
+    let request = StartSyncRequest {
+        source_id: ENTERPRISE.to_owned(),
+        wait,
+        url: url.map(str::to_owned),
+        ..StartSyncRequest::default()
+    };
     let answer = client.start_sync(request).await.map_err(Failure::from)?;
     Ok(answer.into_inner().job.unwrap())
 }

@@ -38,7 +38,9 @@ impl Db {
             .pragma("cache_size", "-4096")
             .pragma("temp_store", "MEMORY")
             .pragma("journal_size_limit", "67108864")
-            .statement_cache_capacity(256);
+            .statement_cache_capacity(256)
+            // Rows cross threads one by one; with a short queue both sides sleep and wake all the time on a long page.
+            .row_buffer_size(1024);
         let write = SqlitePoolOptions::new()
             .max_connections(1)
             .min_connections(1)

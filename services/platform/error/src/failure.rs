@@ -52,7 +52,7 @@ impl Failure {
     pub fn invalid(field: impl Into<String>, problem: impl Into<String>) -> Self {
         let mut fields = Fields::default();
         fields.add(field, problem);
-        fields.into_failure()
+        fields.into_failure(Code::Validation)
     }
 
     /// No entity of that kind has that id.
@@ -200,12 +200,13 @@ impl Fields {
 
     /// Fails when anything was noted.
     pub fn finish(self) -> Result<(), Failure> {
-        if self.0.is_empty() { Ok(()) } else { Err(self.into_failure()) }
+        if self.0.is_empty() { Ok(()) } else { Err(self.into_failure(Code::Validation)) }
     }
 
-    fn into_failure(self) -> Failure {
+    /// The failure with what was noted, whatever it is called.
+    pub fn into_failure(self, code: Code) -> Failure {
         let sentence = self.0.iter().map(|e| format!("{}: {}", e.field, e.problem)).collect::<Vec<_>>().join("; ");
-        let mut failure = Failure::new(Code::Validation, sentence);
+        let mut failure = Failure::new(code, sentence);
         failure.0.fields = self.0;
         failure
     }

@@ -4,11 +4,17 @@ use std::collections::{HashMap, HashSet};
 
 use serde_json::{Map, Value};
 
+use super::graph::{Graph, Joined};
 use super::object::{self, Kind, RawCollection, RawMatrix, RawTactic, RawTechnique};
+use super::record::{self, RecordType};
+use super::relationship;
 use super::{
-    AttackDocument, Domain, MAX_KEPT_BYTES, MAX_RECORD_BYTES, MAX_SKIPPED_KEPT, ParseError, Skipped, TacticRecord,
-    TechniqueRecord, canonical,
+    AttackDocument, Domain, MAX_KEPT_BYTES, MAX_RECORD_BYTES, ParseError, TacticRecord, TechniqueRecord, canonical,
 };
+use crate::domain::knowledge::Skips;
+
+/// What an entry in a list of a record or link takes in memory besides its texts, about.
+const ENTRY_BYTES: u64 = 700;
 
 /// What was seen of a bundle so far.
 #[derive(Default)]
@@ -17,15 +23,15 @@ pub(super) struct Collector {
     tactics: Vec<RawTactic>,
     matrices: Vec<RawMatrix>,
     collection: Option<RawCollection>,
-    /// STIX id of the revoked object → STIX id of its successor.
-    successors: HashMap<String, String>,
+    graph: Graph,
     seen_ids: HashSet<String>,
     active_ids: HashSet<String>,
-    skipped: Vec<Skipped>,
-    skipped_total: u64,
+    skipped: Skips,
     objects_total: u64,
     revoked_by_total: u64,
     technique_objects: u64,
+    /// The first technique that could not be read.
+    technique_fault: Option<(String, String)>,
     kept_bytes: u64,
     scratch: Vec<u8>,
 }
@@ -38,7 +44,7 @@ impl Collector {
         match kind {
             Kind::Other => return Ok(()),
             Kind::Unreadable => {
-                self.skip(format!("object {number}"), "it is no STIX object: it has no `type`".to_owned());
+                self.skipped.add(format!("object {number}"), "it is no STIX object: it has no `type`");
                 return Ok(());
             }
             Kind::Collection => {
@@ -46,22 +52,21 @@ impl Collector {
                 return Ok(());
             }
             Kind::Technique => self.technique_objects += 1,
-            Kind::RevokedBy => self.revoked_by_total += 1,
-            Kind::Tactic | Kind::Matrix => {}
+            Kind::Tactic | Kind::Matrix | Kind::Relationship | Kind::Record(_) => {}
         }
         if text.len() > MAX_RECORD_BYTES {
-            self.skip(format!("object {number}"), format!("it is larger than {MAX_RECORD_BYTES} bytes"));
+            self.skipped.add(format!("object {number}"), format!("it is larger than {MAX_RECORD_BYTES} bytes"));
             return Ok(());
         }
-        self.kept_bytes += text.len() as u64;
-        if self.kept_bytes > MAX_KEPT_BYTES {
-            return Err(ParseError::TooLarge(format!("its techniques have more than {MAX_KEPT_BYTES} bytes together")));
+        self.keep(text.len() as u64)?;
+        if kind == Kind::Relationship {
+            return self.relationship(number, text);
         }
         let object = match text.parse::<Value>() {
             Ok(Value::Object(object)) => object,
             Ok(_) => return Ok(()),
             Err(error) => {
-                self.skip(format!("object {number}"), format!("it cannot be read: {error}"));
+                self.skipped.add(format!("object {number}"), format!("it cannot be read: {error}"));
                 return Ok(());
             }
         };
@@ -69,18 +74,25 @@ impl Collector {
             Kind::Technique => self.technique(&object),
             Kind::Tactic => self.tactic(&object),
             Kind::Matrix => object::matrix(&object).map(|matrix| self.matrices.push(matrix)),
-            _ => self.successor(&object),
+            Kind::Record(kind) => self.record(kind, &object),
+            _ => Ok(()),
         };
         if let Err(reason) = result {
-            self.skip(object::label(&object, number), reason);
+            let id = object::label(&object, number);
+            if kind == Kind::Technique && self.technique_fault.is_none() {
+                self.technique_fault = Some((id.clone(), reason.clone()));
+            }
+            self.skipped.add(id, reason);
         }
         Ok(())
     }
 
-    fn skip(&mut self, id: String, reason: String) {
-        self.skipped_total += 1;
-        if self.skipped.len() < MAX_SKIPPED_KEPT {
-            self.skipped.push(Skipped { id, reason });
+    /// Counts bytes that are kept.
+    fn keep(&mut self, bytes: u64) -> Result<(), ParseError> {
+        self.kept_bytes += bytes;
+        match self.kept_bytes > MAX_KEPT_BYTES {
+            true => Err(ParseError::TooLarge(format!("what is kept of it has more than {MAX_KEPT_BYTES} bytes"))),
+            false => Ok(()),
         }
     }
 
@@ -96,7 +108,9 @@ impl Collector {
                     self.collection = Some(collection);
                 }
             }
-            Err(error) => self.skip(format!("object {number}"), format!("the collection cannot be read: {error}")),
+            Err(error) => {
+                self.skipped.add(format!("object {number}"), format!("the collection cannot be read: {error}"))
+            }
         }
     }
 
@@ -126,10 +140,33 @@ impl Collector {
         Ok(())
     }
 
-    fn successor(&mut self, object: &Map<String, Value>) -> Result<(), String> {
-        if let Some((source, target)) = object::relationship(object)? {
-            self.successors.entry(source).or_insert(target);
-        }
+    fn record(&mut self, kind: RecordType, object: &Map<String, Value>) -> Result<(), String> {
+        let record = record::record(kind, object)?;
+        self.kept_bytes += record.entries() as u64 * ENTRY_BYTES;
+        self.graph.record(record);
+        Ok(())
+    }
+
+    fn relationship(&mut self, number: u64, text: &str) -> Result<(), ParseError> {
+        let fault = match serde_json::from_str::<relationship::Raw<'_>>(text) {
+            Ok(raw) => {
+                self.revoked_by_total += u64::from(raw.is_revoked_by());
+                match raw.read() {
+                    Ok(None) => return Ok(()),
+                    Ok(Some(related)) => {
+                        let entries = related.references.len() as u64;
+                        self.graph.relationship(related);
+                        return self.keep(entries * ENTRY_BYTES);
+                    }
+                    Err(reason) => Ok(reason),
+                }
+            }
+            Err(error) => Err(error),
+        };
+        // Only one that cannot be read is read a second time, for a name and a reason.
+        let object: Map<String, Value> = serde_json::from_str(text).unwrap_or_default();
+        let reason = fault.unwrap_or_else(|error| relationship::fault(&object, &error));
+        self.skipped.add(object::label(&object, number), reason);
         Ok(())
     }
 
@@ -156,17 +193,19 @@ impl Collector {
     /// Joins successors, tactics and matrix order.
     pub(super) fn finish(mut self) -> Result<AttackDocument, ParseError> {
         if self.techniques.is_empty() {
-            return Err(ParseError::NoTechniques(match (self.technique_objects, self.skipped.first()) {
+            return Err(ParseError::NoTechniques(match (self.technique_objects, &self.technique_fault) {
                 (0, _) => format!("none of its {} objects is an attack-pattern", self.objects_total),
-                (count, Some(first)) => {
-                    format!("none of its {count} attack-patterns can be, such as {}: {}", first.id, first.reason)
+                (count, Some((id, reason))) => {
+                    format!("none of its {count} attack-patterns can be, such as {id}: {reason}")
                 }
                 (count, None) => format!("none of its {count} attack-patterns can be"),
             }));
         }
         let domain = self.domain()?;
         let tactics = self.finish_tactics(domain);
-        let techniques = self.finish_techniques(domain);
+        let ids = self.techniques.iter().map(|(raw, _)| (raw.stix_id.as_str(), raw.mitre_id.as_str()));
+        let Joined { mut knowledge, successors } = std::mem::take(&mut self.graph).finish(ids, &mut self.skipped);
+        let techniques = self.finish_techniques(domain, &successors);
         if techniques.is_empty() {
             return Err(ParseError::NoTechniques(format!("none of its attack-patterns is of the {domain} domain")));
         }
@@ -175,22 +214,22 @@ impl Collector {
             .and_then(|collection| collection.x_mitre_version)
             .map(|version| version.trim().chars().filter(|c| !c.is_control()).take(32).collect::<String>())
             .filter(|version| !version.is_empty());
+        knowledge.upstream_version.clone_from(&upstream_version);
         Ok(AttackDocument {
             domain,
             upstream_version,
+            knowledge,
             techniques,
             tactics,
-            skipped: self.skipped,
-            skipped_total: self.skipped_total,
+            skipped: self.skipped.first,
+            skipped_total: self.skipped.total,
             objects_total: self.objects_total,
             revoked_by_total: self.revoked_by_total,
         })
     }
 
-    fn finish_techniques(&mut self, domain: Domain) -> Vec<TechniqueRecord> {
+    fn finish_techniques(&mut self, domain: Domain, successors: &HashMap<String, String>) -> Vec<TechniqueRecord> {
         let raw = std::mem::take(&mut self.techniques);
-        let ids: HashMap<String, String> =
-            raw.iter().map(|(technique, _)| (technique.stix_id.clone(), technique.mitre_id.clone())).collect();
         let mut techniques = Vec::with_capacity(raw.len());
         let mut taken: HashSet<String> = HashSet::with_capacity(raw.len());
         for (technique, content_hash) in raw {
@@ -198,18 +237,16 @@ impl Collector {
             // An id names one technique: the active one, else the first.
             if !active && (self.active_ids.contains(&technique.mitre_id) || taken.contains(&technique.mitre_id)) {
                 let reason = format!("another technique has this id: the inactive {} is left out", technique.stix_id);
-                self.skip(technique.mitre_id, reason);
+                self.skipped.add(technique.mitre_id, reason);
                 continue;
             }
             if !technique.domains.is_empty() && !technique.domains.contains(&domain) {
-                self.skip(technique.mitre_id, format!("it is not of the {domain} domain, which the bundle is of"));
+                self.skipped
+                    .add(technique.mitre_id, format!("it is not of the {domain} domain, which the bundle is of"));
                 continue;
             }
             taken.insert(technique.mitre_id.clone());
-            let revoked_by = match technique.revoked {
-                true => self.successors.get(&technique.stix_id).and_then(|target| ids.get(target)).cloned(),
-                false => None,
-            };
+            let revoked_by = if technique.revoked { successors.get(&technique.stix_id).cloned() } else { None };
             let parent_mitre_id = technique.mitre_id.split_once('.').map(|(parent, _)| parent.to_owned());
             techniques.push(TechniqueRecord {
                 is_subtechnique: parent_mitre_id.is_some(),
@@ -245,7 +282,7 @@ impl Collector {
         for tactic in raw {
             if taken.contains(&tactic.mitre_id) || taken.contains(&tactic.short_name) {
                 let reason = format!("another tactic has this id or short name: {} is left out", tactic.stix_id);
-                self.skip(tactic.mitre_id, reason);
+                self.skipped.add(tactic.mitre_id, reason);
                 continue;
             }
             taken.insert(tactic.mitre_id.clone());

@@ -47,7 +47,7 @@ fn documents_that_cannot_be_read_are_told_apart() {
     }
     let none = read(&bundle(vec![])).unwrap_err();
     assert!(matches!(&none, ParseError::NoTechniques(told) if told.contains("none of its 0 objects")), "{none}");
-    let bad = read(&bundle(vec![pattern(1, "bad")])).unwrap_err();
+    let bad = read(&bundle(vec![json!({"type": "malware"}), pattern(1, "bad")])).unwrap_err();
     assert!(matches!(&bad, ParseError::NoTechniques(told) if told.contains("such as bad")), "{bad}");
 }
 

@@ -2,11 +2,19 @@
 
 mod canonical;
 mod collect;
+mod fields;
+mod graph;
 mod object;
+mod record;
+mod relationship;
 mod window;
 
 #[cfg(test)]
 mod document_tests;
+#[cfg(test)]
+mod knowledge_data_tests;
+#[cfg(test)]
+mod knowledge_tests;
 #[cfg(test)]
 mod real_data_tests;
 #[cfg(test)]
@@ -14,19 +22,19 @@ mod tests;
 
 use std::io::Read;
 
+use super::knowledge::{Knowledge, Skip};
 use collect::Collector;
 use window::Window;
 
 /// Objects a bundle may hold.
 pub const MAX_OBJECTS: u64 = 1_000_000;
-/// Bytes one technique or tactic object may have.
+/// Bytes an object may have that becomes a record or a link.
 pub const MAX_RECORD_BYTES: usize = 1024 * 1024;
 /// Bytes any object may have; a collection lists every other object and is by far the largest (2.7 MB in 18.1).
 pub const MAX_VALUE_BYTES: usize = 16 * 1024 * 1024;
-/// JSON bytes of all the objects that become records, together.
-pub const MAX_KEPT_BYTES: u64 = 128 * 1024 * 1024;
-/// Skipped records that are named; the rest are only counted.
-pub const MAX_SKIPPED_KEPT: usize = 100;
+/// Bytes of all the objects that become records or links, together: their JSON, and what their references and other
+/// entries take in memory besides.
+pub const MAX_KEPT_BYTES: u64 = 192 * 1024 * 1024;
 
 /// The three ATT&CK knowledge bases.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -88,7 +96,7 @@ impl std::fmt::Display for Domain {
 }
 
 /// Everything that is kept of one bundle.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug)]
 pub struct AttackDocument {
     /// The knowledge base the bundle is of.
     pub domain: Domain,
@@ -98,8 +106,11 @@ pub struct AttackDocument {
     pub techniques: Vec<TechniqueRecord>,
     /// In matrix order; the ones in no live matrix last.
     pub tactics: Vec<TacticRecord>,
-    /// The first records that could not be read.
-    pub skipped: Vec<Skipped>,
+    /// Everything else: actors, software, campaigns, mitigations, detections, assets and how all of them are linked.
+    /// What is skipped of them is told below.
+    pub knowledge: Knowledge,
+    /// The first records and links that could not be read.
+    pub skipped: Vec<Skip>,
     /// How many could not be read.
     pub skipped_total: u64,
     /// Objects of every type in the bundle.
@@ -163,15 +174,6 @@ pub struct TacticRecord {
     pub position: i32,
     /// Revoked ones count as deprecated.
     pub deprecated: bool,
-}
-
-/// A record that could not be read.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Skipped {
-    /// ATT&CK id, else STIX id, else the object's number in the bundle.
-    pub id: String,
-    /// Why, in words for an administrator.
-    pub reason: String,
 }
 
 /// Why a whole document could not be read. The texts are for an administrator and name no path.

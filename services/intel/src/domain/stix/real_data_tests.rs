@@ -13,7 +13,7 @@ fn data_dir() -> PathBuf {
     }
 }
 
-fn parse(release: &str) -> Option<AttackDocument> {
+pub(super) fn parse(release: &str) -> Option<AttackDocument> {
     let path = data_dir().join(format!("attack/{release}.json.zst"));
     let Ok(file) = File::open(&path) else {
         println!("SKIPPED: the release {release} is not in the test data folder (AEGIS_TEST_DATA)");
@@ -27,6 +27,7 @@ fn parse(release: &str) -> Option<AttackDocument> {
     .unwrap();
     assert!(read > 1_000_000);
     assert_eq!((document.skipped_total, document.skipped.len()), (0, 0), "{:?}", document.skipped);
+    assert_eq!(document.knowledge.skipped.total, 0);
     Some(document)
 }
 

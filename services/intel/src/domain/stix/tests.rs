@@ -101,6 +101,7 @@ fn markdown_and_angle_brackets_stay_as_published() {
 #[test]
 fn mitigations_with_technique_ids_are_no_techniques() {
     let mitigation = with(pattern(2, "T1001"), "type", json!("course-of-action"));
+    let mitigation = with(mitigation, "id", json!("course-of-action--2"));
     let document = read(&bundle(vec![mitigation, pattern(1, "T1001")])).unwrap();
     assert_eq!((document.techniques.len(), document.objects_total, document.skipped_total), (1, 2, 0));
 }

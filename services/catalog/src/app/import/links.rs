@@ -1,0 +1,70 @@
+//! Links of a document.
+
+use std::collections::{HashMap, HashSet};
+
+use aegis_db::Tx;
+use uuid::Uuid;
+
+use super::{Outcome, Scope, link_counts};
+use crate::{
+    domain::knowledge::{Link, TECHNIQUE},
+    error::Error,
+    store::{links, techniques},
+};
+
+/// Writes what changes of links; answers whether anything does. A partial document says all that there is of the
+/// records that its links start from.
+pub(super) async fn apply(
+    tx: &mut Tx,
+    scope: &Scope,
+    said: Vec<(Uuid, Link)>,
+    outcome: &mut Outcome,
+) -> Result<bool, Error> {
+    outcome.links_unknown = unknown(tx, &said).await?;
+    let mut known: HashSet<Uuid> = if scope.partial {
+        let from: HashSet<(&str, &str)> =
+            said.iter().map(|(_, link)| (link.from_kind, link.from_key.as_str())).collect();
+        links::of_records(tx, &scope.origin, &from.into_iter().collect::<Vec<_>>()).await?
+    } else {
+        links::of_origin(tx, &scope.origin).await?
+    };
+    let came = i64::try_from(said.len()).unwrap_or(i64::MAX);
+    let new: Vec<&(Uuid, Link)> = said.iter().filter(|(id, _)| !known.remove(id)).collect();
+    let gone: Vec<Uuid> = known.into_iter().collect();
+    if new.is_empty() && gone.is_empty() {
+        if came > 0 {
+            link_counts(&mut outcome.kinds).unchanged += came;
+        }
+        return Ok(false);
+    }
+    // The same two, linked in the same way by other words, is one that was updated.
+    let removed: HashSet<[String; 5]> = links::remove(tx, &scope.origin, &gone).await?.into_iter().collect();
+    let updated = new.iter().filter(|(_, link)| removed.contains(&link.ends().map(str::to_owned))).count();
+    links::insert(tx, &scope.origin, &new).await?;
+    let counts = link_counts(&mut outcome.kinds);
+    let number = |count: usize| i64::try_from(count).unwrap_or(i64::MAX);
+    counts.updated += number(updated);
+    counts.created += number(new.len() - updated);
+    counts.unchanged += came - number(new.len());
+    counts.vanished += number(gone.len() - updated);
+    Ok(true)
+}
+
+/// How many links name a technique that is not known here.
+async fn unknown(tx: &mut Tx, said: &[(Uuid, Link)]) -> Result<i64, Error> {
+    let mut named: HashMap<&str, i64> = HashMap::new();
+    for (_, link) in said {
+        for (kind, key) in [(link.from_kind, &link.from_key), (link.to_kind, &link.to_key)] {
+            if kind == TECHNIQUE {
+                *named.entry(key).or_default() += 1;
+            }
+        }
+    }
+    if named.is_empty() {
+        return Ok(0);
+    }
+    for id in techniques::names(tx).await? {
+        named.remove(id.as_str());
+    }
+    Ok(named.into_values().sum())
+}
