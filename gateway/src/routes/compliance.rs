@@ -156,11 +156,32 @@ pub struct ListControls {
     offset: Option<u32>,
 }
 
+/// Part of the list of frameworks.
+#[derive(Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub struct ListFrameworks {
+    /// Rows at most.
+    #[param(minimum = 1, maximum = 5000, default = 1000)]
+    limit: Option<u32>,
+    /// Rows to leave out before.
+    #[param(minimum = 0, maximum = 2147483647, default = 0)]
+    offset: Option<u32>,
+}
+
 /// List frameworks
-#[utoipa::path(get, path = "/api/v1/compliance/frameworks", tag = "Compliance",
+///
+/// `X-Total-Count` has the number of all.
+#[utoipa::path(get, path = "/api/v1/compliance/frameworks", tag = "Compliance", params(ListFrameworks),
     responses((status = 200, description = "Frameworks", body = [Framework])))]
-async fn list_frameworks(State(gateway): State<Gateway>, caller: Caller) -> Result<Answer, Problem> {
-    let request = ListKnowledgeRequest { kind: KnowledgeKind::Framework.into(), ..ListKnowledgeRequest::default() };
+async fn list_frameworks(
+    State(gateway): State<Gateway>,
+    caller: Caller,
+    Query(query): Query<ListFrameworks>,
+) -> Result<Answer, Problem> {
+    let (page_size, skip) = page(query.limit, query.offset, 1000, 5000)?;
+    let kind = KnowledgeKind::Framework.into();
+    let request = ListKnowledgeRequest { kind, page_size, skip, ..ListKnowledgeRequest::default() };
     let (records, total) = listed(&gateway, &caller, request).await?;
     Answer::list(&records.into_iter().map(Framework::from).collect::<Vec<_>>(), total)
 }

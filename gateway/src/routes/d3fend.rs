@@ -133,6 +133,12 @@ pub struct DefenceChanges {
     implemented: bool,
 }
 
+/// As D3FEND writes its tactics.
+fn capitalized(tactic: &str) -> String {
+    let mut letters = tactic.trim().chars();
+    letters.next().map_or_else(String::new, |first| first.to_uppercase().chain(letters.flat_map(char::to_lowercase)).collect())
+}
+
 /// List countermeasures
 ///
 /// D3FEND's defensive techniques, without definitions; `X-Total-Count` has the number of all that fit.
@@ -150,7 +156,7 @@ async fn list_defences(
         skip,
         search: query.search,
         mitre_technique_id: query.mitre_technique_id,
-        collection: query.tactic,
+        collection: query.tactic.as_deref().map(capitalized),
         implemented: query.implemented,
         sort: query.sort.unwrap_or_default(),
         ..ListKnowledgeRequest::default()

@@ -62,7 +62,7 @@ pub struct DetectionRule {
     /// Of a Sigma rule: category, product, service.
     #[schema(value_type = Option<Object>)]
     logsource: Value,
-    /// Such as sigma, eql, kuery.
+    /// sigma | elastic
     rule_format: Option<String>,
     /// The rule's text as published; null in lists.
     content: Option<String>,

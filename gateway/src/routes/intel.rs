@@ -373,7 +373,7 @@ async fn update_feed(
 
 /// Remove a feed
 ///
-/// Administrators only. The items that came from it stay.
+/// Administrators only. The items that came from it go with it.
 #[utoipa::path(delete, path = "/api/v1/intel/feeds/{id}", tag = "Intel",
     params(("id" = Uuid, Path, description = "Feed")),
     extensions(("x-roles" = json!(["admin"]))),

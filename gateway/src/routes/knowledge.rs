@@ -121,7 +121,7 @@ pub struct Link {
 /// How much is known of a technique.
 #[derive(Serialize, ToSchema)]
 #[schema(example = json!({
-    "mitre_id": "T1059.001", "total": 2,
+    "mitre_id": "T1059.001", "total": 217,
     "counts": [{"kind": "detection_rule", "source": "sigma", "relation": "detects", "count": 217}]
 }))]
 pub struct TechniqueKnowledge {
@@ -372,6 +372,7 @@ async fn get_technique_knowledge(
         relation: row.relation,
         count: row.count,
     });
+    let mitre_id = mitre_id.trim().to_ascii_uppercase();
     Answer::json(&TechniqueKnowledge { mitre_id, counts: counts.collect(), total })
 }
 

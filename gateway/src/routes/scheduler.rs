@@ -12,7 +12,7 @@ use crate::{
     error::Problem,
     extract::{Caller, Query, page},
     state::Gateway,
-    values::{JobStatus, filled, time, time_always},
+    values::{filled, time, time_always},
 };
 
 /// Routes that need a token.
@@ -93,7 +93,7 @@ pub struct SchedulerRun {
     due_at: DateTime<Utc>,
     started_at: Option<DateTime<Utc>>,
     finished_at: Option<DateTime<Utc>>,
-    #[schema(value_type = JobStatus)]
+    /// succeeded | failed | running | skipped
     status: String,
     error: Option<String>,
     /// It was due while no process ran.

@@ -1,5 +1,6 @@
 //! One search over techniques, templates and the whole knowledge base.
 
+use aegis_error::Fields;
 use aegis_proto::catalog::v1::{self as proto, SearchRequest};
 use axum::extract::State;
 use serde::{Deserialize, Serialize};
@@ -13,6 +14,24 @@ use crate::{
     state::Gateway,
     values::filled,
 };
+
+/// What can be searched for.
+const KINDS: &[&str] = &[
+    "technique",
+    "template",
+    "threat_actor",
+    "software",
+    "campaign",
+    "mitigation",
+    "detection_strategy",
+    "analytic",
+    "data_component",
+    "asset",
+    "detection_rule",
+    "defence",
+    "framework",
+    "control",
+];
 
 /// Routes that need a token.
 pub fn protected() -> OpenApiRouter<Gateway> {
@@ -83,7 +102,7 @@ pub struct SearchQuery {
 
 /// Search everything
 ///
-/// Exact ids come first, then names, then texts. `X-Total-Count` has the number of all that were found.
+/// Exact ids come first, then names, then texts. `X-Total-Count` has the number of all that were found, 10,000 at most.
 #[utoipa::path(get, path = "/api/v1/search", tag = "Knowledge", params(SearchQuery),
     responses((status = 200, description = "What was found, the best first", body = [SearchHit])))]
 async fn search(
@@ -92,10 +111,20 @@ async fn search(
     Query(query): Query<SearchQuery>,
 ) -> Result<Answer, Problem> {
     let (page_size, skip) = page(query.limit, query.offset, 20, 100)?;
-    let kinds = query.kind.iter().flat_map(|kinds| kinds.split(',')).map(|kind| kind.trim().to_owned());
+    let kinds = query.kind.iter().flat_map(|kinds| kinds.split(',')).map(str::trim).filter(|kind| !kind.is_empty());
+    let mut kinds: Vec<String> = kinds.map(str::to_owned).collect();
+    kinds.sort_unstable();
+    kinds.dedup();
+    // The service has other names for these.
+    let mut fields = Fields::default();
+    fields.text("q", query.q.trim(), 1, 200);
+    for kind in &kinds {
+        fields.one_of("kind", kind, KINDS);
+    }
+    fields.finish()?;
     let request = SearchRequest {
         query: query.q,
-        kinds: kinds.filter(|kind| !kind.is_empty()).collect(),
+        kinds,
         page_size,
         page_token: String::new(),
         skip,

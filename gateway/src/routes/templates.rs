@@ -141,7 +141,7 @@ pub struct ListTemplates {
     platform: Option<String>,
     #[param(inline)]
     severity: Option<Severity>,
-    /// A part of the name or description.
+    /// Words of the name, the technique, the description or the procedure; the best come first.
     #[param(example = "powershell")]
     search: Option<String>,
     /// ATT&CK id.

@@ -144,6 +144,7 @@ pub struct ListThreatActors {
     /// ISO 3166-1 alpha-2.
     #[param(example = "RU")]
     country: Option<String>,
+    /// A part of it, whatever its case.
     #[param(example = "espionage")]
     motivation: Option<String>,
     /// Words of its id, names or description; the best come first.

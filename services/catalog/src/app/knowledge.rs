@@ -33,6 +33,8 @@ const RULE: &str = "detection_rule";
 const KEV: &str = "kev";
 /// Bytes of a page's texts at most, so that it fits into a message. The token goes on after a page cut short.
 const PAGE_BYTES: usize = 12 * 1024 * 1024;
+/// Characters of a key, as imports take them.
+const MAX_KEY: usize = 300;
 /// Techniques that are flagged at once.
 const MAX_FLAGGED: usize = 5_000;
 /// Ids of techniques that a line of the audit trail names.
@@ -128,7 +130,7 @@ pub(crate) async fn list(catalog: &Catalog, ctx: &OpCtx, query: Query) -> Result
         severity: query.severity,
         status: given(query.status),
         country: upper(query.country),
-        motivation: given(query.motivation),
+        motivation: lower(query.motivation),
         collection: given(query.collection),
         platform: lower(query.platform),
         implemented: query.implemented,
@@ -137,7 +139,8 @@ pub(crate) async fn list(catalog: &Catalog, ctx: &OpCtx, query: Query) -> Result
     };
     let (mut rows, total) = knowledge::list(&catalog.db, &filter, limit, offset).await?;
     let lists = |row: &Record| row.aliases.iter().chain(row.platforms.iter()).map(String::len).sum::<usize>();
-    fitting(&mut rows, |row| row.attributes.len() + lists(row));
+    let texts = |row: &Record| row.name.len() + row.url.as_ref().map_or(0, String::len);
+    fitting(&mut rows, |row| row.attributes.len() + texts(row) + lists(row));
     let keys: Vec<&str> = rows.iter().map(|row| row.key.as_str()).collect();
     let mut techniques = knowledge::techniques_of(&catalog.db, kind, &keys).await?;
     for row in &mut rows {
@@ -151,7 +154,7 @@ pub(crate) async fn get(catalog: &Catalog, ctx: &OpCtx, kind: &str, id: &str) ->
     ctx.user()?;
     let mut fields = Fields::default();
     let kind = record_kind(&mut fields, kind);
-    fields.text("id", id.trim(), 1, MAX_TERM);
+    fields.text("id", id.trim(), 1, MAX_KEY);
     fields.finish()?;
     find(catalog, kind.unwrap_or_default(), id.trim()).await
 }
@@ -187,7 +190,8 @@ pub(crate) struct LinkQuery {
     pub include_revoked: bool,
 }
 
-/// A page of what a record or a technique is linked with, both ways. Of what is not known here there is none.
+/// A page of what a record or a technique is linked with, both ways. Of a record that is not known here there is none;
+/// a technique that is not known and that nothing names is an error.
 pub(crate) async fn links(catalog: &Catalog, ctx: &OpCtx, query: LinkQuery) -> Result<Page<Link>, Error> {
     ctx.user()?;
     let limit = page::size(query.page_size, PAGE, MAX_PAGE)?;
@@ -197,7 +201,7 @@ pub(crate) async fn links(catalog: &Catalog, ctx: &OpCtx, query: LinkQuery) -> R
     let problem = "must be technique or a kind of knowledge";
     fields.check(linked(&query.kind), "kind", problem);
     fields.check(query.other_kind.is_empty() || linked(&query.other_kind), "other_kind", problem);
-    fields.text("key", query.key.trim(), 1, MAX_TERM);
+    fields.text("key", query.key.trim(), 1, MAX_KEY);
     fields.finish()?;
     let key = query.key.trim();
     let ends = Ends {
@@ -207,7 +211,11 @@ pub(crate) async fn links(catalog: &Catalog, ctx: &OpCtx, query: LinkQuery) -> R
         include_revoked: query.include_revoked,
     };
     let (mut rows, total) = knowledge::links(&catalog.db, &ends, limit, offset).await?;
-    fitting(&mut rows, |row| row.description.as_ref().map_or(0, String::len) + row.refs.len());
+    if total == 0 && ends.kind == TECHNIQUE {
+        techniques::get(catalog, ctx, Key::MitreId(ends.key)).await?;
+    }
+    let texts = |row: &Link| row.key.len() + row.name.as_ref().map_or(0, String::len);
+    fitting(&mut rows, |row| row.description.as_ref().map_or(0, String::len) + row.refs.len() + texts(row));
     Ok(Page { next_page_token: page::next_offset(offset, rows.len(), total), rows, total })
 }
 
@@ -257,7 +265,7 @@ pub(crate) async fn update_defence(
 
 async fn find_named(catalog: &Catalog, kind: &str, id: &str) -> Result<Record, Error> {
     let mut fields = Fields::default();
-    fields.text("id", id.trim(), 1, MAX_TERM);
+    fields.text("id", id.trim(), 1, MAX_KEY);
     fields.finish()?;
     find(catalog, kind, id.trim()).await
 }

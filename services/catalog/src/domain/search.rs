@@ -74,6 +74,8 @@ impl Words {
     pub fn parse(text: &str) -> Option<Words> {
         let text = fold(text);
         let parts = |term: &str| -> Vec<String> {
+            // Both databases drop accents that stand alone; a word of nothing else is none to them.
+            let term: String = term.chars().filter(|c| !('\u{300}'..='\u{36f}').contains(c)).collect();
             term.split(|c: char| !c.is_alphanumeric()).filter(|part| !part.is_empty()).map(str::to_owned).collect()
         };
         let mut terms: Vec<Vec<String>> = text.split(' ').map(parts).filter(|term| !term.is_empty()).collect();
@@ -210,6 +212,8 @@ mod tests {
     #[test]
     fn a_search_is_plain_words() {
         assert_eq!(Words::parse(" - \" ' * ( : "), None);
+        assert_eq!(Words::parse("\u{345} \u{363}"), None);
+        assert_eq!(words("re\u{301}sume\u{301}").tsquery(Part::Texts, &[]), "('resume':*)");
         let ids = words("T1059.001");
         assert_eq!(ids.fts5(Part::Texts, &[]), "\"t1059 001\"*");
         assert_eq!(ids.tsquery(Part::Texts, &[]), "('t1059' <-> '001':*)");

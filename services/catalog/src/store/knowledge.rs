@@ -88,6 +88,7 @@ pub(crate) struct Filter {
     pub severity: Option<String>,
     pub status: Option<String>,
     pub country: Option<String>,
+    /// Lower case; a part of it.
     pub motivation: Option<String>,
     pub collection: Option<String>,
     /// Lower case.
@@ -134,12 +135,15 @@ where
         ("severity", &filter.severity),
         ("status", &filter.status),
         ("country", &filter.country),
-        ("motivation", &filter.motivation),
         ("collection", &filter.collection),
     ] {
         if let Some(value) = value {
             query.push(" AND k.").push(column).push(" = ").push_bind(value.clone());
         }
+    }
+    if let Some(motivation) = &filter.motivation {
+        // An actor can have several: `Espionage, Sabotage`.
+        query.push(" AND LOWER(k.motivation) LIKE ").push_bind(contains_pattern(motivation)).push(" ESCAPE '\\'");
     }
     if let Some(flag) = filter.implemented {
         query.push(" AND k.implemented = ").push_bind(flag);
@@ -248,8 +252,8 @@ pub(crate) async fn by_id(db: &Db, kind: &str, id: Uuid) -> Result<Option<Record
 /// The record of a kind with a key: as it is written, else whatever its case.
 pub(crate) async fn by_key(db: &Db, kind: &str, key: &str, folded: &str) -> Result<Option<Record>> {
     let sql = format!(
-        "SELECT {COLUMNS} FROM knowledge k WHERE k.kind = $1 AND (k.key = $2 OR k.id IN \
-         (SELECT id FROM search_entry WHERE lookup = $3 AND kind = $1)) \
+        "SELECT {COLUMNS} FROM knowledge k WHERE k.id IN (SELECT id FROM knowledge WHERE kind = $1 AND key = $2 \
+         UNION SELECT id FROM search_entry WHERE lookup = $3 AND kind = $1) \
          ORDER BY CASE WHEN k.key = $2 THEN 0 ELSE 1 END, k.key LIMIT 1"
     );
     Ok(read!(db, |pool| sqlx::query_as(AssertSqlSafe(sql))

@@ -148,7 +148,8 @@ async fn lists_have_filters_orders_and_pages() {
             (pb::ListKnowledgeRequest { include_revoked: true, ..ask("threat_actor") }, &["G0016", "G0099"]),
             (pb::ListKnowledgeRequest { country: Some("ru".into()), ..ask("threat_actor") }, &["G0016"]),
             (pb::ListKnowledgeRequest { country: Some("CN".into()), ..ask("threat_actor") }, &[]),
-            (pb::ListKnowledgeRequest { motivation: Some("espionage".into()), ..ask("threat_actor") }, &["G0016"]),
+            (pb::ListKnowledgeRequest { motivation: Some("Espion".into()), ..ask("threat_actor") }, &["G0016"]),
+            (pb::ListKnowledgeRequest { motivation: Some("%".into()), ..ask("threat_actor") }, &[]),
             (pb::ListKnowledgeRequest { mitre_technique_id: Some("t1003".into()), ..ask("threat_actor") }, &["G0016"]),
             (pb::ListKnowledgeRequest { platform: Some("Windows".into()), ..ask("software") }, &["S0002"]),
             (pb::ListKnowledgeRequest { platform: Some("linux".into()), ..ask("software") }, &[]),
@@ -299,6 +300,7 @@ async fn links_go_both_ways_and_a_technique_is_counted() {
         );
         let unknown = pb::GetTechniqueKnowledgeRequest { mitre_id: "T9999".into() };
         assert_eq!(refusal(viewer.get_technique_knowledge(unknown).await).0, Code::NotFound);
+        assert_eq!(refusal(viewer.list_links(of("technique", "T9998")).await).0, Code::NotFound);
         let wrong = pb::ListLinksRequest { other_kind: "moon".into(), ..of("template", "") };
         assert_eq!(refusal(viewer.list_links(wrong).await).1, ["kind", "other_kind", "key"]);
         world.close().await;

@@ -233,6 +233,10 @@ async fn a_partial_document_takes_nothing_away() {
         let now = rows(&world, "detection_rule").await;
         assert!(now.len() == 2 && now.values().all(|row| !row.deprecated));
         assert_eq!(count(&world, "SELECT COUNT(*) FROM link").await, 2);
+        // One that comes again without any has none.
+        let answer = import(&world, header(), doc("custom:1", "Alone", &[])).await;
+        assert_eq!((of(&answer, "detection_rule"), of(&answer, "link")), ((0, 1, 0, 0), (0, 0, 0, 1)));
+        assert_eq!(count(&world, "SELECT COUNT(*) FROM link").await, 1);
         world.close().await;
     }
 }

@@ -224,13 +224,13 @@ async fn what_people_change_is_found_as_it_is_now() {
             ..Default::default()
         };
         let made = world.templates(Role::Admin).create_template(made).await.unwrap().into_inner().template.unwrap();
-        assert_eq!(world.found("curious", &[]).await, [made.id.clone()]);
+        assert_eq!(world.found("curious", &[]).await, std::slice::from_ref(&made.id));
         let toggle = pb::ToggleTemplateActiveRequest { id: made.id.clone() };
         world.templates(Role::Admin).toggle_template_active(toggle.clone()).await.unwrap();
         assert_eq!(world.found("curious", &[]).await, [""; 0]);
-        assert_eq!(world.found(&made.id, &[]).await, [made.id.clone()]);
+        assert_eq!(world.found(&made.id, &[]).await, std::slice::from_ref(&made.id));
         world.templates(Role::Admin).toggle_template_active(toggle).await.unwrap();
-        assert_eq!(world.found("curious", &[]).await, [made.id.clone()]);
+        assert_eq!(world.found("curious", &[]).await, std::slice::from_ref(&made.id));
 
         let ask = pb::ListTemplatesRequest::default;
         let bad = |t: &pb::Template| {
@@ -337,7 +337,7 @@ impl Prose {
         let syllables =
             ["ba", "co", "di", "fu", "gar", "hel", "in", "jo", "kr", "lo", "mi", "no", "pre", "qui", "ra", "st"];
         for n in words.len()..30_000 {
-            let pick = |shift: usize| syllables[(n * 7_919 >> shift) % syllables.len()];
+            let pick = |shift: usize| syllables[((n * 7_919) >> shift) % syllables.len()];
             words.push(format!("{}{}{}{n}", pick(0), pick(4), pick(8)));
         }
         Prose { words, state: 88_172_645_463_325_252 }

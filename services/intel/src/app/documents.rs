@@ -5,6 +5,7 @@ use std::{
     sync::Arc,
 };
 
+use aegis_error::{Code, Failure};
 use aegis_proto::catalog::v1::ListTechniquesRequest;
 use sha2::{Digest, Sha256};
 use tokio_util::sync::CancellationToken;
@@ -79,6 +80,10 @@ impl App {
         };
         if companion_url.contains(ID) {
             let ids = self.technique_ids().await?;
+            if ids.is_empty() {
+                let text = "its second document is one for each technique, and there is none: sync mitre_attack_enterprise first";
+                return Err(Failure::new(Code::InvalidState, text).into());
+            }
             let tag = tag_of(companion_url, &ids);
             let document = match found {
                 Some(document) => document,
@@ -143,7 +148,7 @@ impl App {
                 ..ListTechniquesRequest::default()
             };
             let answer = self.0.catalog.clone().list_techniques(ctx.outgoing(request)).await;
-            let page = answer.map_err(aegis_error::Failure::from)?.into_inner();
+            let page = answer.map_err(Failure::from)?.into_inner();
             ids.extend(page.techniques.into_iter().map(|technique| technique.mitre_id));
             page_token = page.next_page_token;
             if page_token.is_empty() {

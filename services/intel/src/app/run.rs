@@ -13,12 +13,13 @@ use super::{
     apply::{Import, apply},
     documents::{Content, Found},
     progress::Progress,
+    scan::cut,
     sync::Outcome,
 };
 use crate::{
     domain::{
         counts::Counts,
-        knowledge::{MAX_SKIPPED_KEPT, Skips},
+        knowledge::{MAX_SKIPPED_KEPT, Skip, Skips},
         source::main_kind,
         stix::Domain,
     },
@@ -32,6 +33,9 @@ const WRITE_EVERY: Duration = Duration::from_millis(250);
 const HEARTBEAT: Duration = Duration::from_secs(5);
 /// Tries to write the end of a job while the database is away.
 const END_TRIES: u32 = 6;
+/// Bounds of what is kept of a document's own words.
+const MAX_SKIP_CHARS: usize = 1000;
+const MAX_VERSION_CHARS: usize = 200;
 
 /// A sync that this process has to itself.
 pub(super) struct Claim {
@@ -107,7 +111,7 @@ impl App {
             Content::Kev(mut document) => {
                 add(&mut skips, std::mem::take(&mut document.skipped));
                 let version = document.catalog_version.clone();
-                let tally = self.take_kev(document, claim.job.dry_run).await?;
+                let tally = self.take_kev(document, &claim.job).await?;
                 let main = main_kind(&claim.kind);
                 (Counts::of_kind(main, BTreeMap::from([(main.to_owned(), tally)])), Vec::new(), version)
             }
@@ -119,11 +123,8 @@ impl App {
                 import.tactics = attack.tactics;
                 import.knowledge = attack.knowledge;
                 skips.total += attack.skipped_total;
-                skips.first = attack
-                    .skipped
-                    .into_iter()
-                    .map(|skipped| crate::domain::knowledge::Skip { id: skipped.id, reason: skipped.reason })
-                    .collect();
+                skips.first =
+                    attack.skipped.into_iter().map(|skipped| Skip { id: skipped.id, reason: skipped.reason }).collect();
                 add(&mut skips, std::mem::take(&mut import.knowledge.skipped));
                 let version = import.upstream_version.clone();
                 let applied = apply(&self.0.catalog, &self.0.background, import, progress).await?;
@@ -140,7 +141,11 @@ impl App {
         };
         progress.done();
         counts.skipped = i64::try_from(skips.total).unwrap_or(i64::MAX);
-        let skipped = skips.first.into_iter().map(|skip| SkippedRecord { id: skip.id, reason: skip.reason }).collect();
+        // Of documents of strangers: a NUL in them would keep the end of the job from being written.
+        let record =
+            |skip: Skip| SkippedRecord { id: cut(&skip.id, MAX_SKIP_CHARS), reason: cut(&skip.reason, MAX_SKIP_CHARS) };
+        let skipped = skips.first.into_iter().map(record).collect();
+        let upstream_version = upstream_version.map(|version| cut(&version, MAX_VERSION_CHARS));
         Ok(Outcome { counts, skipped, changes, upstream_version, etag, companion_etag })
     }
 

@@ -39,6 +39,7 @@ use crate::{
     store::{
         feed::{self, Feed},
         item::{self, NewItem, Unmatched},
+        job::{self, Job},
         kev,
         schedule::{self, FAILED, Run, SUCCEEDED},
     },
@@ -91,9 +92,14 @@ pub(super) fn feed_limits(product: &FetchLimits) -> FetchLimits {
 
 impl App {
     /// Takes the list of exploited vulnerabilities in, as a sync read it.
-    pub(super) async fn take_kev(&self, document: KevDocument, dry_run: bool) -> Result<Tally, Error> {
+    pub(super) async fn take_kev(&self, mut document: KevDocument, job: &Job) -> Result<Tally, Error> {
         let at = now();
+        document.entries.iter_mut().for_each(without_controls);
         let mut tx = self.db().begin().await?;
+        // A sync that was given up for dead must not write over the one that came after it.
+        if !job::holds(&mut tx, job.id).await? {
+            return Err(Error::Lost);
+        }
         let mut known = kev::known(&mut tx).await?;
         let mut tally = Tally::default();
         let mut changed = Vec::new();
@@ -113,7 +119,7 @@ impl App {
         let vanished: Vec<String> = known.into_values().filter(|known| known.listed).map(|known| known.cve).collect();
         tally.vanished = i64::try_from(vanished.len()).unwrap_or(i64::MAX);
         let changes = !changed.is_empty() || !vanished.is_empty();
-        if changes && !dry_run {
+        if changes && !job.dry_run {
             kev::upsert(&mut tx, &changed, at).await?;
             kev::vanish(&mut tx, &vanished, at).await?;
             tx.commit().await?;
@@ -331,6 +337,15 @@ async fn read_feed(feed: &Feed, limits: FetchLimits) -> Result<Option<(FeedDocum
             tracing::error!(%error, feed = %feed.id, "a feed could not be read for a fault of ours");
             Err("something went wrong on our side; the log has the cause".to_owned())
         }
+    }
+}
+
+/// PostgreSQL keeps no NUL, and one text must not keep all others out.
+fn without_controls(entry: &mut KevEntry) {
+    let texts =
+        [&mut entry.vendor, &mut entry.product, &mut entry.name, &mut entry.description, &mut entry.required_action];
+    for text in texts.into_iter().chain(&mut entry.cwes) {
+        text.retain(|c| !c.is_control() || matches!(c, '\n' | '\t'));
     }
 }
 

@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
 use uuid::Uuid;
 
-use super::{App, OPERATORS, SyncOrder};
+use super::{App, OPERATORS, SyncOrder, scan::cut, sync::MAX_ERROR_CHARS};
 use crate::{
     config::Config,
     domain::cron,
@@ -327,7 +327,8 @@ impl App {
             Err(error @ Error::Running { .. }) => (SKIPPED, Some(error.public())),
             Err(error) => {
                 tracing::warn!(cause = error.chain(), "a scheduled job failed");
-                (FAILED, Some(error.public()))
+                // It may quote a document.
+                (FAILED, Some(cut(&error.public(), MAX_ERROR_CHARS)))
             }
         };
         let ended = self

@@ -16,6 +16,7 @@ use uuid::Uuid;
 use super::{
     App, OPERATORS,
     run::Claim,
+    scan::cut,
     sources::{companion_location, has_companion, location},
 };
 use crate::{
@@ -34,6 +35,8 @@ const JOBS_KEPT: TimeDelta = TimeDelta::days(90);
 const JOBS_PAGE: i64 = 100;
 /// Jobs of a page at most.
 const MAX_JOBS_PAGE: i64 = 1000;
+/// Characters of the reason why a sync failed; it may quote the document.
+pub(super) const MAX_ERROR_CHARS: usize = 4000;
 
 /// How a sync is asked for.
 #[derive(Debug, Default)]
@@ -271,7 +274,7 @@ impl App {
         actor: Actor,
     ) -> Result<bool, Error> {
         let at = now();
-        let text = error.public();
+        let text = cut(&error.public(), MAX_ERROR_CHARS);
         let job =
             Job { status: FAILED.to_owned(), error: Some(text.clone()), finished_at: Some(at), ..running.clone() };
         if !job::finish(tx, &job).await? {

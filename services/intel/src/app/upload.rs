@@ -8,10 +8,12 @@ use std::{
 
 use aegis_auth::{OpCtx, Role};
 use aegis_error::{Code, Failure, Fields};
-use aegis_events::Audit;
+use aegis_events::{Audit, Claim};
 use aegis_proto::catalog::v1::{ListTechniquesRequest, ListTemplatesRequest, Template};
 use serde_json::{Map, Value, json};
+use sha2::{Digest, Sha256};
 use tempfile::{NamedTempFile, TempPath};
+use tracing::Instrument;
 
 use super::{
     App,
@@ -88,6 +90,7 @@ pub(crate) struct Upload {
     dry_run: bool,
     file: NamedTempFile,
     bytes: u64,
+    hash: Sha256,
 }
 
 /// One thing that is wrong with a file, and in which file of an archive.
@@ -135,14 +138,21 @@ impl App {
         let file = made.await.map_err(Error::fault)?.map_err(Error::fault)?;
         // Whatever folders the bringer's machine has.
         let name = name.rsplit(['/', '\\']).next().unwrap_or(name).to_owned();
-        Ok(Upload { kind, name, dry_run, file, bytes: 0 })
+        Ok(Upload { kind, name, dry_run, file, bytes: 0, hash: Sha256::new() })
     }
 
     /// Takes the file in, once it is here.
     pub(crate) async fn finish_upload(&self, ctx: &OpCtx, upload: Upload) -> Result<Uploaded, Error> {
-        let Upload { kind, name, dry_run, file, bytes } = upload;
+        let Upload { kind, name, dry_run, file, bytes, hash } = upload;
         if bytes == 0 {
             return Err(Failure::invalid("file", "is empty").into());
+        }
+        if let Some(claim) = Claim::of(ctx) {
+            let hash: String = hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
+            claim.is_about(&[&name, if dry_run { "dry run" } else { "" }, &hash]);
+            if claim.is_repeat() {
+                return Err(Claim::taken().into());
+            }
         }
         let limits = FetchLimits {
             max_download_bytes: MAX_UPLOAD_BYTES,
@@ -176,12 +186,17 @@ impl App {
             knowledge: read.knowledge,
             ..Import::default()
         };
-        let applied = apply(&self.0.catalog, &self.0.background, import, &Arc::new(Progress::default())).await?;
-        uploaded.tally = applied.counts.kinds.get(kind.record()).copied().unwrap_or_default();
-        if !dry_run {
-            self.audit_upload(ctx, kind, &name, &uploaded).await?;
-        }
-        Ok(uploaded)
+        // Of its own: what the catalog took in gets its audit record when the caller leaves, too.
+        let (app, ctx) = (self.clone(), ctx.clone());
+        let taking = async move {
+            let applied = apply(&app.0.catalog, &app.0.background, import, &Arc::new(Progress::default())).await?;
+            uploaded.tally = applied.counts.kinds.get(kind.record()).copied().unwrap_or_default();
+            if !dry_run {
+                app.audit_upload(&ctx, kind, &name, &uploaded).await?;
+            }
+            Ok(uploaded)
+        };
+        self.0.syncs.spawn(taking.in_current_span()).await.map_err(Error::fault)?
     }
 
     async fn audit_upload(&self, ctx: &OpCtx, kind: UploadKind, name: &str, up: &Uploaded) -> Result<(), Error> {
@@ -282,7 +297,10 @@ impl Upload {
             let text = format!("a file has at most {MAX_UPLOAD_BYTES} bytes");
             return Err(Failure::new(Code::TooLarge, text).into());
         }
-        let writing = tokio::task::spawn_blocking(move || self.file.write_all(&chunk).map(|()| self));
+        let writing = tokio::task::spawn_blocking(move || {
+            self.hash.update(&chunk);
+            self.file.write_all(&chunk).map(|()| self)
+        });
         writing.await.map_err(Error::fault)?.map_err(Error::fault)
     }
 }
@@ -365,7 +383,7 @@ impl Visitor for Read {
         }
         match self.kind {
             UploadKind::Rules => {
-                let (rules, problems) = rules::parse_upload(path, bytes);
+                let (rules, problems) = rules::parse_upload(bytes);
                 for (record, links) in rules {
                     if self.is_first(path, &record.key) {
                         self.knowledge.records.push(record);

@@ -275,6 +275,15 @@ pub fn platform(text: &str) -> Option<String> {
     Some(known.to_owned())
 }
 
+/// Whether it is the id of a technique, such as `T1059` or `T1059.001`, whatever techniques there are.
+pub fn is_technique_id(text: &str) -> bool {
+    let digits = |text: &str, count: usize| text.len() == count && text.bytes().all(|byte| byte.is_ascii_digit());
+    text.strip_prefix('T').is_some_and(|rest| match rest.split_once('.') {
+        None => digits(rest, 4),
+        Some((parent, sub)) => digits(parent, 4) && digits(sub, 3),
+    })
+}
+
 /// The hash by which a record is known to have changed: SHA-256 over everything that is kept of it, as JSON.
 pub fn content_hash(record: &impl Serialize) -> [u8; 32] {
     // A record of texts is always JSON.
@@ -292,6 +301,31 @@ mod tests {
         }
         assert_eq!(platform("None"), None);
         assert_eq!(platform(" "), None);
+    }
+
+    #[test]
+    fn ids_of_techniques() {
+        for id in ["T1059", "T1059.001", "T9999.999"] {
+            assert!(is_technique_id(id), "{id}");
+        }
+        for id in [
+            "",
+            "T",
+            "1059",
+            "T105",
+            "T10590",
+            "T1059.",
+            "T1059.1",
+            "T1059.0011",
+            "T1059.001.1",
+            "TA0001",
+            "t1059",
+            "T1059 ",
+            "T105９",
+            "T105a.001",
+        ] {
+            assert!(!is_technique_id(id), "{id}");
+        }
     }
 
     #[test]

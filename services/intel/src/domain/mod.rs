@@ -18,3 +18,4 @@ pub mod templates;
 #[cfg(test)]
 pub(crate) mod testing;
 pub mod upload;
+pub(crate) mod yaml;

@@ -1,10 +1,13 @@
 //! Downloads over HTTP: bounded, retried, and resumed where the server can.
 
-use std::io::SeekFrom;
+use std::io::{self, SeekFrom};
+use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use futures::StreamExt;
+use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 use reqwest::header::{
     ACCEPT_ENCODING, ACCEPT_RANGES, CONTENT_RANGE, ETAG, HeaderMap, HeaderName, IF_NONE_MATCH, IF_RANGE, RANGE,
     RETRY_AFTER,
@@ -310,8 +313,8 @@ impl<'a> Download<'a> {
 
 pub(super) fn client(url: &Url, limits: &FetchLimits) -> Result<Client, FetchError> {
     let (max, allow_http) = (limits.max_redirects, limits.allow_http);
-    // A server elsewhere must not send us to this machine's own services.
-    let local = location::is_loopback(url);
+    // A server elsewhere must not send us to this machine's own services, or to those of its network.
+    let (local, internal) = (location::is_loopback(url), location::is_internal(url));
     let policy = redirect::Policy::custom(move |attempt| {
         let next = attempt.url();
         let loopback = location::is_loopback(next);
@@ -319,6 +322,8 @@ pub(super) fn client(url: &Url, limits: &FetchLimits) -> Result<Client, FetchErr
             attempt.error(format!("more than {max} redirects"))
         } else if loopback && !local {
             attempt.error("the redirect leads to this machine")
+        } else if location::is_internal(next) && !internal {
+            attempt.error("the redirect leads into the network of this machine")
         } else if next.scheme() == "https" || (next.scheme() == "http" && (allow_http || loopback)) {
             attempt.follow()
         } else {
@@ -330,6 +335,7 @@ pub(super) fn client(url: &Url, limits: &FetchLimits) -> Result<Client, FetchErr
         .connect_timeout(limits.connect_timeout)
         .read_timeout(limits.idle_timeout)
         .redirect(policy)
+        .dns_resolver(Arc::new(Outwards { known: known_hosts(url, limits) }))
         .referer(false);
     if local {
         builder = builder.no_proxy();
@@ -344,6 +350,38 @@ pub(super) fn client(url: &Url, limits: &FetchLimits) -> Result<Client, FetchErr
         FetchError::new(FetchErrorKind::Local, "no HTTP client can be made here: check the system's certificates")
             .because(error)
     })
+}
+
+/// Looks names up, and leaves out what answers only on this machine or its link, unless the administrator typed the name
+/// or it says so itself: a name in a redirect is somebody else's, and may lead anywhere.
+struct Outwards {
+    known: Vec<String>,
+}
+
+/// The names that an administrator typed: the document's host, and the proxies.
+fn known_hosts(url: &Url, limits: &FetchLimits) -> Vec<String> {
+    let set = limits.proxy.as_ref().map(|proxy| proxy.expose_secret().to_owned());
+    let names = ["HTTPS_PROXY", "https_proxy", "HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"];
+    let proxies = set.into_iter().chain(names.into_iter().filter_map(|name| std::env::var(name).ok()));
+    let proxies =
+        proxies.filter_map(|proxy| Url::parse(&proxy).or_else(|_| Url::parse(&format!("http://{proxy}"))).ok());
+    std::iter::once(url.clone()).chain(proxies).filter_map(|url| url.host_str().map(str::to_ascii_lowercase)).collect()
+}
+
+impl Resolve for Outwards {
+    fn resolve(&self, name: Name) -> Resolving {
+        let name = name.as_str().to_ascii_lowercase();
+        let anywhere = self.known.contains(&name) || location::is_localhost(&name);
+        Box::pin(async move {
+            let found: Vec<SocketAddr> = tokio::net::lookup_host((name.as_str(), 0)).await?.collect();
+            let kept: Vec<SocketAddr> =
+                found.into_iter().filter(|found| anywhere || !location::is_nearby(found.ip())).collect();
+            match kept.is_empty() {
+                true => Err(io::Error::other("the name leads to no address outside of this machine").into()),
+                false => Ok(Box::new(kept.into_iter()) as Addrs),
+            }
+        })
+    }
 }
 
 fn header(headers: &HeaderMap, name: HeaderName) -> Option<&str> {

@@ -1,6 +1,6 @@
 //! Where a document is: a data source's `url`, understood and checked.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::PathBuf;
 
 use percent_encoding::percent_decode_str;
@@ -107,11 +107,51 @@ fn file(label: &str, rest: &str) -> Result<Location, FetchError> {
 /// Whether the host is this machine.
 pub(super) fn is_loopback(url: &Url) -> bool {
     match url.host() {
-        Some(Host::Domain(name)) => name == "localhost" || name.ends_with(".localhost"),
-        Some(Host::Ipv4(ip)) => IpAddr::V4(ip).is_loopback(),
-        Some(Host::Ipv6(ip)) => IpAddr::V6(ip).is_loopback(),
+        Some(Host::Domain(name)) => is_localhost(name),
+        Some(Host::Ipv4(ip)) => is_this_machine(IpAddr::V4(ip)),
+        Some(Host::Ipv6(ip)) => is_this_machine(IpAddr::V6(ip)),
         None => false,
     }
+}
+
+/// Whether the host is an address that means something else, or nothing, outside of the network that we are in.
+pub(super) fn is_internal(url: &Url) -> bool {
+    match url.host() {
+        Some(Host::Ipv4(ip)) => is_internal_v4(ip),
+        Some(Host::Ipv6(ip)) => match ip.to_ipv4_mapped() {
+            Some(ip) => is_internal_v4(ip),
+            None => is_special_v6(ip) || ip.is_unique_local(),
+        },
+        Some(Host::Domain(_)) | None => is_loopback(url),
+    }
+}
+
+/// Whether the name always means this machine.
+pub(super) fn is_localhost(name: &str) -> bool {
+    let name = name.strip_suffix('.').unwrap_or(name);
+    name == "localhost" || name.ends_with(".localhost")
+}
+
+/// Whether nothing but this machine, or its link, answers there.
+pub(super) fn is_nearby(ip: IpAddr) -> bool {
+    match ip.to_canonical() {
+        IpAddr::V4(ip) => is_this_machine(IpAddr::V4(ip)) || ip.is_link_local(),
+        IpAddr::V6(ip) => is_special_v6(ip),
+    }
+}
+
+/// The unspecified address leads to this machine as well.
+fn is_this_machine(ip: IpAddr) -> bool {
+    let ip = ip.to_canonical();
+    ip.is_loopback() || ip.is_unspecified()
+}
+
+fn is_internal_v4(ip: Ipv4Addr) -> bool {
+    is_this_machine(IpAddr::V4(ip)) || ip.is_private() || ip.is_link_local()
+}
+
+fn is_special_v6(ip: Ipv6Addr) -> bool {
+    is_this_machine(IpAddr::V6(ip)) || ip.is_unicast_link_local()
 }
 
 #[cfg(test)]
@@ -161,6 +201,8 @@ mod tests {
             ("http://127.0.0.1:8/x", true),
             ("http://localhost/x", true),
             ("http://[::1]/x", true),
+            ("http://[::ffff:127.0.0.1]/x", true),
+            ("http://localhost./x", true),
             ("https://example.org/x", true),
             ("http://example.org/x", false),
             ("http://127.0.0.1.example.org/x", false),
@@ -169,5 +211,29 @@ mod tests {
             assert_eq!(location.check(&limits).is_ok(), by_default, "{text}");
             assert!(location.check(&open).is_ok());
         }
+    }
+
+    #[test]
+    fn internal_addresses_are_known_in_every_form() {
+        for (text, internal) in [
+            ("http://127.0.0.2/", true),
+            ("http://2130706433/", true),
+            ("http://0.0.0.0/", true),
+            ("http://[::]/", true),
+            ("http://[::ffff:10.1.2.3]/", true),
+            ("http://169.254.169.254/", true),
+            ("http://192.168.1.1/", true),
+            ("http://[fe80::1]/", true),
+            ("http://[fd00::1]/", true),
+            ("http://x.localhost./", true),
+            ("http://192.0.2.1/", false),
+            ("http://[2001:db8::1]/", false),
+            ("http://example.org/", false),
+        ] {
+            assert_eq!(is_internal(&Url::parse(text).unwrap()), internal, "{text}");
+        }
+        let nearby = |text: &str| is_nearby(text.parse().unwrap());
+        assert!(nearby("127.0.1.1") && nearby("::ffff:0.0.0.0") && nearby("169.254.169.254") && nearby("fe80::1"));
+        assert!(!nearby("10.0.0.1") && !nearby("2001:db8::1"));
     }
 }

@@ -281,8 +281,9 @@ pub(crate) async fn set_reviewed(tx: &mut Tx, item: &Item) -> Result<bool> {
 }
 
 /// Deletes items of feeds that were found before `found` and that their feeds no longer had at `seen`: one that still
-/// stands in its feed would come again as new.
+/// stands in its feed would come again as new. One whose feed was not read whole since `seen` may still stand there.
 pub(crate) async fn purge(tx: &mut Tx, found: DateTime<Utc>, seen: DateTime<Utc>) -> Result<u64> {
-    let sql = "DELETE FROM item WHERE feed_id IS NOT NULL AND found_at < $1 AND seen_at < $2";
+    let sql = "DELETE FROM item WHERE feed_id IS NOT NULL AND found_at < $1 AND seen_at < $2 AND EXISTS \
+               (SELECT 1 FROM item AS newer WHERE newer.feed_id = item.feed_id AND newer.seen_at >= $2)";
     Ok(on!(tx, |c| sqlx::query(sql).bind(found).bind(seen).execute(c).await.map(|done| done.rows_affected()))?)
 }

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 use sqlx::types::Json;
 use uuid::Uuid;
 
+use super::dialect;
 use crate::domain::counts::Counts;
 
 /// A running job that gave no sign of life for this long has lost its process.
@@ -118,6 +119,17 @@ pub(crate) async fn running(tx: &mut Tx, source_id: Uuid) -> Result<Option<Job>>
 pub(crate) async fn get(db: &Db, id: Uuid) -> Result<Option<Job>> {
     let sql = concat!("SELECT ", columns!(), " FROM sync_job WHERE id = $1");
     Ok(read!(db, |pool| sqlx::query_as(sql).bind(id).fetch_optional(pool).await)?)
+}
+
+/// Whether a job still runs; it goes on to for as long as this transaction does.
+pub(crate) async fn holds(tx: &mut Tx, id: Uuid) -> Result<bool> {
+    let sql = dialect::locking(
+        tx,
+        "SELECT id FROM sync_job WHERE id = $1 AND status = 'running'",
+        "SELECT id FROM sync_job WHERE id = $1 AND status = 'running' FOR UPDATE",
+    );
+    let found: Option<Uuid> = on!(tx, |c| sqlx::query_scalar(sql).bind(id).fetch_optional(c).await)?;
+    Ok(found.is_some())
 }
 
 /// Writes how far a job is and that it lives. False when it no longer runs.

@@ -1,7 +1,8 @@
 //! Files of rules and templates that people bring in and take out.
 
-use aegis_auth::Role;
+use aegis_auth::{Conditions, IdempotencyKey, Role};
 use aegis_error::{Code, Failure};
+use aegis_events::IdempotencyLayer;
 use aegis_proto::{
     events::v1::AuditRecorded,
     intel::v1::{
@@ -13,7 +14,7 @@ use aegis_rpc::RpcService;
 use aegis_testkit::ctx;
 use futures::stream;
 use tonic::{body::Body, codegen::http};
-use tower::ServiceExt;
+use tower::{Layer, ServiceExt};
 
 use crate::world::*;
 
@@ -52,6 +53,18 @@ fn client(world: &World, role: Role) -> UploadServiceClient<RpcService> {
         request
     });
     UploadServiceClient::new(aegis_rpc::local(signed_in))
+}
+
+/// The same, for a request with an `Idempotency-Key`.
+fn keyed(world: &World, key: &str) -> UploadServiceClient<RpcService> {
+    let key = IdempotencyKey::new(key.as_bytes()).ok();
+    let ctx = ctx(Role::Admin, "bob").under(Conditions { if_match: None, idempotency_key: key });
+    let layer = IdempotencyLayer::new(world.base.db.clone(), &"the secret".to_owned().into());
+    let once = layer.layer(world.service.routes.clone().prepare());
+    UploadServiceClient::new(aegis_rpc::local(once.map_request(move |mut request: http::Request<Body>| {
+        request.extensions_mut().insert(ctx.clone());
+        request
+    })))
 }
 
 fn messages(name: &str, dry_run: bool, bytes: &[u8]) -> Vec<ImportFileRequest> {
@@ -98,6 +111,26 @@ async fn a_rule_comes_in_once_and_is_audited() {
         let audits: Vec<_> = audits.iter().filter(|(_, audit)| audit.action == "import_rules").collect();
         assert_eq!(audits.len(), 2);
         assert_eq!(audits[0].0.actor.as_ref().unwrap().username, "bob");
+        world.base.close().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_file_that_comes_again_with_its_key_comes_in_once() {
+    for world in World::all().await {
+        let bring = async |text: &str, dry_run| {
+            let request = stream::iter(messages("ping.yml", dry_run, text.as_bytes()));
+            keyed(&world, "k").import_rules(request).await.map(|answer| answer.into_inner()).map_err(Failure::from)
+        };
+        let wrong = RULE.replace("level: medium", "level: terrible");
+        assert_eq!(bring(&wrong, false).await.unwrap_err().code(), Code::Unprocessable);
+        let first = bring(RULE, false).await.unwrap();
+        assert_eq!(first.created, 1);
+        assert_eq!(bring(RULE, false).await.unwrap(), first);
+        assert_eq!(world.catalog.imports().len(), 1);
+        let failure = bring(RULE, true).await.unwrap_err();
+        assert_eq!(failure.code(), Code::Unprocessable);
+        assert!(failure.to_string().contains("Idempotency-Key"), "{failure}");
         world.base.close().await;
     }
 }

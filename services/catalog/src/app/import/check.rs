@@ -200,15 +200,26 @@ impl Problems {
     }
 
     fn json<T: serde::de::DeserializeOwned + Default>(&mut self, field: &str, text: &str, problem: &str) -> T {
-        // PostgreSQL's JSON has no NUL.
-        self.check(text.len() <= MAX_CONTENT && !text.contains("\\u0000"), field, "is too long or has a NUL");
+        self.check(text.len() <= MAX_CONTENT, field, "is too long");
         if text.is_empty() || text.len() > MAX_CONTENT {
             return T::default();
         }
+        // PostgreSQL's JSON has no NUL; the letters of one, as commands have them, are no NUL.
+        let nul = text.contains("\\u0000") && serde_json::from_str::<Value>(text).is_ok_and(|value| holds_nul(&value));
+        self.check(!nul, field, "has a NUL");
         serde_json::from_str(text).unwrap_or_else(|_| {
             self.check(false, field, problem);
             T::default()
         })
+    }
+}
+
+fn holds_nul(value: &Value) -> bool {
+    match value {
+        Value::String(text) => text.contains('\0'),
+        Value::Array(values) => values.iter().any(holds_nul),
+        Value::Object(map) => map.iter().any(|(name, value)| name.contains('\0') || holds_nul(value)),
+        _ => false,
     }
 }
 

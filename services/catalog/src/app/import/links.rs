@@ -12,18 +12,21 @@ use crate::{
     store::{links, techniques},
 };
 
-/// Writes what changes of links; answers whether anything does. A partial document says all that there is of the
-/// records that its links start from.
+/// Writes what changes of links; answers whether anything does. A partial document says all that there is of its
+/// `records`, by kind and key, and of those that its links start from.
 pub(super) async fn apply(
     tx: &mut Tx,
     scope: &Scope,
+    records: &[(&'static str, String)],
     said: Vec<(Uuid, Link)>,
     outcome: &mut Outcome,
 ) -> Result<bool, Error> {
     outcome.links_unknown = unknown(tx, &said).await?;
     let mut known: HashSet<Uuid> = if scope.partial {
+        // A record that comes without links has none any more.
+        let records = records.iter().map(|(kind, key)| (*kind, key.as_str()));
         let from: HashSet<(&str, &str)> =
-            said.iter().map(|(_, link)| (link.from_kind, link.from_key.as_str())).collect();
+            said.iter().map(|(_, link)| (link.from_kind, link.from_key.as_str())).chain(records).collect();
         links::of_records(tx, &scope.origin, &from.into_iter().collect::<Vec<_>>()).await?
     } else {
         links::of_origin(tx, &scope.origin).await?

@@ -112,8 +112,12 @@ pub(crate) async fn import(catalog: &Catalog, ctx: &OpCtx, document: Document) -
     let matrix = techniques::apply(&mut tx, &scope, records, tactics, header.dry_run, &mut outcome).await?;
     let mut changed = matrix.changed;
     changed |= templates::apply(&mut tx, &scope, procedures, &mut outcome.kinds).await?;
+    let said_of: Vec<(&'static str, String)> = match scope.partial {
+        true => said.iter().map(|new| (new.record.kind, new.record.key.clone())).collect(),
+        false => Vec::new(),
+    };
     changed |= knowledge::apply(&mut tx, &scope, said, &mut outcome.kinds).await?;
-    changed |= links::apply(&mut tx, &scope, links, &mut outcome).await?;
+    changed |= links::apply(&mut tx, &scope, &said_of, links, &mut outcome).await?;
     outcome.changes = techniques::touched(&mut tx, &matrix).await?;
     if header.dry_run || !changed {
         tx.rollback().await?;

@@ -6,7 +6,7 @@ use chrono::NaiveDate;
 use serde_json::{Map, Value};
 
 use super::{Framework, MAX_REFERENCES, canonical_id, json};
-use crate::domain::knowledge::{ReadError, Skips};
+use crate::domain::knowledge::{ReadError, Skips, is_technique_id};
 
 const MAX_ROWS: usize = 200_000;
 const MAX_NAME: usize = 300;
@@ -155,15 +155,6 @@ impl Mapping {
         if !said.contains(&reference) && said.len() < MAX_REFERENCES {
             said.push(reference);
         }
-    }
-}
-
-fn is_technique_id(text: &str) -> bool {
-    let digits = |text: &str, count| text.len() == count && text.bytes().all(|byte| byte.is_ascii_digit());
-    let Some(rest) = text.strip_prefix('T') else { return false };
-    match rest.split_once('.') {
-        None => digits(rest, 4),
-        Some((parent, sub)) => digits(parent, 4) && digits(sub, 3),
     }
 }
 

@@ -5,8 +5,8 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use serde::Deserialize;
 
-use super::{is_technique_id, json};
-use crate::domain::knowledge::ReadError;
+use super::json;
+use crate::domain::knowledge::{ReadError, is_technique_id};
 
 /// Tuples of one pair while reading; far more than there are, and a bound for a hostile file.
 const MAX_TUPLES: usize = 200;
@@ -99,6 +99,7 @@ impl Mappings {
             let Some(technique) = value(&row.off_tech_id).or_else(|| value(&row.off_tech).map(local_name)) else {
                 continue;
             };
+            // D3FEND also maps other frameworks.
             if !is_technique_id(technique) {
                 if self.others.len() < MAX_PAIRS && !self.others.contains(technique) {
                     self.others.extend(json::bounded(technique, MAX_LABEL));

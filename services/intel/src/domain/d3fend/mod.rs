@@ -12,7 +12,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde_json::{Value, json};
 
 use super::json;
-use super::knowledge::{Kind, Knowledge, LinkRecord, ReadError, Reader};
+use super::knowledge::{Kind, Knowledge, LinkRecord, ReadError, Reader, is_technique_id};
 use mappings::Mappings;
 use ontology::Ontology;
 
@@ -50,16 +50,6 @@ fn role(path: &str) -> Option<Role> {
         (Some("attack") | None, name) if name.strip_suffix(".json").is_some_and(is_technique_id) => Role::MappingOfOne,
         _ => return None,
     })
-}
-
-/// Whether it is a technique of ATT&CK; D3FEND also maps other frameworks.
-fn is_technique_id(text: &str) -> bool {
-    let digits = |text: &str, count| text.len() == count && text.bytes().all(|byte| byte.is_ascii_digit());
-    let Some(rest) = text.strip_prefix('T') else { return false };
-    match rest.split_once('.') {
-        None => digits(rest, 4),
-        Some((parent, sub)) => digits(parent, 4) && digits(sub, 3),
-    }
 }
 
 impl Reader for D3fendReader {

@@ -6,7 +6,8 @@ use chrono::NaiveDate;
 use serde_json::{Map, Value};
 use sha2::{Digest, Sha256};
 
-use crate::domain::knowledge::{Kind, Knowledge, KnowledgeRecord, LinkRecord, ReadError, Skips};
+use crate::domain::knowledge::{Kind, Knowledge, KnowledgeRecord, LinkRecord, ReadError, Skips, is_technique_id};
+use crate::domain::yaml::file_text;
 
 /// Bytes one rule's file may have; the largest that is published has 295 KB.
 pub(super) const MAX_RULE_BYTES: usize = 1024 * 1024;
@@ -75,8 +76,8 @@ impl Collected {
     pub(super) fn text<'a>(&mut self, place: &str, bytes: &'a [u8]) -> Option<&'a str> {
         match file_text(bytes, MAX_RULE_BYTES) {
             Ok(text) => Some(text),
-            Err(reason) => {
-                self.skipped.add(place, reason);
+            Err(unreadable) => {
+                self.skipped.add(place, unreadable.to_string());
                 None
             }
         }
@@ -137,20 +138,6 @@ pub(super) fn derived_id(parts: &[&str]) -> String {
     uuid::Builder::from_custom_bytes(bytes).into_uuid().to_string()
 }
 
-/// The bytes as text without a byte order mark, or why they are none.
-pub(super) fn file_text(bytes: &[u8], max: usize) -> Result<&str, String> {
-    if bytes.len() > max {
-        return Err(format!("it has {} bytes; {max} are allowed", bytes.len()));
-    }
-    match std::str::from_utf8(bytes) {
-        Ok(text) => Ok(text.strip_prefix('\u{feff}').unwrap_or(text)),
-        Err(error) => {
-            let line = 1 + bytes[..error.valid_up_to()].iter().filter(|byte| **byte == b'\n').count();
-            Err(format!("it is not UTF-8 text (line {line})"))
-        }
-    }
-}
-
 /// An id without what cannot be seen in it: spaces around it, zero-width and direction characters. `None` for a text
 /// that is no id. A UUID has one spelling.
 pub(super) fn publisher_id(text: &str) -> Option<String> {
@@ -177,13 +164,8 @@ pub(super) fn name(text: &str) -> Option<String> {
 
 /// An ATT&CK technique's id in capitals; `None` for anything else.
 pub(super) fn technique_id(text: &str) -> Option<String> {
-    let (technique, sub) = match text.split_once('.') {
-        Some((technique, sub)) => (technique, Some(sub)),
-        None => (text, None),
-    };
-    let digits = technique.strip_prefix(['t', 'T'])?;
-    let of = |text: &str, count| text.len() == count && text.bytes().all(|b| b.is_ascii_digit());
-    (of(digits, 4) && sub.is_none_or(|sub| of(sub, 3))).then(|| text.to_ascii_uppercase())
+    let id = text.to_ascii_uppercase();
+    is_technique_id(&id).then_some(id)
 }
 
 /// A tactic's short name, such as `defense-evasion`, from any spelling of it; which tactics there are is data.

@@ -6,7 +6,6 @@ mod elastic;
 mod sigma;
 mod upload;
 mod validate;
-mod yaml;
 
 #[cfg(test)]
 mod elastic_tests;

@@ -117,7 +117,7 @@ fn sigma_r2025_11_01() {
     // What the publisher calls a rule is none that a person would be refused.
     let start = Instant::now();
     for rule in active {
-        let (rules, problems) = parse_upload("rule.yml", rule.content.as_deref().unwrap_or_default().as_bytes());
+        let (rules, problems) = parse_upload(rule.content.as_deref().unwrap_or_default().as_bytes());
         assert_eq!((rules.len(), problems), (1, Vec::new()), "{}", rule.key);
         assert_eq!((&rules[0].0.name, &rules[0].0.source_id), (&rule.name, &rule.source_id));
     }

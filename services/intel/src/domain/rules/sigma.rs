@@ -5,8 +5,8 @@ use serde_json::{Map, Value, json};
 use super::collected::{
     Collected, Rule, add_once, is_invisible, iso_date, name, place, publisher_id, put, tactic, technique_id,
 };
-use super::yaml::{self, Document, Node};
 use crate::domain::knowledge::{Kind, Knowledge, KnowledgeRecord, ReadError, Reader, SEVERITIES, platform};
+use crate::domain::yaml::{self, Document, Node};
 
 const NOTHING: &str = "no Sigma rule could be read. Point the source's url at a release archive of SigmaHQ/sigma, with the folder rules in it.";
 
@@ -56,8 +56,8 @@ impl Reader for SigmaReader {
             let place = if several { format!("{place}#{number}") } else { place.to_owned() };
             let Document { root, .. } = match yaml::parse(slice) {
                 Ok(document) => document,
-                Err(error) => {
-                    self.collected.skipped.add(place, format!("line {}: {}", error.line, error.reason));
+                Err(unreadable) => {
+                    self.collected.skipped.add(place, unreadable.to_string());
                     continue;
                 }
             };
@@ -78,7 +78,7 @@ impl Reader for SigmaReader {
                 Some(format!("https://github.com/SigmaHQ/sigma/blob/master/{}", place.split('#').next().unwrap_or("")));
             record.content = Some(content);
             put(&mut record.attributes, "path", place.clone());
-            let id = root.text_of("id").and_then(publisher_id);
+            let id = root.said("id").and_then(publisher_id);
             self.collected.add(Rule { id, place, record, techniques })?;
         }
         Ok(())
@@ -97,8 +97,8 @@ fn starts_with_digit(text: &str) -> bool {
 pub(super) struct Inherited<'a> {
     /// Whether documents come after one another at all: nothing else needs a copy.
     several: bool,
-    global: Option<(Node<'a>, &'a str)>,
-    last: Option<(Node<'a>, String)>,
+    global: Option<(Node, &'a str)>,
+    last: Option<(Node, String)>,
 }
 
 impl<'a> Inherited<'a> {
@@ -107,8 +107,8 @@ impl<'a> Inherited<'a> {
     }
 
     /// The document with what it inherits, and its text with theirs; `None` for one that is no rule itself.
-    pub(super) fn take(&mut self, root: Node<'a>, text: &'a str) -> Option<(Node<'a>, String)> {
-        let action = root.text_of("action").map(str::to_ascii_lowercase);
+    pub(super) fn take(&mut self, root: Node, text: &'a str) -> Option<(Node, String)> {
+        let action = root.said("action").map(str::to_ascii_lowercase);
         let (base, before) = match action.as_deref() {
             Some("global") => {
                 self.global = Some((root, text));
@@ -144,17 +144,17 @@ impl<'a> Inherited<'a> {
 }
 
 /// The record of a rule, without its key, and the techniques that it detects. `None` without a title.
-pub(super) fn rule(root: &Node<'_>) -> Option<(KnowledgeRecord, Vec<String>)> {
-    let mut record = KnowledgeRecord::new(Kind::DetectionRule, "", "", name(root.text_of("title")?)?);
-    record.description = root.text_of("description").map(str::to_owned);
-    let level = root.text_of("level").map(str::to_ascii_lowercase);
+pub(super) fn rule(root: &Node) -> Option<(KnowledgeRecord, Vec<String>)> {
+    let mut record = KnowledgeRecord::new(Kind::DetectionRule, "", "", name(root.said("title")?)?);
+    record.description = root.said("description").map(str::to_owned);
+    let level = root.said("level").map(str::to_ascii_lowercase);
     record.severity =
         Some(level.filter(|level| SEVERITIES.contains(&level.as_str())).unwrap_or_else(|| "medium".to_owned()));
-    record.status = root.text_of("status").map(str::to_ascii_lowercase);
+    record.status = root.said("status").map(str::to_ascii_lowercase);
     record.deprecated = matches!(record.status.as_deref(), Some("deprecated" | "unsupported"));
 
     let (mut techniques, mut tactics, mut tags) = (Vec::new(), Vec::new(), Vec::new());
-    for tag in root.texts_of("tags") {
+    for tag in root.all_said("tags") {
         let tag: String = tag.chars().filter(|c| !is_invisible(*c)).collect::<String>().trim().to_ascii_lowercase();
         if let Some(name) = tag.strip_prefix("attack.") {
             if let Some(technique) = technique_id(name) {
@@ -167,7 +167,7 @@ pub(super) fn rule(root: &Node<'_>) -> Option<(KnowledgeRecord, Vec<String>)> {
     }
 
     let logsource = root.get("logsource");
-    let source = |key: &str| logsource.and_then(|node| node.text_of(key));
+    let source = |key: &str| logsource.and_then(|node| node.said(key));
     let product = source("product").map(str::to_ascii_lowercase);
     record.platforms = product.iter().filter_map(|product| product_platform(product, source("service"))).collect();
 
@@ -178,12 +178,12 @@ pub(super) fn rule(root: &Node<'_>) -> Option<(KnowledgeRecord, Vec<String>)> {
         put(&mut about, key, source(key));
     }
     put(attributes, "logsource", about);
-    put(attributes, "author", root.texts_of("author").join(", "));
-    put(attributes, "license", root.text_of("license"));
-    put(attributes, "date", root.text_of("date").and_then(iso_date));
-    put(attributes, "modified", root.text_of("modified").and_then(iso_date));
+    put(attributes, "author", root.all_said("author").join(", "));
+    put(attributes, "license", root.said("license"));
+    put(attributes, "date", root.said("date").and_then(iso_date));
+    put(attributes, "modified", root.said("modified").and_then(iso_date));
     for key in ["references", "falsepositives", "fields"] {
-        put(attributes, key, root.texts_of(key));
+        put(attributes, key, root.all_said(key));
     }
     put(attributes, "tactics", tactics);
     put(attributes, "tags", tags);
@@ -192,12 +192,9 @@ pub(super) fn rule(root: &Node<'_>) -> Option<(KnowledgeRecord, Vec<String>)> {
 }
 
 /// Rules that it has to do with: what their ids are, and how.
-fn related(root: &Node<'_>) -> Vec<Value> {
-    let Some(yaml::Value::List(items)) = root.get("related").map(|node| &node.value) else {
-        return Vec::new();
-    };
-    let pair = |item: &Node<'_>| Some(json!({"id": publisher_id(item.text_of("id")?)?, "type": item.text_of("type")?}));
-    items.iter().filter_map(pair).collect()
+fn related(root: &Node) -> Vec<Value> {
+    let pair = |item: &Node| Some(json!({"id": publisher_id(item.said("id")?)?, "type": item.said("type")?}));
+    root.get("related").and_then(Node::list).unwrap_or_default().iter().filter_map(pair).collect()
 }
 
 /// The ATT&CK platform of a log source's product, if it is of one.

@@ -2,12 +2,12 @@
 
 use std::collections::HashSet;
 
-use super::collected::{derived_id, file_text, put, settle};
+use super::collected::{derived_id, settle};
 use super::sigma::{self, Inherited, MAX_CONTENT};
 use super::validate::validate;
-use super::yaml::{self, Document};
 use crate::domain::knowledge::{KnowledgeRecord, LinkRecord};
 use crate::domain::upload::UploadProblem;
+use crate::domain::yaml::{self, Document};
 
 /// Bytes of a file that a person brings.
 pub const MAX_UPLOAD_BYTES: usize = 512 * 1024;
@@ -17,13 +17,14 @@ pub const MAX_UPLOAD_DOCUMENTS: usize = sigma::MAX_DOCUMENTS;
 const MAX_PROBLEMS: usize = 1_000;
 
 /// Reads a Sigma file of one or more documents. The rules with nothing wrong are in the answer under `custom:<id>`, with
-/// a link to each technique that they name; whether the rest stops them is for the caller to say.
-pub fn parse_upload(path: &str, bytes: &[u8]) -> (Vec<(KnowledgeRecord, Vec<LinkRecord>)>, Vec<UploadProblem>) {
+/// a link to each technique that they name; whether the rest stops them is for the caller to say. What the file is
+/// called is no content: the same rule in another file is the same.
+pub fn parse_upload(bytes: &[u8]) -> (Vec<(KnowledgeRecord, Vec<LinkRecord>)>, Vec<UploadProblem>) {
     let mut rules = Vec::new();
     let mut problems = Vec::new();
-    let text = match file_text(bytes, MAX_UPLOAD_BYTES) {
+    let text = match yaml::file_text(bytes, MAX_UPLOAD_BYTES) {
         Ok(text) => text,
-        Err(reason) => return (rules, vec![UploadProblem::of_file(reason)]),
+        Err(unreadable) => return (rules, vec![unreadable.into()]),
     };
     let slices = yaml::documents(text);
     if slices.is_empty() {
@@ -41,14 +42,14 @@ pub fn parse_upload(path: &str, bytes: &[u8]) -> (Vec<(KnowledgeRecord, Vec<Link
     for slice in slices {
         let Document { root, repeated } = match yaml::parse(slice) {
             Ok(document) => document,
-            Err(error) => {
-                problems.push(UploadProblem::at(error.line, "", error.reason));
+            Err(unreadable) => {
+                problems.push(unreadable.into());
                 continue;
             }
         };
         let before = problems.len();
         let line = root.line;
-        problems.extend(repeated.into_iter().map(|(line, key)| UploadProblem::at(line, key, "is stated twice")));
+        problems.extend(repeated);
         let Some((root, content)) = inherited.take(root, slice.text) else {
             continue;
         };
@@ -58,7 +59,7 @@ pub fn parse_upload(path: &str, bytes: &[u8]) -> (Vec<(KnowledgeRecord, Vec<Link
             break;
         }
         validate(&root, &mut problems);
-        let id = match root.text_of("id") {
+        let id = match root.said("id") {
             Some(id) => id.to_ascii_lowercase(),
             None => derived_id(&["custom", content.trim()]),
         };
@@ -70,7 +71,6 @@ pub fn parse_upload(path: &str, bytes: &[u8]) -> (Vec<(KnowledgeRecord, Vec<Link
             && problems.len() == before
         {
             record.content = Some(content);
-            put(&mut record.attributes, "path", path);
             rules.push(settle("custom", id, record, &techniques));
         }
         if problems.len() >= MAX_PROBLEMS {

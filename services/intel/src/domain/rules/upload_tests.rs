@@ -2,7 +2,7 @@ use super::parse_upload;
 use crate::domain::upload::UploadProblem;
 
 fn problems(yaml: &str) -> Vec<UploadProblem> {
-    parse_upload("rule.yml", yaml.as_bytes()).1
+    parse_upload(yaml.as_bytes()).1
 }
 
 fn told(yaml: &str) -> Vec<(u32, String, String)> {
@@ -27,7 +27,7 @@ tags: [attack.t1059.001]
 
 #[test]
 fn a_rule_without_an_id_gets_one_of_its_content() {
-    let (rules, problems) = parse_upload("mine.yml", RULE.as_bytes());
+    let (rules, problems) = parse_upload(RULE.as_bytes());
     assert_eq!(problems, []);
     let [(rule, links)] = rules.as_slice() else { panic!("{rules:?}") };
     assert_eq!(rule.key, format!("custom:{}", rule.source_id));
@@ -37,9 +37,10 @@ fn a_rule_without_an_id_gets_one_of_its_content() {
         (links.len(), links[0].to_key.as_str(), links[0].from_key.as_str()),
         (1, "T1059.001", rule.key.as_str())
     );
-    let again = parse_upload("other.yml", RULE.as_bytes()).0;
-    assert_eq!(again[0].0.key, rule.key);
-    let other = parse_upload("mine.yml", RULE.replace("Mine", "Yours").as_bytes()).0;
+    let again = parse_upload(RULE.as_bytes()).0;
+    assert_eq!(again, rules);
+    assert!(!rule.attributes.contains_key("path"), "a file's name is no content");
+    let other = parse_upload(RULE.replace("Mine", "Yours").as_bytes()).0;
     assert_ne!(other[0].0.key, rule.key);
 }
 
@@ -92,7 +93,7 @@ references: {a: b}
     told.sort();
     wanted.sort();
     assert_eq!(told, wanted);
-    assert!(parse_upload("a.yml", yaml.as_bytes()).0.is_empty());
+    assert!(parse_upload(yaml.as_bytes()).0.is_empty());
 }
 
 #[test]
@@ -101,7 +102,7 @@ fn each_document_stands_alone() {
         "{RULE}---\n- no rule\n---\ntitle: [x\n---\ntitle: Correlated\nlogsource: {{product: linux}}\ncorrelation: {{type: event_count}}\n---\n{}",
         RULE.replace("Mine", "Last")
     );
-    let (rules, problems) = parse_upload("a.yml", yaml.as_bytes());
+    let (rules, problems) = parse_upload(yaml.as_bytes());
     let names: Vec<_> = rules.iter().map(|(rule, _)| rule.name.as_str()).collect();
     assert_eq!(names, ["Mine", "Last"]);
     let lines: Vec<_> = problems.iter().map(|p| (p.line, p.field.as_str())).collect();
@@ -114,7 +115,7 @@ fn each_document_stands_alone() {
 #[test]
 fn a_global_document_completes_the_others() {
     let yaml = "action: global\ntitle: Shared\ndetection: {condition: sel}\n---\nlogsource: {product: linux}\ndetection: {sel: {a: 1}}\n---\nlogsource: {product: linux}\ndetection: {other: {a: 1}}\n";
-    let (rules, problems) = parse_upload("a.yml", yaml.as_bytes());
+    let (rules, problems) = parse_upload(yaml.as_bytes());
     assert_eq!((rules.len(), rules[0].0.name.as_str()), (1, "Shared"));
     assert_eq!(problems, [UploadProblem::at(3, "detection.condition", "there is no selection `sel`")]);
 }
@@ -122,7 +123,7 @@ fn a_global_document_completes_the_others() {
 #[test]
 fn ids_and_keys_are_there_once() {
     let with_id = format!("id: 7d0f8c4e-5a1b-4c39-9d1e-0c2f4f1f6a11\n{RULE}");
-    let (rules, problems) = parse_upload("a.yml", format!("{with_id}---\n{with_id}").as_bytes());
+    let (rules, problems) = parse_upload(format!("{with_id}---\n{with_id}").as_bytes());
     assert_eq!(rules[0].0.key, "custom:7d0f8c4e-5a1b-4c39-9d1e-0c2f4f1f6a11");
     assert_eq!(problems, [UploadProblem::at(16, "id", "another rule of this file has the same")]);
     let twice = format!("{RULE}title: Again\n");
@@ -135,7 +136,7 @@ fn files_past_a_bound_are_refused() {
     assert_eq!(told("action: global\ntitle: A\n")[0].2, "the file holds no rule");
     assert_eq!(problems(&"#".repeat(600_000)).len(), 1);
     assert_eq!(problems(&"title: a\n---\n".repeat(101)).len(), 1);
-    assert_eq!(parse_upload("a.yml", b"title: \xff").1.len(), 1);
+    assert_eq!(parse_upload(b"title: \xff").1.len(), 1);
     let mut bomb = "a0: &a0 {k: xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx}\n".to_owned();
     for n in 1..30 {
         let prior = n - 1;

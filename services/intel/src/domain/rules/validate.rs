@@ -2,9 +2,9 @@
 
 use super::collected::{iso_date, technique_id};
 use super::condition;
-use super::yaml::{Entry, Node, Value};
 use crate::domain::knowledge::SEVERITIES;
 use crate::domain::upload::UploadProblem;
+use crate::domain::yaml::{Content, Entry, Node};
 
 const MAX_TITLE: usize = 256;
 const MAX_TEXT: usize = 65_536;
@@ -51,8 +51,8 @@ const MODIFIERS: [&str; 34] = [
 ];
 
 /// Adds everything that is wrong with a rule.
-pub(super) fn validate(root: &Node<'_>, problems: &mut Vec<UploadProblem>) {
-    if root.entries().is_none() {
+pub(super) fn validate(root: &Node, problems: &mut Vec<UploadProblem>) {
+    if !root.is_map() {
         problems.push(UploadProblem::at(root.line, "", "a rule is a mapping of fields"));
         return;
     }
@@ -75,25 +75,25 @@ pub(super) fn validate(root: &Node<'_>, problems: &mut Vec<UploadProblem>) {
     check.detection();
 }
 
-struct Check<'n, 'a, 'p> {
-    root: &'n Node<'a>,
+struct Check<'n, 'p> {
+    root: &'n Node,
     problems: &'p mut Vec<UploadProblem>,
 }
 
-impl<'n, 'a> Check<'n, 'a, '_> {
+impl<'n> Check<'n, '_> {
     fn wrong(&mut self, line: u32, field: impl Into<String>, problem: impl Into<String>) {
         self.problems.push(UploadProblem::at(line, field, problem));
     }
 
     /// A field that is there and says something.
-    fn present(&self, field: &str) -> Option<&'n Node<'a>> {
+    fn present(&self, field: &str) -> Option<&'n Node> {
         self.root.get(field).filter(|node| !node.is_null())
     }
 
     /// The text of a field; one that is there and is no text is a problem.
     fn text(&mut self, field: &str) -> Option<(u32, &'n str)> {
         let node = self.present(field)?;
-        match node.text() {
+        match node.written() {
             Some(text) if text.len() > MAX_TEXT => {
                 self.wrong(node.line, field, format!("is longer than {MAX_TEXT} bytes"));
                 None
@@ -149,16 +149,16 @@ impl<'n, 'a> Check<'n, 'a, '_> {
         let Some(node) = self.present(field) else {
             return Vec::new();
         };
-        match &node.value {
-            Value::Text(text) => vec![(0, node.line, text.trim())],
-            Value::List(items) if items.len() > MAX_ITEMS => {
+        match &node.content {
+            Content::Text(text) | Content::Literal(text, _) => vec![(0, node.line, text.trim())],
+            Content::List(items) if items.len() > MAX_ITEMS => {
                 self.wrong(node.line, field, format!("has more than {MAX_ITEMS} entries"));
                 Vec::new()
             }
-            Value::List(items) => {
+            Content::List(items) => {
                 let mut texts = Vec::new();
                 for (number, item) in items.iter().enumerate() {
-                    match item.text() {
+                    match item.written() {
                         Some(text) => texts.push((number, item.line, text.trim())),
                         None => self.wrong(item.line, format!("{field}[{number}]"), "must be a text"),
                     }
@@ -201,7 +201,7 @@ impl<'n, 'a> Check<'n, 'a, '_> {
         let Some(node) = self.present("logsource") else {
             return self.wrong(self.root.line, "logsource", "is required");
         };
-        if node.entries().is_none() {
+        if !node.is_map() {
             return self.wrong(node.line, "logsource", "must be a mapping");
         }
         let mut says = false;
@@ -210,7 +210,7 @@ impl<'n, 'a> Check<'n, 'a, '_> {
                 continue;
             };
             says = true;
-            if value.text().is_none_or(|text| text.trim().is_empty()) {
+            if value.written().is_none_or(|text| text.trim().is_empty()) {
                 self.wrong(value.line, format!("logsource.{key}"), "must be a text");
             }
         }
@@ -227,11 +227,12 @@ impl<'n, 'a> Check<'n, 'a, '_> {
             };
             return self.wrong(self.root.line, "detection", problem);
         };
-        let Some(entries) = node.entries() else {
+        if !node.is_map() {
             return self.wrong(node.line, "detection", "must be a mapping of selections and a condition");
-        };
-        let is_selection = |entry: &&Entry<'_>| !matches!(entry.key.as_ref(), "condition" | "timeframe");
-        let names: Vec<&str> = entries.iter().filter(is_selection).map(|entry| entry.key.as_ref()).collect();
+        }
+        let entries = node.entries();
+        let is_selection = |entry: &&Entry| !matches!(entry.key.as_str(), "condition" | "timeframe");
+        let names: Vec<&str> = entries.iter().filter(is_selection).map(|entry| entry.key.as_str()).collect();
         if names.is_empty() {
             self.wrong(node.line, "detection", "must have a selection");
         }
@@ -244,18 +245,18 @@ impl<'n, 'a> Check<'n, 'a, '_> {
         self.condition(node, &names);
     }
 
-    fn condition(&mut self, detection: &'n Node<'a>, names: &[&str]) {
+    fn condition(&mut self, detection: &'n Node, names: &[&str]) {
         const FIELD: &str = "detection.condition";
         let Some(node) = detection.get("condition").filter(|node| !node.is_null()) else {
             return self.wrong(detection.line, FIELD, "is required");
         };
-        let conditions: Vec<&Node<'a>> = match &node.value {
-            Value::Text(_) => vec![node],
-            Value::List(items) if !items.is_empty() && items.len() <= MAX_ITEMS => items.iter().collect(),
+        let conditions: Vec<&Node> = match &node.content {
+            Content::Text(_) | Content::Literal(..) => vec![node],
+            Content::List(items) if !items.is_empty() && items.len() <= MAX_ITEMS => items.iter().collect(),
             _ => return self.wrong(node.line, FIELD, "must be a text or a list of texts"),
         };
         for condition in conditions {
-            match condition.text() {
+            match condition.written() {
                 Some(text) => {
                     for problem in condition::problems(text, names) {
                         self.wrong(condition.line, FIELD, problem);
@@ -267,16 +268,16 @@ impl<'n, 'a> Check<'n, 'a, '_> {
     }
 
     /// Fields with values, a list of such, or words to look for.
-    fn selection(&mut self, node: &'n Node<'a>, field: &str) {
-        match &node.value {
-            Value::Text(_) => {}
-            Value::Map(entries) if !entries.is_empty() => self.fields(entries, field),
-            Value::List(items) if !items.is_empty() => {
+    fn selection(&mut self, node: &'n Node, field: &str) {
+        match &node.content {
+            Content::Text(_) | Content::Literal(..) => {}
+            Content::Map(entries) if !entries.is_empty() => self.fields(entries, field),
+            Content::List(items) if !items.is_empty() => {
                 for (number, item) in items.iter().enumerate() {
                     let field = format!("{field}[{number}]");
-                    match &item.value {
-                        Value::Text(_) => {}
-                        Value::Map(entries) if !entries.is_empty() => self.fields(entries, &field),
+                    match &item.content {
+                        Content::Text(_) | Content::Literal(..) => {}
+                        Content::Map(entries) if !entries.is_empty() => self.fields(entries, &field),
                         _ => self.wrong(item.line, field, "must be a text or a mapping of fields"),
                     }
                 }
@@ -285,7 +286,7 @@ impl<'n, 'a> Check<'n, 'a, '_> {
         }
     }
 
-    fn fields(&mut self, entries: &'n [Entry<'a>], within: &str) {
+    fn fields(&mut self, entries: &'n [Entry], within: &str) {
         for entry in entries {
             let field = format!("{within}.{}", entry.key);
             for modifier in entry.key.split('|').skip(1) {
@@ -293,17 +294,17 @@ impl<'n, 'a> Check<'n, 'a, '_> {
                     self.wrong(entry.line, field.clone(), format!("`{modifier}` is no modifier of Sigma"));
                 }
             }
-            match &entry.value.value {
-                Value::Text(_) | Value::Null => {}
-                Value::List(items) if items.is_empty() => self.wrong(entry.value.line, field, "has no value"),
-                Value::List(items) => {
+            match &entry.value.content {
+                Content::Text(_) | Content::Literal(..) | Content::Null => {}
+                Content::List(items) if items.is_empty() => self.wrong(entry.value.line, field, "has no value"),
+                Content::List(items) => {
                     for item in items {
-                        if !matches!(item.value, Value::Text(_) | Value::Null) {
+                        if !matches!(item.content, Content::Text(_) | Content::Literal(..) | Content::Null) {
                             self.wrong(item.line, field.clone(), "must have texts or numbers as values");
                         }
                     }
                 }
-                Value::Map(_) => self.wrong(entry.value.line, field, "must have a value or a list of values"),
+                Content::Map(_) => self.wrong(entry.value.line, field, "must have a value or a list of values"),
             }
         }
     }

@@ -13,6 +13,7 @@ use super::fields::{
     stix_id, text, url, version, word, words,
 };
 use super::record::RecordType;
+use crate::domain::knowledge::is_technique_id;
 
 const MAX_TACTICS: usize = 32;
 
@@ -181,14 +182,6 @@ pub(super) fn matrix(object: &Map<String, Value>) -> Result<RawMatrix, String> {
         tactic_refs: words(object, "tactic_refs", 256)?,
         deprecated: flag(object, "x_mitre_deprecated")? || flag(object, "revoked")?,
     })
-}
-
-fn is_technique_id(id: &str) -> bool {
-    let digits = |text: &str, count: usize| text.len() == count && text.bytes().all(|byte| byte.is_ascii_digit());
-    match id.strip_prefix('T').map(|rest| rest.split_once('.').unwrap_or((rest, "000"))) {
-        Some((base, sub)) => digits(base, 4) && digits(sub, 3),
-        None => false,
-    }
 }
 
 fn is_tactic_id(id: &str) -> bool {

@@ -6,9 +6,9 @@ use serde_json::{Map, Value, json};
 use uuid::Uuid;
 
 use super::atomic_model::{MANUAL, flag};
-use super::yaml::Node;
 use super::{Collected, SEVERITY, Unread, block, is_yaml, parts, platforms, technique_id, too_long};
 use crate::domain::knowledge::{Knowledge, ReadError, Reader, TemplateRecord};
+use crate::domain::yaml::Node;
 
 /// Under which ids are made for what has none.
 pub(super) const NAMESPACE: Uuid = Uuid::from_u128(0x6f1c_8c57_2f0a_4f1e_9a53_d5b0_71c4_3be8);
@@ -49,34 +49,34 @@ impl Reader for AtomicReader {
 pub(super) fn tests(root: &Node, path: &str) -> Result<Vec<Result<TemplateRecord, Unread>>, String> {
     let technique = root.said("attack_technique").ok_or("attack_technique is missing")?;
     let technique =
-        technique_id(&technique).ok_or_else(|| format!("attack_technique `{technique}` is no technique's id"))?;
+        technique_id(technique).ok_or_else(|| format!("attack_technique `{technique}` is no technique's id"))?;
     let display_name = root.said("display_name");
     let tests = root.get("atomic_tests").and_then(Node::list).ok_or("atomic_tests is missing")?;
     // How many without a GUID have had the name.
-    let mut names: HashMap<String, usize> = HashMap::new();
+    let mut names: HashMap<&str, usize> = HashMap::new();
     let read = tests.iter().enumerate().map(|(index, test)| {
         let number = index + 1;
         let about = |reason: String| {
-            let id = test.said("auto_generated_guid").unwrap_or_else(|| format!("{path}, test {number}"));
+            let id = test.said("auto_generated_guid").map_or_else(|| format!("{path}, test {number}"), str::to_owned);
             (id, reason)
         };
         let name = test.said("name").ok_or_else(|| about("its name is missing".to_owned()))?;
         let source_id = match test.said("auto_generated_guid") {
-            Some(text) => Uuid::parse_str(&text)
+            Some(text) => Uuid::parse_str(text)
                 .map_err(|_| about("auto_generated_guid is no GUID".to_owned()))?
                 .hyphenated()
                 .to_string(),
             None => {
-                let nth = names.entry(name.clone()).and_modify(|nth| *nth += 1).or_insert(1);
+                let nth = names.entry(name).and_modify(|nth| *nth += 1).or_insert(1);
                 made_id(&format!("atomic:{technique}:{name}:{nth}"))
             }
         };
         let mut template = template(test).map_err(about)?;
         template.source_id = source_id;
-        template.name = name;
+        template.name = name.to_owned();
         template.mitre_technique_id.clone_from(&technique);
         template.details.insert("test_number".to_owned(), json!(number));
-        if let Some(display_name) = &display_name {
+        if let Some(display_name) = display_name {
             template.details.insert("display_name".to_owned(), json!(display_name));
         }
         Ok(template)
@@ -103,17 +103,17 @@ fn template(test: &Node) -> Result<TemplateRecord, String> {
     let raw = test.all_said("supported_platforms");
     Ok(TemplateRecord {
         description: test.get("description").and_then(Node::text).and_then(block),
-        platforms: platforms(raw.iter().map(String::as_str)),
+        platforms: platforms(raw.iter().copied()),
         severity: SEVERITY.to_owned(),
         attack_procedure: Some(procedure),
-        tool_suggested: Some(tool),
+        tool_suggested: Some(tool.to_owned()),
         cleanup_procedure: executor.get("cleanup_command").and_then(Node::text).and_then(block),
         details: details(test, executor, raw),
         ..TemplateRecord::default()
     })
 }
 
-fn details(test: &Node, executor: &Node, raw_platforms: Vec<String>) -> Map<String, Value> {
+fn details(test: &Node, executor: &Node, raw_platforms: Vec<&str>) -> Map<String, Value> {
     let mut details = Map::new();
     details.insert("supported_platforms".to_owned(), json!(raw_platforms));
     for key in ["input_arguments", "dependency_executor_name", "dependencies"] {

@@ -12,10 +12,10 @@ use super::atomic_model::{
     ARGUMENT_TYPES, EXECUTORS, MANUAL, MIN_ARGUMENT_CHARS, MIN_DISPLAY_NAME_CHARS, MIN_STEPS_CHARS, PLATFORMS, flag,
     is_argument_name, needs_elevation, placeholders,
 };
-use super::yaml::{Content, Duplicates, Entry, Node};
-use super::{MAX_NAME_CHARS, atomic, is_technique_id, is_yaml, parts, yaml};
-use crate::domain::knowledge::TemplateRecord;
+use super::{MAX_NAME_CHARS, atomic, is_yaml, parts};
+use crate::domain::knowledge::{TemplateRecord, is_technique_id};
 use crate::domain::upload::UploadProblem;
+use crate::domain::yaml::{self, Content, Document, Entry, Node};
 
 /// Bytes of a person's file.
 pub const MAX_UPLOAD_BYTES: usize = 512 * 1024;
@@ -44,9 +44,13 @@ pub fn parse_upload(path: &str, bytes: &[u8]) -> (Vec<TemplateRecord>, Vec<Uploa
     if !parts(path).next().is_some_and(is_yaml) {
         return (Vec::new(), vec![UploadProblem::of_file("its name must end with .yaml or .yml")]);
     }
-    let root = match yaml::parse(bytes, MAX_UPLOAD_BYTES, Duplicates::Refused) {
-        Ok(root) => root,
-        Err(unreadable) => return (Vec::new(), vec![UploadProblem::at(unreadable.line, "", unreadable.reason)]),
+    let root = match yaml::file_text(bytes, MAX_UPLOAD_BYTES).and_then(yaml::parse_only) {
+        Ok(Document { root, repeated }) if repeated.is_empty() => root,
+        Ok(Document { mut repeated, .. }) => {
+            repeated.truncate(MAX_PROBLEMS);
+            return (Vec::new(), repeated);
+        }
+        Err(unreadable) => return (Vec::new(), vec![unreadable.into()]),
     };
     let mut check = Check::default();
     let tests = check.document(&root);
@@ -93,7 +97,7 @@ impl Check {
 
     /// What is not a test's own.
     fn document<'a>(&mut self, root: &'a Node) -> &'a [Node] {
-        if !matches!(root.content, Content::Map(_)) {
+        if !root.is_map() {
             self.say(root.line, "", "must be a document with attack_technique, display_name and atomic_tests");
             return &[];
         }
@@ -118,7 +122,7 @@ impl Check {
     }
 
     fn test(&mut self, at: &str, test: &Node, guids: &mut HashSet<Uuid>) {
-        if !matches!(test.content, Content::Map(_)) {
+        if !test.is_map() {
             return self.say(test.line, at, "must be a test: a map with name, description and so on");
         }
         for entry in test.entries().iter().filter(|entry| !TEST_KEYS.contains(&entry.key.as_str())) {
@@ -208,7 +212,7 @@ impl Check {
             self.say(test.line, &at, "is missing");
             return Vec::new();
         };
-        if !matches!(executor.content, Content::Map(_)) {
+        if !executor.is_map() {
             self.say(executor.line, &at, "must be a map with name and command, or name and steps");
             return Vec::new();
         }
@@ -252,7 +256,7 @@ impl Check {
         let mut commands = Vec::new();
         for (index, dependency) in list.iter().enumerate() {
             let at = format!("{at}[{index}]");
-            if !matches!(dependency.content, Content::Map(_)) {
+            if !dependency.is_map() {
                 let problem = "must be a map with description, prereq_command and get_prereq_command";
                 self.say(dependency.line, &at, problem);
                 continue;
@@ -318,7 +322,7 @@ impl Check {
 
     fn argument(&mut self, at: &str, entry: &Entry) {
         let argument = &entry.value;
-        if !matches!(argument.content, Content::Map(_)) {
+        if !argument.is_map() {
             return self.say(entry.line, at, "must be a map with description, type and default");
         }
         match argument.get("description") {

@@ -2,9 +2,9 @@
 
 use serde_json::{Map, Value, json};
 
-use super::yaml::{Content, Node};
 use super::{Collected, SEVERITY, Unread, block, is_yaml, parts, platforms, technique_id, too_long};
 use crate::domain::knowledge::{Knowledge, ReadError, Reader, TemplateRecord};
+use crate::domain::yaml::{Content, Node};
 
 /// Reads `data/abilities/**.yml`. What runs on which platform is kept in `details.executors`; where one command is
 /// all there is, `details.executor` says it as Atomic Red Team would.
@@ -45,10 +45,11 @@ impl Reader for CalderaReader {
 }
 
 fn unread(ability: &Node, path: &str, index: usize, reason: String) -> Unread {
-    let id = ability.said("id").unwrap_or_else(|| match index {
-        0 => path.to_owned(),
-        _ => format!("{path}, ability {}", index + 1),
-    });
+    let id = match (ability.said("id"), index) {
+        (Some(id), _) => id.to_owned(),
+        (None, 0) => path.to_owned(),
+        (None, _) => format!("{path}, ability {}", index + 1),
+    };
     (id, reason)
 }
 
@@ -60,10 +61,10 @@ fn template(ability: &Node) -> Result<TemplateRecord, String> {
     let technique = technique.or_else(|| ability.said("technique_id")).ok_or("its technique is missing")?;
     let executors = executors(ability)?;
     let template = TemplateRecord {
-        source_id: ability.said("id").ok_or("its id is missing")?,
-        name: ability.said("name").ok_or("its name is missing")?,
+        source_id: ability.said("id").ok_or("its id is missing")?.to_owned(),
+        name: ability.said("name").ok_or("its name is missing")?.to_owned(),
         description: ability.get("description").and_then(Node::text).and_then(block),
-        mitre_technique_id: technique_id(&technique)
+        mitre_technique_id: technique_id(technique)
             .ok_or_else(|| format!("its technique `{technique}` is no technique's id"))?,
         platforms: platforms(executors.iter().flat_map(|executor| executor.platforms.iter().map(String::as_str))),
         severity: SEVERITY.to_owned(),
@@ -104,7 +105,7 @@ fn executors(ability: &Node) -> Result<Vec<Executor>, String> {
         }
     }
     for node in ability.get("executors").and_then(Node::list).unwrap_or_default() {
-        let said = |key| node.said(key).map(|text| names(&text)).unwrap_or_default();
+        let said = |key| node.said(key).map(names).unwrap_or_default();
         executors.push(executor(said("platform"), said("name"), node));
     }
     match executors.is_empty() {

@@ -5,9 +5,9 @@ use std::collections::HashMap;
 use serde_json::{Map, Value, json};
 use sha2::{Digest, Sha256};
 
-use super::yaml::Node;
 use super::{Collected, SEVERITY, Unread, block, is_yaml, parts, technique_id, too_long};
 use crate::domain::knowledge::{Knowledge, ReadError, Reader, TemplateRecord};
+use crate::domain::yaml::Node;
 
 /// Reads `yml/**/*.yml`. A command has no id of its own: it is known by its program and what it runs for which
 /// technique, so that it stays the same wherever it stands in the file and however it is described.
@@ -51,7 +51,7 @@ fn commands(root: &Node, path: &str) -> Result<Vec<Result<TemplateRecord, Unread
     let mut hashes: HashMap<String, usize> = HashMap::new();
     let read = commands.iter().enumerate().map(|(index, command)| {
         let mut template =
-            template(&program, command).map_err(|reason| (format!("{path}, command {}", index + 1), reason))?;
+            template(program, command).map_err(|reason| (format!("{path}, command {}", index + 1), reason))?;
         let hash = hash(command);
         let nth = hashes.entry(hash.clone()).and_modify(|nth| *nth += 1).or_insert(1);
         template.source_id = match *nth {
@@ -84,14 +84,14 @@ fn template(program: &str, command: &Node) -> Result<TemplateRecord, String> {
     Ok(TemplateRecord {
         name,
         description: command.get("Description").and_then(Node::text).and_then(block),
-        mitre_technique_id: technique_id(&technique)
+        mitre_technique_id: technique_id(technique)
             .ok_or_else(|| format!("its MitreID `{technique}` is no technique's id"))?,
         // All that LOLBAS is about.
         platforms: vec!["windows".to_owned()],
         severity: SEVERITY.to_owned(),
-        attack_procedure: Some(run.clone()),
+        attack_procedure: Some(run.to_owned()),
         tool_suggested: Some(program.to_owned()),
-        details: details(command, &run),
+        details: details(command, run),
         ..TemplateRecord::default()
     })
 }
