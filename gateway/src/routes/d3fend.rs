@@ -24,7 +24,9 @@ use crate::{
 
 /// Routes that need a token.
 pub fn protected() -> OpenApiRouter<Gateway> {
-    OpenApiRouter::new().routes(routes!(list_defences).layer(compression())).routes(routes!(get_defence, update_defence))
+    OpenApiRouter::new()
+        .routes(routes!(list_defences).layer(compression()))
+        .routes(routes!(get_defence, update_defence))
 }
 
 /// A countermeasure.
@@ -136,7 +138,9 @@ pub struct DefenceChanges {
 /// As D3FEND writes its tactics.
 fn capitalized(tactic: &str) -> String {
     let mut letters = tactic.trim().chars();
-    letters.next().map_or_else(String::new, |first| first.to_uppercase().chain(letters.flat_map(char::to_lowercase)).collect())
+    letters
+        .next()
+        .map_or_else(String::new, |first| first.to_uppercase().chain(letters.flat_map(char::to_lowercase)).collect())
 }
 
 /// List countermeasures
@@ -179,10 +183,7 @@ async fn get_defence(State(gateway): State<Gateway>, caller: Caller, Name(id): N
     let (all, _) = links(&gateway, &caller, &record.kind, &record.key).await?;
     let mappings = all.into_iter().filter(|link| link.kind == "technique").map(Link::from);
     let version = record.version;
-    let detail = DefenceDetail {
-        defence: record.into(),
-        attack_mappings: mappings.map(Link::mapping).collect(),
-    };
+    let detail = DefenceDetail { defence: record.into(), attack_mappings: mappings.map(Link::mapping).collect() };
     Answer::entity(version, &detail)
 }
 

@@ -1,7 +1,7 @@
 //! What is new in the world and matters here: items of KEV and of feeds, and the feeds.
 
 use aegis_proto::intel::v1::{
-    self as proto, CreateFeedRequest, DeleteFeedRequest, ListFeedsRequest, ListItemsRequest, ReviewItemRequest,
+    self as proto, CreateFeedRequest, DeleteFeedRequest, GetFeedRequest, GetItemRequest, ListFeedsRequest, ListItemsRequest, ReviewItemRequest,
     RunScanRequest, UpdateFeedRequest,
 };
 use axum::extract::State;
@@ -24,9 +24,9 @@ pub fn protected() -> OpenApiRouter<Gateway> {
     OpenApiRouter::new()
         .routes(routes!(run_intel_scan))
         .routes(routes!(list_intel_items))
-        .routes(routes!(review_intel_item))
+        .routes(routes!(get_intel_item, review_intel_item))
         .routes(routes!(list_feeds, create_feed))
-        .routes(routes!(update_feed, delete_feed))
+        .routes(routes!(get_feed, update_feed, delete_feed))
 }
 
 /// What a scan found.
@@ -189,7 +189,7 @@ pub struct ListIntelItems {
     #[param(default = false)]
     include_unmatched: Option<bool>,
     /// Rows at most.
-    #[param(minimum = 1, maximum = 5000, default = 1000)]
+    #[param(minimum = 1, maximum = 1000, default = 1000)]
     limit: Option<u32>,
     /// Rows to leave out before.
     #[param(minimum = 0, maximum = 2147483647, default = 0)]
@@ -273,7 +273,7 @@ async fn list_intel_items(
     caller: Caller,
     Query(query): Query<ListIntelItems>,
 ) -> Result<Answer, Problem> {
-    let (page_size, skip) = page(query.limit, query.offset, 1000, 5000)?;
+    let (page_size, skip) = page(query.limit, query.offset, 1000, 1000)?;
     let request = ListItemsRequest {
         page_size,
         page_token: String::new(),
@@ -287,6 +287,16 @@ async fn list_intel_items(
     };
     let answer = gateway.deps.scan.clone().list_items(caller.ctx().outgoing(request)).await?.into_inner();
     Answer::list(&answer.items.into_iter().map(IntelItem::from).collect::<Vec<_>>(), answer.total_size)
+}
+
+/// Read an intel item
+#[utoipa::path(get, path = "/api/v1/intel/items/{id}", tag = "Intel",
+    params(("id" = Uuid, Path, description = "Item")),
+    responses((status = 200, description = "The item", body = IntelItem), (status = 404, response = NotFound)))]
+async fn get_intel_item(State(gateway): State<Gateway>, caller: Caller, id: Id) -> Result<Answer, Problem> {
+    let request = caller.ctx().outgoing(GetItemRequest { id: id.to_string() });
+    let item = gateway.deps.scan.clone().get_item(request).await?.into_inner().item.ok_or_else(Problem::empty)?;
+    Answer::entity(item.version, &IntelItem::from(item))
 }
 
 /// Mark an intel item as reviewed
@@ -346,6 +356,19 @@ async fn create_feed(
     let feed = answer.feed.ok_or_else(Problem::empty)?;
     let (version, location) = (feed.version, format!("/api/v1/intel/feeds/{}", feed.id));
     Ok(Answer::created(&location, &Feed::from(feed))?.versioned(version))
+}
+
+/// Read a feed
+///
+/// Administrators only.
+#[utoipa::path(get, path = "/api/v1/intel/feeds/{id}", tag = "Intel",
+    params(("id" = Uuid, Path, description = "Feed")),
+    extensions(("x-roles" = json!(["admin"]))),
+    responses((status = 200, description = "The feed", body = Feed), (status = 404, response = NotFound)))]
+async fn get_feed(State(gateway): State<Gateway>, caller: Caller, id: Id) -> Result<Answer, Problem> {
+    let request = caller.ctx().outgoing(GetFeedRequest { id: id.to_string() });
+    let feed = gateway.deps.scan.clone().get_feed(request).await?.into_inner().feed.ok_or_else(Problem::empty)?;
+    Answer::entity(feed.version, &Feed::from(feed))
 }
 
 /// Change a feed

@@ -122,13 +122,7 @@ async fn search(
         fields.one_of("kind", kind, KINDS);
     }
     fields.finish()?;
-    let request = SearchRequest {
-        query: query.q,
-        kinds,
-        page_size,
-        page_token: String::new(),
-        skip,
-    };
+    let request = SearchRequest { query: query.q, kinds, page_size, page_token: String::new(), skip };
     let answer = gateway.deps.knowledge.clone().search(caller.ctx().outgoing(request)).await?.into_inner();
     Answer::list(&answer.hits.into_iter().map(SearchHit::from).collect::<Vec<_>>(), answer.total_size)
 }

@@ -216,7 +216,7 @@ pub struct ListJobs {
 
 /// List jobs
 ///
-/// Administrators only. The newest first; `X-Total-Count` has the number of all that fit.
+/// Administrators only. The newest first, without `changes`; `X-Total-Count` has the number of all that fit.
 #[utoipa::path(get, path = "/api/v1/system/jobs", tag = "System", params(ListJobs),
     extensions(("x-roles" = json!(["admin"]))),
     responses((status = 200, description = "Jobs", body = [Job])))]

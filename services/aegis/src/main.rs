@@ -23,6 +23,10 @@ use output::Output;
 use roles::Role;
 use settings::{Overrides, Settings};
 
+/// Rows of a list are made by one thread and freed by another, which the system's allocator is slow at.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 fn main() -> ExitCode {
     let cli = Cli::parse();
     let output = Output { json: cli.json };

@@ -2,7 +2,7 @@
 
 use aegis_auth::OpCtx;
 use aegis_proto::intel::v1::{
-    self as pb, CreateFeedRequest, CreateFeedResponse, DeleteFeedRequest, DeleteFeedResponse, ListFeedsRequest,
+    self as pb, CreateFeedRequest, CreateFeedResponse, DeleteFeedRequest, DeleteFeedResponse, GetFeedRequest, GetFeedResponse, GetItemRequest, GetItemResponse, ListFeedsRequest,
     ListFeedsResponse, ListItemsRequest, ListItemsResponse, ReviewItemRequest, ReviewItemResponse, RunScanRequest,
     RunScanResponse, UpdateFeedRequest, UpdateFeedResponse, scan_service_server::ScanService,
 };
@@ -60,6 +60,12 @@ impl ScanService for ScanRpc {
         self.answer(&ctx, "ListItems", result).await
     }
 
+    async fn get_item(&self, request: Request<GetItemRequest>) -> Result<Response<GetItemResponse>, Status> {
+        let ctx = OpCtx::of(&request)?;
+        let result = self.app.get_item(&ctx, &request.get_ref().id).await;
+        self.answer(&ctx, "GetItem", result.map(|view| GetItemResponse { item: Some(item(view)) })).await
+    }
+
     async fn review_item(&self, request: Request<ReviewItemRequest>) -> Result<Response<ReviewItemResponse>, Status> {
         let ctx = OpCtx::of(&request)?;
         let request = request.into_inner();
@@ -77,6 +83,12 @@ impl ScanService for ScanRpc {
                 total_size: page.total,
             });
         self.answer(&ctx, "ListFeeds", result).await
+    }
+
+    async fn get_feed(&self, request: Request<GetFeedRequest>) -> Result<Response<GetFeedResponse>, Status> {
+        let ctx = OpCtx::of(&request)?;
+        let result = self.app.get_feed(&ctx, &request.get_ref().id).await;
+        self.answer(&ctx, "GetFeed", result.map(|found| GetFeedResponse { feed: Some(feed(found)) })).await
     }
 
     async fn create_feed(&self, request: Request<CreateFeedRequest>) -> Result<Response<CreateFeedResponse>, Status> {

@@ -179,6 +179,8 @@ fn rule(operation: Operation) -> Rule {
         // Intel and the scheduler
         Op::RunIntelScan => ("", These(ADMIN), Nothing),
         Op::ListIntelItems => ("", These(EVERYONE), Nothing),
+        Op::GetIntelItem => ("$nobody", These(EVERYONE), Nothing),
+        Op::GetFeed => ("$nobody", These(ADMIN), Nothing),
         Op::ReviewIntelItem => ("$nobody", These(LEADS), Json(r#"{"reviewed": true}"#)),
         Op::ListFeeds => ("", These(ADMIN), Nothing),
         Op::CreateFeed => ("", These(ADMIN), Json(r#"{"name": "By the table", "url": "gopher://nowhere"}"#)),

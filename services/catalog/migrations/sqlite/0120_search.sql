@@ -31,6 +31,10 @@ CREATE VIRTUAL TABLE search_text USING fts5 (
     content = '', contentless_delete = 1, prefix = '3', tokenize = 'unicode61 remove_diacritics 2'
 );
 
+-- A whole document's words are sorted in memory before they are written, not a mebibyte of them at a time.
+INSERT INTO search_name (search_name, rank) VALUES ('hashsize', 8388608);
+INSERT INTO search_text (search_text, rank) VALUES ('hashsize', 16777216);
+
 -- A kind is one word that begins with U+E000: nothing that is searched for has that.
 CREATE TRIGGER search_entry_insert AFTER INSERT ON search_entry WHEN new.active BEGIN
     INSERT INTO search_name (rowid, kind, lookup, title, aliases)

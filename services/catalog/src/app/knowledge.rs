@@ -276,7 +276,7 @@ pub(crate) async fn delete_rule(catalog: &Catalog, ctx: &OpCtx, id: &str) -> Res
     let found = find_named(catalog, RULE, id).await?;
     let mut tx = catalog.db.begin().await?;
     // An import could bring it at the same moment.
-    dialect::lock_catalogue(&mut tx).await?;
+    dialect::lock_knowledge(&mut tx).await?;
     let rule = knowledge::lock(&mut tx, RULE, found.id).await?.ok_or_else(|| unknown(RULE, id))?;
     ctx.expect_version(rule.version)?;
     if rule.source != CUSTOM {

@@ -4,7 +4,6 @@
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
-use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
 use super::technique::Domain;
@@ -236,14 +235,14 @@ impl Link {
 }
 
 fn digest(texts: &[&str]) -> Uuid {
-    let mut hasher = Sha256::new();
+    let mut hasher = blake3::Hasher::new();
     for text in texts {
         // A length before each, so that no two lists of texts are the same bytes.
-        hasher.update((text.len() as u64).to_le_bytes());
-        hasher.update(text);
+        hasher.update(&(text.len() as u64).to_le_bytes());
+        hasher.update(text.as_bytes());
     }
     let mut id = [0; 16];
-    for (to, from) in id.iter_mut().zip(hasher.finalize()) {
+    for (to, from) in id.iter_mut().zip(*hasher.finalize().as_bytes()) {
         *to = from;
     }
     Uuid::from_bytes(id)

@@ -273,7 +273,6 @@ async fn links_go_both_ways_and_a_technique_is_counted() {
         let page = links(pb::ListLinksRequest { page_size: 4, skip: 4, ..of("technique", "T1059.001") }).await;
         assert_eq!((page.links.len(), page.total_size, &page.links[..]), (4, 9, &technique.links[4..8]));
         assert!(!page.next_page_token.is_empty());
-        assert!(links(of("technique", "T0000")).await.links.is_empty());
 
         let mut viewer = world.knowledge(Role::Viewer);
         let counts = viewer

@@ -45,6 +45,12 @@ impl App {
         Ok(FeedPage { next_page_token: page::next_offset(offset, feeds.len(), total), feeds, total })
     }
 
+    pub(crate) async fn get_feed(&self, ctx: &OpCtx, id: &str) -> Result<Feed, Error> {
+        ctx.require(OPERATORS)?;
+        let id = parse_id("id", id)?;
+        feed::get(self.db(), id).await?.ok_or_else(|| unknown(id))
+    }
+
     pub(crate) async fn create_feed(&self, ctx: &OpCtx, name: String, url: String) -> Result<Feed, Error> {
         ctx.require(&[Role::Admin])?;
         let edit = checked(FeedEdit { name: Some(name), url: Some(url), enabled: None }, &self.0.limits)?;

@@ -19,9 +19,8 @@ use crate::{
     store::item::{self, Filter, Item, MatchRow},
 };
 
-/// Items of a page at most, and by default.
-const MAX_PAGE: i64 = 5000;
-const PAGE: i64 = 1000;
+/// Items of a page at most, which is also the default: each may have a summary and a hundred matches.
+const MAX_PAGE: i64 = 1000;
 const MAX_SEARCH_CHARS: usize = 200;
 
 /// An item with why it matters.
@@ -74,11 +73,18 @@ impl App {
             reviewed: query.reviewed,
             unmatched_too: query.include_unmatched,
         };
-        let limit = page::size(query.page_size, PAGE, MAX_PAGE)?;
+        let limit = page::size(query.page_size, MAX_PAGE, MAX_PAGE)?;
         let offset = page::offset(&query.page_token, query.skip)?;
         let (items, total) = item::list(self.db(), &filter, limit, offset).await?;
         let next_page_token = page::next_offset(offset, items.len(), total);
         Ok(ItemPage { items: self.with_matches(items).await?, next_page_token, total })
+    }
+
+    pub(crate) async fn get_item(&self, ctx: &OpCtx, id: &str) -> Result<ItemView, Error> {
+        ctx.user()?;
+        let id = parse_id("id", id)?;
+        let item = item::get(self.db(), id).await?.ok_or_else(|| Failure::not_found("intel item", id))?;
+        self.with_its_matches(item).await
     }
 
     /// Marks an item as read, or as not read.
@@ -110,6 +116,11 @@ impl App {
         } else {
             tx.rollback().await?;
         }
+        self.with_its_matches(item).await
+    }
+
+    async fn with_its_matches(&self, item: Item) -> Result<ItemView, Error> {
+        let id = item.id;
         let mut views = self.with_matches(vec![item]).await?;
         views.pop().ok_or_else(|| Failure::not_found("intel item", id).into())
     }

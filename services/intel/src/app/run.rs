@@ -71,7 +71,7 @@ impl App {
         };
         match &result {
             Ok(outcome) => {
-                tracing::info!(elapsed = ?started.elapsed(), counts = ?outcome.counts, "a sync succeeded");
+                tracing::info!(elapsed = ?started.elapsed(), counts = %outcome.counts, "a sync succeeded");
             }
             Err(error) => {
                 tracing::warn!(elapsed = ?started.elapsed(), cause = error.chain(), "a sync failed");

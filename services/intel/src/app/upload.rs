@@ -19,6 +19,7 @@ use super::{
     App,
     apply::{Import, apply},
     progress::Progress,
+    scan::cut,
 };
 use crate::{
     domain::{
@@ -45,6 +46,8 @@ const MAX_PROBLEMS: usize = 100;
 const MAX_KEYS: usize = 1000;
 /// Characters of a file's name.
 const MAX_NAME: usize = 255;
+/// Characters of a file's path in an archive.
+const MAX_PATH: usize = 500;
 /// Templates and techniques of one page of the catalog.
 const PAGE: i32 = 1000;
 /// Templates of one export.
@@ -166,15 +169,13 @@ impl App {
         if single && !read.problems.is_empty() {
             return Err(refused(read.problems).into());
         }
-        let refused = read.problems.iter().map(|problem| problem.path.as_str()).collect::<HashSet<_>>().len();
         let keys = read.keys();
         let mut uploaded = Uploaded {
-            refused: i64::try_from(refused).unwrap_or(i64::MAX),
+            refused: i64::try_from(read.refused.len()).unwrap_or(i64::MAX),
             keys: keys.iter().take(MAX_KEYS).cloned().collect(),
             problems: read.problems,
             ..Uploaded::default()
         };
-        uploaded.problems.truncate(MAX_PROBLEMS);
         if keys.is_empty() {
             return Ok(uploaded);
         }
@@ -322,7 +323,10 @@ fn refused(problems: Vec<PathProblem>) -> Failure {
 struct Read {
     kind: UploadKind,
     knowledge: Knowledge,
+    /// The first of them.
     problems: Vec<PathProblem>,
+    /// Files in which something is wrong.
+    refused: HashSet<String>,
     /// Of the records so far: one of the name came already.
     seen: HashSet<String>,
     files: usize,
@@ -330,9 +334,19 @@ struct Read {
 
 /// Reads the file, and says whether it is a single one.
 fn read(kind: UploadKind, path: TempPath, name: &str, limits: &FetchLimits) -> Result<(Read, bool), Error> {
-    let mut read = Read { kind, knowledge: Knowledge::default(), problems: Vec::new(), seen: HashSet::new(), files: 0 };
+    let mut read = Read {
+        kind,
+        knowledge: Knowledge::default(),
+        problems: Vec::new(),
+        refused: HashSet::new(),
+        seen: HashSet::new(),
+        files: 0,
+    };
     // A file of somebody who is told what is wrong with it, not of a data source.
-    let wrong = |error: FetchError| Failure::invalid("file", error.public().to_owned()).with_source(error);
+    let wrong = |error: FetchError| {
+        let text = error.public().replace(". Check the data source's url", ", and none that ends with .yml or .yaml");
+        Failure::invalid("file", text.replace(": check the data source's url", "")).with_source(error)
+    };
     let document = Document::sent(path, name, limits).map_err(wrong)?;
     let single = matches!(document.format, Format::Plain | Format::Zstd | Format::Gzip);
     match fetch::each(&document, limits, &mut read) {
@@ -354,7 +368,12 @@ impl Read {
     }
 
     fn problem(&mut self, path: &str, problem: UploadProblem) {
-        self.problems.push(PathProblem { path: path.to_owned(), problem });
+        if !self.refused.contains(path) {
+            self.refused.insert(path.to_owned());
+        }
+        if self.problems.len() < MAX_PROBLEMS {
+            self.problems.push(PathProblem { path: path.to_owned(), problem });
+        }
     }
 
     /// Whether a record of that name comes for the first time.
@@ -380,6 +399,12 @@ impl Visitor for Read {
         self.files += 1;
         if self.files > MAX_FILES {
             return Err(Failure::invalid("file", format!("holds more than {MAX_FILES} files")).into());
+        }
+        // Whoever reads it keeps it with each record and each problem.
+        if path.chars().count() > MAX_PATH {
+            let problem = format!("its path has more than {MAX_PATH} characters");
+            self.problem(&format!("{} … ({})", cut(path, MAX_PATH / 2), self.files), UploadProblem::of_file(problem));
+            return Ok(());
         }
         match self.kind {
             UploadKind::Rules => {

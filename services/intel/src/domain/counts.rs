@@ -68,6 +68,14 @@ fn is_zero(number: &i64) -> bool {
     *number == 0
 }
 
+/// For the log, in a line.
+impl std::fmt::Display for Counts {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Counts { new, updated, unchanged, skipped, .. } = self;
+        write!(f, "{new} new, {updated} updated, {unchanged} unchanged, {skipped} skipped")
+    }
+}
+
 impl Counts {
     /// The counts of ATT&CK.
     pub(crate) fn of_techniques(techniques: Tally, tactics: Tally) -> Self {

@@ -2,7 +2,6 @@
 
 use serde::Serialize;
 use serde_json::{Map, Value};
-use sha2::{Digest, Sha256};
 
 /// Skipped records that are named; the rest are only counted.
 pub const MAX_SKIPPED_KEPT: usize = 100;
@@ -284,10 +283,10 @@ pub fn is_technique_id(text: &str) -> bool {
     })
 }
 
-/// The hash by which a record is known to have changed: SHA-256 over everything that is kept of it, as JSON.
+/// The hash by which a record is known to have changed: BLAKE3 over everything that is kept of it, as JSON.
 pub fn content_hash(record: &impl Serialize) -> [u8; 32] {
     // A record of texts is always JSON.
-    Sha256::digest(serde_json::to_vec(record).unwrap_or_default()).into()
+    blake3::hash(&serde_json::to_vec(record).unwrap_or_default()).into()
 }
 
 #[cfg(test)]

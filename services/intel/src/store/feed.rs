@@ -57,6 +57,12 @@ pub(crate) async fn enabled(db: &Db, limit: i64) -> Result<Vec<Feed>> {
     Ok(read!(db, |pool| sqlx::query_as(sql).bind(limit).fetch_all(pool).await)?)
 }
 
+/// One of them.
+pub(crate) async fn get(db: &Db, id: Uuid) -> Result<Option<Feed>> {
+    let sql = select!("WHERE id = $1");
+    Ok(read!(db, |pool| sqlx::query_as(sql).bind(id).fetch_optional(pool).await)?)
+}
+
 /// One of them, to be changed in this transaction.
 pub(crate) async fn lock(tx: &mut Tx, id: Uuid) -> Result<Option<Feed>> {
     let sql = dialect::locking(tx, select!("WHERE id = $1"), select!("WHERE id = $1 FOR UPDATE"));

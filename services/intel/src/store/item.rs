@@ -254,6 +254,15 @@ pub(crate) async fn matches(db: &Db, items: &[Item]) -> Result<Vec<MatchRow>> {
     Ok(rows)
 }
 
+/// One item.
+pub(crate) async fn get(db: &Db, id: Uuid) -> Result<Option<Item>> {
+    Ok(read!(db, |pool| {
+        let mut query = QueryBuilder::new(SHOWN);
+        query.push(" WHERE item.id = ").push_bind(id);
+        query.build_query_as().fetch_optional(pool).await
+    })?)
+}
+
 /// One item, to be changed in this transaction.
 pub(crate) async fn lock(tx: &mut Tx, id: Uuid) -> Result<Option<Item>> {
     let sql = dialect::locking(tx, "", " FOR UPDATE OF item");

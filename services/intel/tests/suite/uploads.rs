@@ -156,6 +156,12 @@ async fn a_wrong_file_is_refused_with_its_lines_and_an_archive_keeps_the_good_on
         assert_eq!((answer.created, answer.refused, answer.problems.len()), (1, 2, 2));
         assert_eq!((answer.problems[0].path.as_str(), answer.problems[0].line), ("rules/b.yml", 4));
         assert!(answer.problems[1].problem.contains("another file has"), "{:?}", answer.problems[1]);
+
+        let long = format!("{}rule.yml", "x/".repeat(2000));
+        let packed = archive(&[(&long, RULE), (&format!("y{long}"), RULE)]);
+        let answer = rules(&world, Role::Admin, "rules.tar.zst", &packed, true).await.unwrap();
+        assert_eq!((answer.created, answer.refused, answer.problems.len()), (0, 2, 2));
+        assert!(answer.problems[0].path.len() < 500 && answer.problems[0].problem.contains("path"));
         world.base.close().await;
     }
 }

@@ -47,7 +47,8 @@ impl Db {
             .acquire_timeout(options.acquire_timeout.max(Duration::from_secs(10)))
             .idle_timeout(None)
             .max_lifetime(None)
-            .connect_with(base.clone())
+            // Room for the pages that one large import touches: what does not fit is written and read again in between.
+            .connect_with(base.clone().pragma("cache_size", "-49152"))
             .await?;
         // The log appears with the first write.
         sqlx::raw_sql("CREATE TABLE IF NOT EXISTS opened (at INTEGER); DROP TABLE opened;").execute(&write).await?;

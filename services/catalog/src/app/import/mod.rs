@@ -108,7 +108,10 @@ pub(crate) async fn import(catalog: &Catalog, ctx: &OpCtx, document: Document) -
     let scope = Scope { source: header.source, origin: header.origin, domain, partial: header.partial, now: now() };
     let mut outcome = Outcome::default();
     let mut tx = catalog.db.begin().await?;
-    dialect::lock_catalogue(&mut tx).await?;
+    dialect::lock_knowledge(&mut tx).await?;
+    if domain.is_some() {
+        dialect::lock_catalogue(&mut tx).await?;
+    }
     let matrix = techniques::apply(&mut tx, &scope, records, tactics, header.dry_run, &mut outcome).await?;
     let mut changed = matrix.changed;
     changed |= templates::apply(&mut tx, &scope, procedures, &mut outcome.kinds).await?;
