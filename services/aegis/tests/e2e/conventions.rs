@@ -311,7 +311,7 @@ async fn knowledge_once(people: &People) {
     };
     let template = |name: &str| {
         format!(
-            "attack_technique: T1190\ndisplay_name: Once\natomic_tests:\n- name: {name}\n  description: Once\n  \
+            "attack_technique: T1190\ndisplay_name: Once and not again\natomic_tests:\n- name: {name}\n  description: Once\n  \
              supported_platforms:\n  - linux\n  executor:\n    name: sh\n    command: echo once\n"
         )
     };
@@ -331,8 +331,7 @@ async fn knowledge_once(people: &People) {
     refused(&key, post(admin, "/intel/feeds", Some(&other))).await;
     let path = format!("/intel/feeds/{}", id(&made));
     assert_eq!(send(admin.request(Method::DELETE, &path)).await.status, 204);
-    let (_, key) = twice(200, || post(admin, "/system/run-intel-scan", None)).await;
-    refused(&key, post(admin, "/intel/feeds", Some(&other))).await;
+    twice(200, || post(admin, "/system/run-intel-scan", None)).await;
 }
 
 /// A sync that failed was made: its failure is the answer.

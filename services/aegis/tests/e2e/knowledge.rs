@@ -270,7 +270,7 @@ async fn rules_of_ones_own(product: &mut Product, admin: &Api) {
     let bad = RULE.replace("level: high", "level: dreadful").replace("condition: selection", "condition: nothing");
     let refused = bring(&blue, path, &bad).await.error(422, "UNPROCESSABLE");
     let told = refused.to_string();
-    assert!(told.contains("level") && told.contains("17"), "the field and its line: {told}");
+    assert!(told.contains("level") && told.contains("16"), "the field and its line: {told}");
     assert!(told.contains("condition") || told.contains("nothing"), "all problems at once: {told}");
     assert_eq!(blue.get("/detection-rules?source=custom&search=xylograph").await.total(), 0);
 
