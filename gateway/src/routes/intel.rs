@@ -1,8 +1,8 @@
 //! What is new in the world and matters here: items of KEV and of feeds, and the feeds.
 
 use aegis_proto::intel::v1::{
-    self as proto, CreateFeedRequest, DeleteFeedRequest, GetFeedRequest, GetItemRequest, ListFeedsRequest, ListItemsRequest, ReviewItemRequest,
-    RunScanRequest, UpdateFeedRequest,
+    self as proto, CreateFeedRequest, DeleteFeedRequest, GetFeedRequest, GetItemRequest, ListFeedsRequest,
+    ListItemsRequest, ReviewItemRequest, RunScanRequest, UpdateFeedRequest,
 };
 use axum::extract::State;
 use chrono::{DateTime, Utc};

@@ -312,10 +312,8 @@ async fn export_templates(
     Query(query): Query<ExportTemplates>,
 ) -> Result<Response, Problem> {
     let technique = query.mitre_technique_id;
-    let request = ExportTemplatesRequest {
-        mitre_technique_id: technique.clone(),
-        source: query.source.unwrap_or_default(),
-    };
+    let request =
+        ExportTemplatesRequest { mitre_technique_id: technique.clone(), source: query.source.unwrap_or_default() };
     let mut parts = gateway.deps.uploads.clone().export_templates(caller.ctx().outgoing(request)).await?.into_inner();
     let Some(first) = parts.message().await? else {
         return Err(Failure::not_found("templates of the technique", &technique).into());

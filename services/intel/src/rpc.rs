@@ -111,7 +111,11 @@ impl IntelService for Rpc {
         let page = self.app.list_jobs(&ctx, &r.source_id, r.page_size, &r.page_token, r.skip).await;
         let result = page.map(|page| ListJobsResponse {
             // What each did to which technique, and skipped, is on the job itself: a thousand of these are no page.
-            jobs: page.jobs.into_iter().map(|job| pb::Job { changes_json: "[]".to_owned(), ..job_message(job) }).collect(),
+            jobs: page
+                .jobs
+                .into_iter()
+                .map(|job| pb::Job { changes_json: "[]".to_owned(), ..job_message(job) })
+                .collect(),
             next_page_token: page.next_page_token,
             total_size: page.total,
         });

@@ -2,9 +2,10 @@
 
 use aegis_auth::OpCtx;
 use aegis_proto::intel::v1::{
-    self as pb, CreateFeedRequest, CreateFeedResponse, DeleteFeedRequest, DeleteFeedResponse, GetFeedRequest, GetFeedResponse, GetItemRequest, GetItemResponse, ListFeedsRequest,
-    ListFeedsResponse, ListItemsRequest, ListItemsResponse, ReviewItemRequest, ReviewItemResponse, RunScanRequest,
-    RunScanResponse, UpdateFeedRequest, UpdateFeedResponse, scan_service_server::ScanService,
+    self as pb, CreateFeedRequest, CreateFeedResponse, DeleteFeedRequest, DeleteFeedResponse, GetFeedRequest,
+    GetFeedResponse, GetItemRequest, GetItemResponse, ListFeedsRequest, ListFeedsResponse, ListItemsRequest,
+    ListItemsResponse, ReviewItemRequest, ReviewItemResponse, RunScanRequest, RunScanResponse, UpdateFeedRequest,
+    UpdateFeedResponse, scan_service_server::ScanService,
 };
 use tonic::{Request, Response, Status};
 

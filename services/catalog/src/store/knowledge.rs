@@ -431,9 +431,8 @@ pub(crate) struct Name {
 /// The names of what is active of a kind, after a key, in the order of keys.
 pub(crate) async fn names_after(db: &Db, kind: &str, after: &str, limit: i64) -> Result<Vec<Name>> {
     if kind == TECHNIQUE {
-        let rows: Vec<(String, String)> =
-            read!(db, |pool| {
-                sqlx::query_as(
+        let rows: Vec<(String, String)> = read!(db, |pool| {
+            sqlx::query_as(
             "SELECT mitre_id, MIN(name) FROM technique WHERE revoked = FALSE AND deprecated = FALSE AND mitre_id > $1 \
              GROUP BY mitre_id ORDER BY mitre_id LIMIT $2"
         )
@@ -441,7 +440,7 @@ pub(crate) async fn names_after(db: &Db, kind: &str, after: &str, limit: i64) ->
         .bind(limit)
         .fetch_all(pool)
         .await
-            })?;
+        })?;
         let name = |(key, name)| Name { key, name, aliases: Json(Vec::new()), collection: None };
         return Ok(rows.into_iter().map(name).collect());
     }

@@ -2,9 +2,9 @@
 
 pub(crate) mod dialect;
 pub(crate) mod facts;
+pub(crate) mod knowledge;
 pub(crate) mod knowledge_write;
 pub(crate) mod links;
-pub(crate) mod knowledge;
 pub(crate) mod lists;
 pub(crate) mod origins;
 pub(crate) mod search;

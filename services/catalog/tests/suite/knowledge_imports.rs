@@ -129,16 +129,15 @@ struct Row {
 
 /// The rows of a kind, by key.
 async fn rows(world: &World, kind: &str) -> BTreeMap<String, Row> {
-    let rows: Vec<Row> =
-        read!(&world.home.db, |pool| {
-            sqlx::query_as(
+    let rows: Vec<Row> = read!(&world.home.db, |pool| {
+        sqlx::query_as(
         "SELECT key, name, source, deprecated, revoked_by, country, implemented, version FROM knowledge WHERE kind = $1"
     )
     .bind(kind)
     .fetch_all(pool)
     .await
-        })
-        .unwrap();
+    })
+    .unwrap();
     rows.into_iter().map(|row| (row.key.clone(), row)).collect()
 }
 

@@ -31,6 +31,8 @@ const BATCH_RECORDS: usize = 200;
 const BATCH_LINKS: usize = 2000;
 /// Bytes of one message, unless a single record has more.
 const BATCH_BYTES: usize = 4 * 1024 * 1024;
+/// Messages that wait to be sent.
+const WAITING: usize = 4;
 /// How long the catalog may take.
 const TIMEOUT: Duration = Duration::from_secs(600);
 
@@ -69,7 +71,19 @@ pub(super) async fn apply(
 ) -> Result<Applied, Failure> {
     let main = (import.domain.is_none()).then(|| main_kind(&import.source));
     let ctx = background.ctx().await?;
-    let mut request = ctx.outgoing(stream::iter(messages(import, Arc::clone(progress))));
+    // Each message is hashed and written as JSON in parts: beside the sending of the one before, and not on a thread
+    // that serves requests. Where that fails the stream ends early, and nothing is changed.
+    let (sender, receiver) = tokio::sync::mpsc::channel(WAITING);
+    let messages = messages(import, Arc::clone(progress));
+    tokio::task::spawn_blocking(move || {
+        for message in messages {
+            if sender.blocking_send(message).is_err() {
+                break;
+            }
+        }
+    });
+    let sent = stream::unfold(receiver, |mut receiver| async { receiver.recv().await.map(|next| (next, receiver)) });
+    let mut request = ctx.outgoing(sent);
     request.set_timeout(TIMEOUT);
     let answer = catalog.clone().import_knowledge(request).await.map_err(Failure::from)?.into_inner();
     Ok(applied(answer, main))

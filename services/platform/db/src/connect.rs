@@ -35,7 +35,8 @@ impl Db {
             .synchronous(SqliteSynchronous::Normal)
             .foreign_keys(true)
             .busy_timeout(Duration::from_secs(5))
-            .pragma("cache_size", "-4096")
+            // An index of a hundred thousand rows: to count what a filter fits is to walk one.
+            .pragma("cache_size", "-8192")
             .pragma("temp_store", "MEMORY")
             .pragma("journal_size_limit", "67108864")
             .statement_cache_capacity(256)
@@ -48,7 +49,7 @@ impl Db {
             .idle_timeout(None)
             .max_lifetime(None)
             // Room for the pages that one large import touches: what does not fit is written and read again in between.
-            .connect_with(base.clone().pragma("cache_size", "-49152"))
+            .connect_with(base.clone().pragma("cache_size", "-32768"))
             .await?;
         // The log appears with the first write.
         sqlx::raw_sql("CREATE TABLE IF NOT EXISTS opened (at INTEGER); DROP TABLE opened;").execute(&write).await?;

@@ -32,7 +32,9 @@ pub(super) async fn apply(
         links::of_origin(tx, &scope.origin).await?
     };
     let came = i64::try_from(said.len()).unwrap_or(i64::MAX);
-    let new: Vec<&(Uuid, Link)> = said.iter().filter(|(id, _)| !known.remove(id)).collect();
+    let mut new: Vec<&(Uuid, Link)> = said.iter().filter(|(id, _)| !known.remove(id)).collect();
+    // In the order of the table's own index, which then grows at its end.
+    new.sort_unstable_by_key(|(id, _)| *id);
     let gone: Vec<Uuid> = known.into_iter().collect();
     if new.is_empty() && gone.is_empty() {
         if came > 0 {
