@@ -13,14 +13,20 @@ use aegis_error::{Code, Failure};
 use aegis_gateway::{Config, Deps};
 use aegis_proto::{
     analytics::v1::analytics_service_client::AnalyticsServiceClient,
-    catalog::v1::{catalog_service_client::CatalogServiceClient, template_service_client::TemplateServiceClient},
+    catalog::v1::{
+        catalog_service_client::CatalogServiceClient, knowledge_service_client::KnowledgeServiceClient,
+        template_service_client::TemplateServiceClient,
+    },
     deception::v1::fleet_settings_service_client::FleetSettingsServiceClient,
     evidence::v1::evidence_service_client::EvidenceServiceClient,
     identity::v1::{
         api_key_service_client::ApiKeyServiceClient, audit_service_client::AuditServiceClient,
         identity_service_client::IdentityServiceClient, notification_service_client::NotificationServiceClient,
     },
-    intel::v1::intel_service_client::IntelServiceClient,
+    intel::v1::{
+        intel_service_client::IntelServiceClient, scan_service_client::ScanServiceClient,
+        scheduler_service_client::SchedulerServiceClient, upload_service_client::UploadServiceClient,
+    },
     testing::v1::testing_service_client::TestingServiceClient,
 };
 use aegis_rpc::RpcService;
@@ -126,9 +132,13 @@ impl Fixture {
             audit: AuditServiceClient::new(service.clone()),
             catalog: CatalogServiceClient::new(service.clone()),
             templates: TemplateServiceClient::new(service.clone()),
+            knowledge: KnowledgeServiceClient::new(service.clone()),
             testing: TestingServiceClient::new(service.clone()),
             evidence: EvidenceServiceClient::new(evidence.unwrap_or_else(|| service.clone())),
             intel: IntelServiceClient::new(service.clone()),
+            uploads: UploadServiceClient::new(service.clone()),
+            scheduler: SchedulerServiceClient::new(service.clone()),
+            scan: ScanServiceClient::new(service.clone()),
             analytics: AnalyticsServiceClient::new(service.clone()),
             fleet: FleetSettingsServiceClient::new(service),
             verifier: Verifier::new(Arc::new(Keys(jwks.to_string()))),
