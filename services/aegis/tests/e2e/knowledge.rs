@@ -8,10 +8,10 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use crate::harness::{Answer, Api, Product, send};
 
-/// The sources with their files, and the companion of those that need two.
+/// The sources with their files, and the companion of those that need two. Other scenarios count the techniques of one
+/// matrix, so no second one is among them.
 const SOURCES: &[(&str, &str, Option<&str>)] = &[
     ("mitre_attack_enterprise", "attack/enterprise-attack-18.1.json.zst", None),
-    ("mitre_attack_ics", "attack/ics-attack-18.1.json.zst", None),
     ("misp_threat_actors", "misp/misp-galaxy-9434ace4.tar.zst", None),
     ("d3fend", "d3fend/d3fend-site-0.14.0-ontology.tar.zst", Some("d3fend/d3fend-site-0.14.0-attack-api.tar.zst")),
     ("atomic_red_team", "atomic/atomics-yaml-b3dc12d4.tar.zst", None),
