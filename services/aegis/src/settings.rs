@@ -320,6 +320,7 @@ impl Settings {
             fetch: aegis_intel::fetch::FetchLimits {
                 proxy: self.source_proxy.clone(),
                 allow_http: self.source_allow_http,
+                off_limits: vec![self.data_dir.clone()],
                 ..aegis_intel::fetch::FetchLimits::default()
             },
             ..aegis_intel::Config::default()

@@ -232,7 +232,11 @@ async fn documents(admin: &Api, folder: &Path) {
         write("damaged.json.zst", &[0x28, 0xb5, 0x2f, 0xfd, 0x04, 0x00, 0xff, 0xff, 0xff, 0xff]),
         write("damaged.json.gz", &[0x1f, 0x8b, 0x08, 0x00, 0x00, 0x00, 0x00, 0x00, 0xff, 0xff, 0xff]),
         format!("file://{}/is-not-there.json", folder.display()),
+        // The data folder of a product in one process is in it, and its own files are nobody's document.
         format!("file://{}", folder.display()),
+        format!("file://{}/data", folder.display()),
+        format!("file://{}/data/identity.db", folder.display()),
+        format!("file://{}/data/service-secret", folder.display()),
     ];
     let sources = admin.get("/data-sources").await.json(200);
     let sources = sources.as_array().unwrap();

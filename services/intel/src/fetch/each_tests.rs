@@ -140,3 +140,34 @@ async fn hostile_and_damaged_archives_are_refused() {
     let linked = document(folder.path(), "links.tar", &archive.into_inner().unwrap()).await.unwrap();
     assert_eq!(names(&linked, &FetchLimits::default()).unwrap().0, ["second.yml"]);
 }
+
+#[cfg(unix)]
+#[tokio::test]
+async fn the_products_own_files_are_not_opened() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = folder.path().join("data");
+    std::fs::create_dir_all(data.join("inside")).unwrap();
+    std::fs::write(folder.path().join("a.yml"), b"a").unwrap();
+    for own in ["own.yml", "inside/own.yml"] {
+        std::fs::write(data.join(own), b"secret").unwrap();
+    }
+    std::os::unix::fs::symlink(data.join("own.yml"), folder.path().join("b.yml")).unwrap();
+    std::os::unix::fs::symlink(folder.path().join("a.yml"), folder.path().join("c.yml")).unwrap();
+    std::os::unix::fs::symlink(&data, folder.path().join("other")).unwrap();
+    let limits = FetchLimits { off_limits: vec![data.clone()], ..FetchLimits::default() };
+    let read = async |path: &Path| {
+        let location = Location::parse(&format!("file://{}", path.display())).unwrap();
+        match fetch(&location, &limits, None, |_, _| {}).await? {
+            Fetched::Document(document) => names(&document, &limits),
+            Fetched::NotModified => panic!("a file is always read"),
+        }
+    };
+
+    let (names, _) = read(folder.path()).await.unwrap();
+    assert_eq!(names, ["a.yml", "c.yml"]);
+    for own in ["data", "data/inside", "data/own.yml", "b.yml", "other/own.yml", "data/../data/own.yml"] {
+        let error = read(&folder.path().join(own)).await.unwrap_err();
+        assert_eq!(error.kind(), FetchErrorKind::InvalidUrl, "{own}");
+        assert!(error.public().contains("keeps its own data"), "{own}: {error}");
+    }
+}

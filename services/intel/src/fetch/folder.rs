@@ -11,14 +11,15 @@ const MAX_FILES: usize = 200_000;
 /// Folders inside one another.
 const MAX_DEPTH: usize = 32;
 
-/// Its files by their names, numbers in their order. Links to folders are not followed.
+/// Its files by their names, numbers in their order. Links to folders are not followed, and what is off limits is not
+/// opened.
 pub(super) fn files(document: &Document, limits: &FetchLimits) -> Result<Vec<Document>, FetchError> {
     let Content::Original(root) = &document.content else {
         return Err(FetchError::new(FetchErrorKind::Local, "the folder is not on this machine"));
     };
     let label = document.label.trim_end_matches('/');
     let mut found = Vec::new();
-    walk(root, "", label, 0, &mut found)?;
+    Walk { label, off_limits: local::off_limits(limits), found: &mut found }.folder(root, "", 0)?;
     found.sort_by_cached_key(|(name, _)| natural(name));
     let mut files = Vec::with_capacity(found.len());
     for (name, path) in found {
@@ -67,34 +68,53 @@ pub(super) fn open(
     Err(FetchError::new(FetchErrorKind::NotFound, message))
 }
 
-fn walk(
-    folder: &Path,
-    inside: &str,
-    label: &str,
-    depth: usize,
-    found: &mut Vec<(String, PathBuf)>,
-) -> Result<(), FetchError> {
-    let entries = std::fs::read_dir(folder).map_err(|error| local::read_error(label, error))?;
-    for entry in entries {
-        let entry = entry.map_err(|error| local::read_error(label, error))?;
-        let kind = entry.file_type().map_err(|error| local::read_error(label, error))?;
-        let name = entry.file_name().to_string_lossy().into_owned();
-        // Of editors and of Git.
-        if name.starts_with('.') {
-            continue;
+struct Walk<'a> {
+    label: &'a str,
+    off_limits: Vec<PathBuf>,
+    /// Names inside the document, and where the files are.
+    found: &'a mut Vec<(String, PathBuf)>,
+}
+
+impl Walk<'_> {
+    /// `folder` has no links in it; `inside` is its name inside the document.
+    fn folder(&mut self, folder: &Path, inside: &str, depth: usize) -> Result<(), FetchError> {
+        let failed = |error| local::read_error(self.label, error);
+        for entry in std::fs::read_dir(folder).map_err(failed)? {
+            let failed = |error| local::read_error(self.label, error);
+            let entry = entry.map_err(failed)?;
+            let kind = entry.file_type().map_err(failed)?;
+            let name = entry.file_name().to_string_lossy().into_owned();
+            // Of editors and of Git.
+            if name.starts_with('.') {
+                continue;
+            }
+            let name = if inside.is_empty() { name } else { format!("{inside}/{name}") };
+            if self.found.len() >= MAX_FILES || depth > MAX_DEPTH {
+                let message = format!(
+                    "{} has more than {MAX_FILES} files or {MAX_DEPTH} folders inside one another",
+                    self.label
+                );
+                return Err(FetchError::new(FetchErrorKind::TooLarge, message));
+            }
+            let path = entry.path();
+            if kind.is_dir() {
+                if !local::is_in(&path, &self.off_limits) {
+                    self.folder(&path, &name, depth + 1)?;
+                }
+            } else if kind.is_file() {
+                self.found.push((name, path));
+            } else if kind.is_symlink() {
+                // One that leads nowhere, or that may not be followed, is as if it were not there.
+                if let Ok(target) = path.canonicalize()
+                    && target.is_file()
+                    && !local::is_in(&target, &self.off_limits)
+                {
+                    self.found.push((name, target));
+                }
+            }
         }
-        let name = if inside.is_empty() { name } else { format!("{inside}/{name}") };
-        if found.len() >= MAX_FILES || depth > MAX_DEPTH {
-            let message = format!("{label} has more than {MAX_FILES} files or {MAX_DEPTH} folders inside one another");
-            return Err(FetchError::new(FetchErrorKind::TooLarge, message));
-        }
-        if kind.is_dir() {
-            walk(&entry.path(), &name, label, depth + 1, found)?;
-        } else if kind.is_file() || entry.path().is_file() {
-            found.push((name, entry.path()));
-        }
+        Ok(())
     }
-    Ok(())
 }
 
 /// A key that sorts `v9` before `v18`.

@@ -1,7 +1,7 @@
 //! Documents that are files on this machine.
 
 use std::io::{self, ErrorKind};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use super::{Content, Document, FetchError, FetchErrorKind, FetchLimits, unpack};
 
@@ -11,19 +11,24 @@ pub(super) async fn fetch(
     limits: &FetchLimits,
     progress: &(dyn Fn(u64, Option<u64>) + Send + Sync),
 ) -> Result<Document, FetchError> {
-    let (path, label, max) = (path.to_owned(), label.to_owned(), limits.max_download_bytes);
-    let document = tokio::task::spawn_blocking(move || look(&path, label, max))
+    let (path, label, limits) = (path.to_owned(), label.to_owned(), limits.clone());
+    let document = tokio::task::spawn_blocking(move || look(&path, label, &limits))
         .await
         .map_err(|error| FetchError::new(FetchErrorKind::Local, "the file could not be read").because(error))??;
     progress(document.size, Some(document.size));
     Ok(document)
 }
 
-fn look(path: &Path, label: String, max: u64) -> Result<Document, FetchError> {
-    let metadata = std::fs::metadata(path).map_err(|error| read_error(&label, error))?;
+fn look(typed: &Path, label: String, limits: &FetchLimits) -> Result<Document, FetchError> {
+    let path = typed.canonicalize().map_err(|error| read_error(&label, error))?;
+    let metadata = std::fs::metadata(&path).map_err(|error| read_error(&label, error))?;
+    if is_in(&path, &off_limits(limits)) {
+        let message = format!("{label} is where this product keeps its own data: check the data source's url");
+        return Err(FetchError::new(FetchErrorKind::InvalidUrl, message));
+    }
     if metadata.is_dir() {
         return Ok(Document {
-            content: Content::Original(path.to_owned()),
+            content: Content::Original(path),
             label,
             name: String::new(),
             format: unpack::Format::Folder,
@@ -35,10 +40,10 @@ fn look(path: &Path, label: String, max: u64) -> Result<Document, FetchError> {
         let message = format!("{label} is no file but a device: check the data source's url");
         return Err(FetchError::new(FetchErrorKind::InvalidUrl, message));
     }
-    check_size(metadata.len(), max, &label)?;
-    let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+    check_size(metadata.len(), limits.max_download_bytes, &label)?;
+    let name = typed.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
     let mut document = Document {
-        content: Content::Original(path.to_owned()),
+        content: Content::Original(path),
         label,
         name: unpack::unpacked_name(&name).to_owned(),
         format: unpack::Format::Plain,
@@ -47,6 +52,16 @@ fn look(path: &Path, label: String, max: u64) -> Result<Document, FetchError> {
     };
     document.format = unpack::detect(&document, &name)?;
     Ok(document)
+}
+
+/// The folders that documents are not read from, those that are there, with all links followed.
+pub(super) fn off_limits(limits: &FetchLimits) -> Vec<PathBuf> {
+    limits.off_limits.iter().filter_map(|folder| folder.canonicalize().ok()).collect()
+}
+
+/// Whether `path`, its links followed, is one of the folders or inside one.
+pub(super) fn is_in(path: &Path, folders: &[PathBuf]) -> bool {
+    folders.iter().any(|folder| path.starts_with(folder))
 }
 
 /// A document has at least one byte and at most `max`.

@@ -56,6 +56,10 @@ pub struct FetchLimits {
     pub proxy: Option<SecretString>,
     /// Where downloads are kept until they are read; the system's folder for temporary files by default.
     pub spool_dir: Option<PathBuf>,
+    /// Folders that no document is read from, nor any inside them: where the product keeps its own. Its secrets are
+    /// there, and SQLite's files, whose locks this process loses when it closes one that it opened besides
+    /// (section 2.2 of <https://www.sqlite.org/howtocorrupt.html>).
+    pub off_limits: Vec<PathBuf>,
 }
 
 impl Default for FetchLimits {
@@ -73,6 +77,7 @@ impl Default for FetchLimits {
             allow_http: false,
             proxy: None,
             spool_dir: None,
+            off_limits: Vec::new(),
         }
     }
 }

@@ -57,8 +57,7 @@ impl Db {
             .max_connections(options.max_connections)
             .min_connections(1)
             .acquire_timeout(options.acquire_timeout)
-            // Kept open, as the writer is: what closes beside a running product is one more thing that can drop a lock.
-            .idle_timeout(None)
+            .idle_timeout(Duration::from_secs(60))
             .max_lifetime(None)
             .connect_with(base.pragma("query_only", "ON"))
             .await?;
