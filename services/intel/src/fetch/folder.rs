@@ -90,10 +90,8 @@ impl Walk<'_> {
             }
             let name = if inside.is_empty() { name } else { format!("{inside}/{name}") };
             if self.found.len() >= MAX_FILES || depth > MAX_DEPTH {
-                let message = format!(
-                    "{} has more than {MAX_FILES} files or {MAX_DEPTH} folders inside one another",
-                    self.label
-                );
+                let message =
+                    format!("{} has more than {MAX_FILES} files or {MAX_DEPTH} folders inside one another", self.label);
                 return Err(FetchError::new(FetchErrorKind::TooLarge, message));
             }
             let path = entry.path();
