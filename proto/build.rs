@@ -16,6 +16,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         "aegis/catalog/v1/template.proto",
         "aegis/catalog/v1/knowledge.proto",
         "aegis/testing/v1/testing.proto",
+        "aegis/testing/v1/campaign.proto",
         "aegis/evidence/v1/evidence.proto",
         "aegis/intel/v1/intel.proto",
         "aegis/intel/v1/upload.proto",

@@ -8,7 +8,9 @@ use aegis_error::Failure;
 use axum::response::Response;
 use http::{
     HeaderMap, HeaderName, HeaderValue, Method, StatusCode,
-    header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, ETAG, IF_MATCH, IF_NONE_MATCH, TRANSFER_ENCODING},
+    header::{
+        CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, ETAG, IF_MATCH, IF_NONE_MATCH, TRANSFER_ENCODING,
+    },
 };
 use sha2::{Digest, Sha256};
 
@@ -107,7 +109,8 @@ impl Known {
 
     /// The answer, or that the client has it.
     pub fn answer(self, response: Response) -> Response {
-        let Some(tags) = self.0.filter(|_| response.status() == StatusCode::OK) else { return response };
+        let read = matches!(response.status(), StatusCode::OK | StatusCode::PARTIAL_CONTENT);
+        let Some(tags) = self.0.filter(|_| read) else { return response };
         let Some(etag) = response.headers().get(ETAG) else { return response };
         let has = match tags {
             Tags::Any => true,
@@ -119,7 +122,7 @@ impl Known {
         }
         let (mut head, _) = response.into_parts();
         head.status = StatusCode::NOT_MODIFIED;
-        for name in [CONTENT_TYPE, CONTENT_LENGTH, CONTENT_ENCODING, TRANSFER_ENCODING] {
+        for name in [CONTENT_TYPE, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_ENCODING, TRANSFER_ENCODING] {
             head.headers.remove(name);
         }
         Response::from_parts(head, axum::body::Body::empty())

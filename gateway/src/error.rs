@@ -7,7 +7,7 @@ use axum::{
 };
 use http::{
     HeaderValue, StatusCode,
-    header::{CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE},
+    header::{CONTENT_RANGE, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE},
 };
 use serde_json::{Map, Value, json};
 
@@ -27,7 +27,8 @@ const RETRY_SECONDS: u64 = 2;
 
 /// What a service may add for the client: the id of the first copy, the job that runs, the state that forbids it, the
 /// version that there is now.
-const CONTEXT: &[&str] = &["id", "job_id", "current_state", "limit", "version"];
+const CONTEXT: &[&str] =
+    &["id", "job_id", "current_state", "current_status", "test_id", "successor", "limit", "version"];
 
 impl Problem {
     /// A fault of ours.
@@ -54,8 +55,7 @@ impl Problem {
         body.insert("detail".into(), failure.message().into());
         body.insert("code".into(), failure.code().name().into());
         if !failure.fields().is_empty() {
-            let errors = failure.fields().iter().map(|e| json!({"field": e.field, "problem": e.problem})).collect();
-            body.insert("errors".into(), Value::Array(errors));
+            body.insert("errors".into(), errors(failure));
         }
         let context = CONTEXT.iter().filter_map(|key| Some((String::from(*key), Value::from(failure.get(key)?))));
         let context: Map<String, Value> = context.collect();
@@ -70,13 +70,22 @@ impl Problem {
 fn transition(failure: &Failure) -> Value {
     let states = failure.get("valid_transitions").unwrap_or_default();
     let states: Vec<&str> = states.split(',').map(str::trim).filter(|s| !s.is_empty()).collect();
-    json!({"detail": {
+    let mut detail = json!({
         "message": failure.message(),
         "code": failure.code().name(),
         "current_state": failure.get("current_state"),
         "target_state": failure.get("target_state"),
         "valid_transitions": states,
-    }})
+    });
+    // Of many tests: which of them it is about.
+    if !failure.fields().is_empty() {
+        detail["errors"] = errors(failure);
+    }
+    json!({"detail": detail})
+}
+
+fn errors(failure: &Failure) -> Value {
+    failure.fields().iter().map(|e| json!({"field": e.field, "problem": e.problem})).collect()
 }
 
 impl From<Failure> for Problem {
@@ -110,6 +119,10 @@ impl IntoResponse for Problem {
             StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE => {
                 let wait = self.0.retry_after().map_or(RETRY_SECONDS, |after| after.as_millis().div_ceil(1000) as u64);
                 headers.insert(RETRY_AFTER, HeaderValue::from(wait.max(1)));
+            }
+            StatusCode::RANGE_NOT_SATISFIABLE => {
+                let whole = self.0.get("size").and_then(|size| HeaderValue::try_from(format!("bytes */{size}")).ok());
+                headers.extend(whole.map(|whole| (CONTENT_RANGE, whole)));
             }
             _ => {}
         }

@@ -28,6 +28,8 @@ const MAX_DRAINED: usize = 32 * 1024 * 1024;
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(5);
 /// Longest text in a path or query, bytes.
 const MAX_PARAMETER: usize = 500;
+/// Longest text in a query with a sentence in it, bytes: a thousand characters, whatever the script.
+const MAX_SENTENCE: usize = 4000;
 
 /// Where a request comes from. The context of public routes.
 #[derive(Clone, Debug)]
@@ -200,7 +202,7 @@ impl<S: Send + Sync> FromRequestParts<S> for Names {
             .map_err(|_| Problem::invalid("path", "must be UTF-8"))?;
         let mut fields = Fields::default();
         for (name, text) in &params {
-            check(&mut fields, name, text);
+            check(&mut fields, name, text, MAX_PARAMETER);
         }
         fields.finish()?;
         let mut texts = params.iter().map(|(_, text)| text.to_owned());
@@ -219,7 +221,7 @@ async fn parameter<S: Send + Sync>(parts: &mut Parts, state: &S) -> Result<(Stri
         return Err(Problem::internal("the route has no parameter"));
     };
     let mut fields = Fields::default();
-    check(&mut fields, name, value);
+    check(&mut fields, name, value, MAX_PARAMETER);
     fields.finish()?;
     Ok((name.to_owned(), value.to_owned()))
 }
@@ -233,24 +235,40 @@ impl<S: Sync, T: DeserializeOwned> FromRequestParts<S> for Query<T> {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Problem> {
-        let query = parts.uri.query().unwrap_or_default().as_bytes();
-        let mut fields = Fields::default();
-        for (name, value) in form_urlencoded::parse(query) {
-            if name.chars().any(char::is_control) {
-                fields.add("query", "must not contain control characters");
-            } else {
-                check(&mut fields, &name, &value);
-            }
-        }
-        fields.finish()?;
-        form(query).map(Query)
+        query(parts, MAX_PARAMETER).map(Query)
     }
 }
 
-fn check(fields: &mut Fields, name: &str, value: &str) {
+/// A [`Query`] with a sentence in it.
+#[derive(Clone, Debug)]
+pub struct LongQuery<T>(pub T);
+
+impl<S: Sync, T: DeserializeOwned> FromRequestParts<S> for LongQuery<T> {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Problem> {
+        query(parts, MAX_SENTENCE).map(LongQuery)
+    }
+}
+
+fn query<T: DeserializeOwned>(parts: &Parts, longest: usize) -> Result<T, Problem> {
+    let query = parts.uri.query().unwrap_or_default().as_bytes();
+    let mut fields = Fields::default();
+    for (name, value) in form_urlencoded::parse(query) {
+        if name.chars().any(char::is_control) {
+            fields.add("query", "must not contain control characters");
+        } else {
+            check(&mut fields, &name, &value, longest);
+        }
+    }
+    fields.finish()?;
+    form(query)
+}
+
+fn check(fields: &mut Fields, name: &str, value: &str, longest: usize) {
     let name: String = name.chars().take(100).collect();
-    if value.len() > MAX_PARAMETER {
-        fields.add(name, format!("must have at most {MAX_PARAMETER} bytes"));
+    if value.len() > longest {
+        fields.add(name, format!("must have at most {longest} bytes"));
     } else if value.chars().any(char::is_control) {
         fields.add(name, "must not contain control characters");
     }

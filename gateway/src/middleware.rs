@@ -46,6 +46,8 @@ const TICKET_PREFIX: &str = "aegis_st_";
 const UNMATCHED: &str = "unmatched";
 /// How long an upload may take.
 const UPLOAD_TIMEOUT: Duration = Duration::from_secs(60 * 60);
+/// How long it may take to hash a file again.
+const VERIFY_TIMEOUT: Duration = Duration::from_secs(10 * 60);
 /// How long a sync may take that is waited for.
 const SYNC_TIMEOUT: Duration = Duration::from_secs(10 * 60);
 /// An answer of JSON is no page: nothing in it may run, and no page may frame it.
@@ -224,6 +226,7 @@ fn strip_internal(headers: &mut HeaderMap) {
 fn time_limit(gateway: &Gateway, method: &Method, route: &str) -> Duration {
     match route {
         routes::UPLOAD if *method == Method::POST => UPLOAD_TIMEOUT,
+        routes::VERIFY => VERIFY_TIMEOUT,
         routes::SYNC | routes::SYNC_MITRE | routes::SCAN => SYNC_TIMEOUT,
         _ => gateway.deps.config.request_timeout,
     }

@@ -64,6 +64,7 @@ const TAGS: &[(&str, &str)] = &[
     ("Techniques", "The ATT&CK matrix"),
     ("Tests", "Tests of techniques"),
     ("Workflow", "draft → red_executing → blue_evaluating → in_review → validated or rejected → draft"),
+    ("Campaigns", "Tests in order, each in a phase, by hand or on a schedule"),
     ("Test templates", "Ready-made procedures"),
     ("Knowledge", "What is known of techniques, and the search over all of it"),
     ("Threat actors", "Who uses which techniques"),

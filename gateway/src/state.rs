@@ -19,7 +19,7 @@ use aegis_proto::{
         intel_service_client::IntelServiceClient, scan_service_client::ScanServiceClient,
         scheduler_service_client::SchedulerServiceClient, upload_service_client::UploadServiceClient,
     },
-    testing::v1::testing_service_client::TestingServiceClient,
+    testing::v1::{campaign_service_client::CampaignServiceClient, testing_service_client::TestingServiceClient},
 };
 use aegis_rpc::{MAX_MESSAGE, RpcService};
 use aegis_runtime::Readiness;
@@ -45,6 +45,8 @@ pub struct Deps {
     pub knowledge: KnowledgeServiceClient<RpcService>,
     /// Tests.
     pub testing: TestingServiceClient<RpcService>,
+    /// Campaigns of tests.
+    pub campaigns: CampaignServiceClient<RpcService>,
     /// Evidence files.
     pub evidence: EvidenceServiceClient<RpcService>,
     /// Data sources and their syncs.
@@ -119,6 +121,7 @@ impl Gateway {
         deps.templates = deps.templates.max_decoding_message_size(MAX_MESSAGE);
         deps.knowledge = deps.knowledge.max_decoding_message_size(MAX_MESSAGE);
         deps.testing = deps.testing.max_decoding_message_size(MAX_MESSAGE);
+        deps.campaigns = deps.campaigns.max_decoding_message_size(MAX_MESSAGE);
         deps.evidence = deps.evidence.max_decoding_message_size(MAX_MESSAGE);
         deps.intel = deps.intel.max_decoding_message_size(MAX_MESSAGE);
         deps.uploads = deps.uploads.max_decoding_message_size(MAX_MESSAGE);

@@ -59,6 +59,8 @@ names! {
     }
     /// One of the two teams.
     Team { Red = "red", Blue = "blue" }
+    /// What became of a file's bytes since it was brought.
+    EvidenceStatus { Intact = "intact", Altered = "altered", Missing = "missing" }
     /// What the blue side saw of an attack.
     DetectionResult {
         Detected = "detected",
@@ -84,6 +86,28 @@ names! {
         High = "high",
         Critical = "critical",
     }
+    /// Where a time comes from: a person, another system, the product's own clock.
+    TimeSource { Typed = "typed", Imported = "imported", Stamped = "stamped" }
+    /// A move of a test that takes nothing but the test.
+    Move {
+        StartExecution = "start_execution",
+        SubmitRed = "submit_red",
+        SubmitBlue = "submit_blue",
+        Reopen = "reopen",
+    }
+    /// What a campaign is for.
+    CampaignType {
+        Custom = "custom",
+        AptEmulation = "apt_emulation",
+        KillChain = "kill_chain",
+        Compliance = "compliance",
+    }
+    /// Where a campaign is in its life.
+    CampaignStatus { Draft = "draft", Active = "active", Completed = "completed", Archived = "archived" }
+    /// What has started a run of a campaign.
+    RunTrigger { Scheduled = "scheduled", Manual = "manual" }
+    /// What came of a run of a campaign.
+    RunStatus { Created = "created", Failed = "failed" }
     /// What a user may do.
     Role {
         Admin = "admin",
@@ -137,6 +161,11 @@ impl<T> Change<T> {
             }
             Change::Set(value) => Some(value),
         }
+    }
+
+    /// Whether the field is absent.
+    pub fn is_keep(&self) -> bool {
+        matches!(self, Change::Keep)
     }
 
     /// The new value, and whether the field is to be cleared.

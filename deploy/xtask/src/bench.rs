@@ -3,6 +3,8 @@
 #[cfg(feature = "bench")]
 mod client;
 #[cfg(feature = "bench")]
+mod evidence;
+#[cfg(feature = "bench")]
 mod figures;
 #[cfg(feature = "bench")]
 mod identity;
@@ -14,6 +16,8 @@ mod measure;
 mod product;
 #[cfg(feature = "bench")]
 mod seed;
+#[cfg(feature = "bench")]
+mod tests;
 
 use std::path::PathBuf;
 
@@ -47,6 +51,10 @@ enum Part {
     Reads,
     /// The workflow.
     Moves,
+    /// Files up and down, and the memory that they need.
+    Evidence,
+    /// Lists and moves among a million tests.
+    Tests,
     /// Tokens, logins, many users, a long audit trail.
     Identity,
 }

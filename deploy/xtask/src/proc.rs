@@ -85,6 +85,17 @@ impl Proc {
     /// Starts `command`. `stop` is the signal that asks it to end.
     pub fn spawn(name: &str, command: &mut Command, log: &Path, stop: Signal) -> Result<Self> {
         let output = File::create(log).with_context(|| format!("cannot write {}", log.display()))?;
+        Self::spawn_into(name, command, log, output, stop)
+    }
+
+    /// As [`Proc::spawn`], after what its log has already.
+    pub fn spawn_again(name: &str, command: &mut Command, log: &Path, stop: Signal) -> Result<Self> {
+        let output =
+            File::options().append(true).open(log).with_context(|| format!("cannot write {}", log.display()))?;
+        Self::spawn_into(name, command, log, output, stop)
+    }
+
+    fn spawn_into(name: &str, command: &mut Command, log: &Path, output: File, stop: Signal) -> Result<Self> {
         let child = command
             .process_group(0)
             .stdin(Stdio::null())
@@ -94,6 +105,16 @@ impl Proc {
             .with_context(|| format!("cannot start {name} ({})", command.get_program().display()))?;
         guard::group(child.id());
         Ok(Self { name: name.to_owned(), child, log: log.to_owned(), stop, stopping: false })
+    }
+
+    /// The process's number.
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Whether the process runs.
+    pub fn alive(&mut self) -> bool {
+        matches!(self.child.try_wait(), Ok(None))
     }
 
     /// The process's name, for messages.

@@ -17,6 +17,7 @@ const PLATFORM: &[(&str, &[&str])] = &[
     ("aegis-blob", &["aegis-error"]),
     ("aegis-cache", &["aegis-error"]),
     ("aegis-auth", &["aegis-error"]),
+    ("aegis-schedule", &[]),
     ("aegis-telemetry", ANY_PLATFORM),
     ("aegis-runtime", ANY_PLATFORM),
     ("aegis-testkit", ANY_PLATFORM),

@@ -55,6 +55,9 @@ pub struct RefusedTransition {
     current_state: crate::values::TestState,
     target_state: crate::values::TestState,
     valid_transitions: Vec<crate::values::TestState>,
+    /// Of a request for many tests: those that it was refused for.
+    #[schema(required = false)]
+    errors: Vec<FieldError>,
 }
 
 macro_rules! errors {
@@ -95,6 +98,8 @@ errors! {
     TooLarge = TooLarge, "the body is larger than 1048576 bytes";
     /// The body is of a type that the operation does not take
     UnsupportedMediaType = UnsupportedMediaType, "the Content-Type must be application/json";
+    /// The part that is asked for is not in the file
+    RangeNotSatisfiable = RangeNotSatisfiable, "the file has 1024 bytes: no part of it begins at 4096", "Content-Range";
     /// The entity has another version than If-Match names
     PreconditionFailed = PreconditionFailed,
         "it was changed since you read it, and is at version 4 now: read it again";
@@ -193,7 +198,11 @@ fn response(description: &str, content: Content, headers: &[&str]) -> Response {
         .content("application/json", content)
         .header("X-Request-Id", header("Id of the request, as the log and the audit trail have it"));
     for name in headers {
-        let text = if *name == "Retry-After" { "Seconds to wait" } else { "Always Bearer" };
+        let text = match *name {
+            "Retry-After" => "Seconds to wait",
+            "Content-Range" => "`bytes */<size>`",
+            _ => "Always Bearer",
+        };
         builder = builder.header(*name, header(text));
     }
     builder.build()

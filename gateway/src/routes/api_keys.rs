@@ -165,7 +165,7 @@ async fn create_api_key(
     let api_key = answer.api_key.ok_or_else(Problem::empty)?;
     let (version, api_key) = (api_key.version, ApiKey::from(api_key));
     let location = format!("/api/v1/users/{id}/api-keys/{}", api_key.id);
-    Ok(Answer::created(&location, &NewApiKey { api_key, key: answer.key })?.versioned(version))
+    Ok(Answer::created(&location, &NewApiKey { api_key, key: answer.secret_key })?.versioned(version))
 }
 
 /// Read an API key

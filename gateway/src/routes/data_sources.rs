@@ -216,7 +216,7 @@ async fn sync_data_source(
             true => format!("{} sync tried out, nothing was changed", job.source_name),
             false => format!("{} sync completed", job.source_name),
         };
-        return synced(job, message);
+        return synced(&gateway, &caller, job, message).await;
     }
     started(job)
 }

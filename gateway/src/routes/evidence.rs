@@ -1,9 +1,13 @@
-//! Evidence files: their metadata and their bytes out. Bytes in are in [`upload`].
+//! Evidence files: what is known of them, whether they are still what was brought. Bytes in are in [`upload`], bytes
+//! out in [`download`].
 
+mod download;
+mod range;
 mod upload;
 
 use aegis_proto::evidence::v1::{
-    self as proto, DownloadEvidenceRequest, GetEvidenceRequest, ListEvidenceRequest, download_evidence_response::Part,
+    self as proto, GetEvidenceRequest, GetManifestRequest, GetStoreReportRequest, ListEvidenceRequest,
+    RemoveEvidenceRequest, VerifyEvidenceRequest,
 };
 use axum::{
     body::Body,
@@ -11,50 +15,33 @@ use axum::{
     response::Response,
 };
 use chrono::{DateTime, Utc};
-use futures::{StreamExt, TryStreamExt};
 use http::{
     HeaderMap, HeaderValue,
-    header::{CONTENT_DISPOSITION, CONTENT_LENGTH, CONTENT_TYPE, HOST},
+    header::{CONTENT_DISPOSITION, CONTENT_TYPE, HOST},
 };
-use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 use utoipa::{IntoParams, ToSchema};
 use utoipa_axum::{
     router::{OpenApiRouter, UtoipaMethodRouterExt},
     routes,
 };
-use uuid::Uuid;
 
 use crate::{
     answer::Answer,
     error::Problem,
-    extract::{Caller, Id, Query, Visitor},
+    extract::{Caller, Id, LongQuery, Query},
     openapi::responses::NotFound,
     state::Gateway,
-    values::{Team, time, time_always},
+    values::{EvidenceStatus, Team, time, time_always},
 };
-
-/// What RFC 5987 lets stand in an extended value besides letters and digits.
-const NOT_ATTR_CHAR: &AsciiSet = &NON_ALPHANUMERIC
-    .remove(b'!')
-    .remove(b'#')
-    .remove(b'$')
-    .remove(b'&')
-    .remove(b'+')
-    .remove(b'-')
-    .remove(b'.')
-    .remove(b'^')
-    .remove(b'_')
-    .remove(b'`')
-    .remove(b'|')
-    .remove(b'~');
 
 /// Evidence never changes; only the link in its answer does.
 const VERSION: i64 = 1;
 
 /// Routes that need no token: a signed link is the right to read.
 pub fn public() -> OpenApiRouter<Gateway> {
-    OpenApiRouter::new().routes(routes!(download_evidence))
+    OpenApiRouter::new().routes(routes!(download::download_evidence))
 }
 
 /// Routes that need a token.
@@ -63,7 +50,10 @@ pub fn protected() -> OpenApiRouter<Gateway> {
     OpenApiRouter::new()
         .routes(routes!(upload::upload_evidence).layer(DefaultBodyLimit::disable()))
         .routes(routes!(list_evidence))
-        .routes(routes!(get_evidence))
+        .routes(routes!(get_manifest))
+        .routes(routes!(get_evidence, remove_evidence))
+        .routes(routes!(verify_evidence))
+        .routes(routes!(get_evidence_store))
 }
 
 /// A file that proves what a test showed.
@@ -157,16 +147,101 @@ pub struct ListFiles {
     offset: Option<u32>,
 }
 
-/// The signature of a link, as `download_url` has it.
+/// Why a file goes.
 #[derive(Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
-pub struct Signed {
-    /// Unix seconds.
-    expires: u32,
-    /// The user for whom the link was made.
-    user: Uuid,
+pub struct Removal {
+    /// Why, in a sentence; kept in the audit trail and in the test's timeline.
+    #[param(min_length = 1, max_length = 1000, example = "Shows a customer's password")]
+    reason: String,
+}
+
+/// What became of a file's bytes.
+#[derive(Serialize, ToSchema)]
+#[schema(example = json!({
+    "id": "0190b7a2-8000-7e21-b0aa-5d6c7b8a9f01", "status": "intact",
+    "expected_sha256": "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08", "expected_size": 4,
+    "actual_sha256": "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08", "actual_size": 4,
+    "checked_at": "2024-01-01T00:00:00Z"
+}))]
+pub struct EvidenceVerification {
+    #[schema(value_type = Uuid)]
+    id: String,
+    #[schema(value_type = EvidenceStatus)]
+    status: String,
+    /// As it was brought.
+    expected_sha256: String,
+    expected_size: i64,
+    /// As it is stored now; null where it is missing.
+    actual_sha256: Option<String>,
+    actual_size: Option<i64>,
+    checked_at: DateTime<Utc>,
+}
+
+/// What the last look at the whole store found.
+#[derive(Serialize, ToSchema)]
+#[schema(example = json!({
+    "checked_at": "2024-01-01T00:00:00Z", "files": 1204, "bytes": 734003200, "collected": 1, "collected_bytes": 4096,
+    "broken": [{
+        "id": "0190b7a2-8000-7e21-b0aa-5d6c7b8a9f01", "test_id": "0190b7a2-6a00-7b1d-8c55-0f3a9d2b7c01",
+        "file_name": "screenshot.png", "expected_size": 4, "actual_size": null
+    }],
+    "broken_total": 1
+}))]
+pub struct EvidenceStore {
+    /// Null before the first look has ended.
+    checked_at: Option<DateTime<Utc>>,
+    files: i64,
+    bytes: i64,
+    /// Stored files that nothing named, removed by that look.
+    collected: i64,
+    collected_bytes: i64,
+    /// Evidence whose bytes are gone or of another length; the first 100.
+    broken: Vec<BrokenEvidence>,
+    broken_total: i64,
+}
+
+/// Evidence whose bytes are gone or of another length.
+#[derive(Serialize, ToSchema)]
+pub struct BrokenEvidence {
+    #[schema(value_type = Uuid)]
+    id: String,
+    #[schema(value_type = Uuid)]
+    test_id: String,
+    file_name: String,
+    expected_size: i64,
+    /// Null where there is nothing.
+    actual_size: Option<i64>,
+}
+
+impl From<proto::BrokenEvidence> for BrokenEvidence {
+    fn from(broken: proto::BrokenEvidence) -> BrokenEvidence {
+        let proto::BrokenEvidence { id, test_id, file_name, expected_size, actual_size } = broken;
+        BrokenEvidence { id, test_id, file_name, expected_size, actual_size }
+    }
+}
+
+/// A test's files as they were brought, signed: a JWS (RFC 7515) in its flattened JSON form.
+#[derive(ToSchema)]
+#[allow(dead_code, reason = "the service writes it; this is its schema")]
+#[schema(example = json!({
+    "payload": "eyJ2ZXJzaW9uIjoxfQ", "protected": "eyJhbGciOiJFZERTQSIsInR5cCI6ImFlZ2lzLWV2aWRlbmNlLW1hbmlmZXN0In0",
+    "signature": "c2lnbmF0dXJl", "header": {"jwk": {"kty": "OKP", "crv": "Ed25519", "x": "a2V5"}},
+    "manifest": {"version": 1, "files": []}
+}))]
+pub struct SignedManifest {
+    /// The manifest, in base64url.
+    payload: String,
+    /// `alg`, `kid` and `typ` (`aegis-evidence-manifest`) of the signature, in base64url.
+    protected: String,
     signature: String,
+    /// `jwk`: the public key that signed, also at `/.well-known/jwks.json` as long as it holds.
+    #[schema(value_type = Object)]
+    header: Value,
+    /// The manifest as it stands in `payload`, for people.
+    #[schema(value_type = Object)]
+    manifest: Value,
 }
 
 /// List a test's evidence
@@ -208,75 +283,89 @@ async fn get_evidence(
     Answer::entity(VERSION, &Links::of(&gateway, &headers).evidence(file))
 }
 
-/// Download an evidence file
+/// Remove evidence
 ///
-/// With the link of `download_url`; no token. Always an attachment of no particular type: evidence may be malware.
-#[utoipa::path(get, path = "/api/v1/evidence/{id}/download", tag = "Evidence",
-    params(("id" = Uuid, Path, description = "Evidence"), Signed),
+/// For good; who, why and the file's hash stay in the audit trail and in the test's timeline. Who brought the file,
+/// leads and administrators; not once the test is validated.
+#[utoipa::path(delete, path = "/api/v1/evidence/{id}", tag = "Evidence",
+    params(("id" = Uuid, Path, description = "Evidence"), Removal),
+    extensions(("x-roles" = json!(["admin", "red_lead", "blue_lead"])), ("x-also" = json!("creator"))),
     responses(
-        (status = 200, description = "The bytes", body = String, content_type = "application/octet-stream",
-            headers(("Content-Disposition" = String, description = "attachment, with the file's name")),
-            example = json!("the bytes of the file")),
-        (status = 403, response = crate::openapi::responses::Forbidden),
+        (status = 204, description = "Removed"),
         (status = 404, response = NotFound),
     ))]
-async fn download_evidence(
+async fn remove_evidence(
     State(gateway): State<Gateway>,
-    visitor: Visitor,
+    caller: Caller,
     id: Id,
-    Query(signed): Query<Signed>,
-) -> Result<Response, Problem> {
-    let request = DownloadEvidenceRequest {
-        id: id.to_string(),
-        expires: i64::from(signed.expires),
-        user_id: signed.user.to_string(),
-        signature: signed.signature,
-    };
-    let mut parts =
-        gateway.deps.evidence.clone().download_evidence(visitor.ctx().outgoing(request)).await?.into_inner();
-    let head = match parts.message().await?.and_then(|message| message.part) {
-        Some(Part::Head(head)) => head,
-        _ => return Err(Problem::internal("a download began without its head")),
-    };
-    let bytes = parts.map_err(std::io::Error::other).filter_map(|message| async {
-        match message {
-            Ok(message) => match message.part {
-                Some(Part::Chunk(chunk)) => Some(Ok(chunk)),
-                _ => None,
-            },
-            // Ends the connection, so that the client does not take a part for the whole.
-            Err(error) => Some(Err(error)),
-        }
-    });
-    let mut response = Response::new(Body::from_stream(bytes));
+    LongQuery(query): LongQuery<Removal>,
+) -> Result<Answer, Problem> {
+    let request = RemoveEvidenceRequest { id: id.to_string(), reason: query.reason };
+    gateway.deps.evidence.clone().remove_evidence(caller.ctx().outgoing(request)).await?;
+    Ok(Answer::nothing())
+}
+
+/// Verify evidence
+///
+/// Reads the stored bytes and hashes them again; `altered` and `missing` are answers, not errors.
+#[utoipa::path(get, path = "/api/v1/evidence/{id}/verify", tag = "Evidence",
+    params(("id" = Uuid, Path, description = "Evidence")),
+    responses(
+        (status = 200, description = "What became of the bytes", body = EvidenceVerification),
+        (status = 404, response = NotFound),
+    ))]
+async fn verify_evidence(State(gateway): State<Gateway>, caller: Caller, id: Id) -> Result<Answer, Problem> {
+    let request = VerifyEvidenceRequest { id: id.to_string() };
+    let found = gateway.deps.evidence.clone().verify_evidence(caller.ctx().outgoing(request)).await?.into_inner();
+    Answer::json(&EvidenceVerification {
+        id: found.id,
+        status: found.status,
+        expected_sha256: found.expected_sha256,
+        expected_size: found.expected_size,
+        actual_sha256: found.actual_sha256,
+        actual_size: found.actual_size,
+        checked_at: time_always(found.checked_at),
+    })
+}
+
+/// Read a test's evidence manifest
+///
+/// Names, sizes and hashes of all files of the test, and who brought each when, signed with the key that signs
+/// tokens. `aegis evidence verify` checks it and a folder of files against it, without a network.
+#[utoipa::path(get, path = "/api/v1/tests/{id}/evidence/manifest", tag = "Evidence",
+    params(("id" = Uuid, Path, description = "Test")),
+    responses(
+        (status = 200, description = "The manifest", body = SignedManifest,
+            headers(("Content-Disposition" = String, description = "attachment, `evidence-manifest-<test>.json`"))),
+        (status = 404, response = NotFound),
+    ))]
+async fn get_manifest(State(gateway): State<Gateway>, caller: Caller, id: Id) -> Result<Response, Problem> {
+    let request = GetManifestRequest { test_id: id.to_string() };
+    let answer = gateway.deps.evidence.clone().get_manifest(caller.ctx().outgoing(request)).await?.into_inner();
+    // As the service wrote it: what is signed is not read and written again on its way.
+    let mut response = Response::new(Body::from(answer.manifest_json));
     let headers = response.headers_mut();
-    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/octet-stream"));
-    headers.insert(CONTENT_LENGTH, HeaderValue::from(head.size_bytes));
-    headers.insert(CONTENT_DISPOSITION, attachment(&head.file_name));
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    headers.insert(CONTENT_DISPOSITION, download::attachment(&format!("evidence-manifest-{id}.json")));
     Ok(response)
 }
 
-/// An attachment of this name, in plain ASCII for old clients and in full for others (RFC 6266).
-fn attachment(name: &str) -> HeaderValue {
-    let plain: String = name
-        .chars()
-        .map(|c| if c.is_ascii_graphic() && !matches!(c, '"' | '\\' | '%') || c == ' ' { c } else { '_' })
-        .collect();
-    let full = utf8_percent_encode(name, NOT_ATTR_CHAR);
-    HeaderValue::from_str(&format!("attachment; filename=\"{plain}\"; filename*=UTF-8''{full}"))
-        .unwrap_or(HeaderValue::from_static("attachment"))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_file_name_cannot_leave_its_header() {
-        assert_eq!(
-            attachment("Übersicht \"1\"\r\n.png"),
-            "attachment; filename=\"_bersicht _1___.png\"; \
-             filename*=UTF-8''%C3%9Cbersicht%20%221%22%0D%0A.png"
-        );
-    }
+/// Read the state of the evidence store
+///
+/// What the last look at all stored files found; the product looks by itself. Administrators.
+#[utoipa::path(get, path = "/api/v1/system/evidence-store", tag = "System",
+    extensions(("x-roles" = json!(["admin"]))),
+    responses((status = 200, description = "What was found", body = EvidenceStore)))]
+async fn get_evidence_store(State(gateway): State<Gateway>, caller: Caller) -> Result<Answer, Problem> {
+    let request = caller.ctx().outgoing(GetStoreReportRequest {});
+    let report = gateway.deps.evidence.clone().get_store_report(request).await?.into_inner();
+    Answer::json(&EvidenceStore {
+        checked_at: time(report.checked_at),
+        files: report.files,
+        bytes: report.bytes,
+        collected: report.collected,
+        collected_bytes: report.collected_bytes,
+        broken: report.broken.into_iter().map(Into::into).collect(),
+        broken_total: report.broken_total,
+    })
 }

@@ -1,6 +1,6 @@
-//! Coverage figures.
+//! Coverage figures, and tests by state.
 
-use aegis_proto::analytics::v1::{GetSummaryRequest, ListTacticCoverageRequest};
+use aegis_proto::analytics::v1::{GetSummaryRequest, GetTestPipelineRequest, ListTacticCoverageRequest};
 use axum::extract::State;
 use http::Uri;
 use serde::Serialize;
@@ -11,7 +11,10 @@ use crate::{answer::Answer, error::Problem, extract::Caller, state::Gateway, val
 
 /// Routes that need a token.
 pub fn protected() -> OpenApiRouter<Gateway> {
-    OpenApiRouter::new().routes(routes!(get_summary)).routes(routes!(list_tactic_coverage))
+    OpenApiRouter::new()
+        .routes(routes!(get_summary))
+        .routes(routes!(list_tactic_coverage))
+        .routes(routes!(get_test_pipeline))
 }
 
 /// Coverage of the whole matrix.
@@ -46,6 +49,22 @@ pub struct TacticCoverage {
     not_covered: i64,
     not_evaluated: i64,
     in_progress: i64,
+}
+
+/// Tests by state.
+#[derive(Serialize, ToSchema)]
+#[schema(example = json!({
+    "draft": 12, "red_executing": 3, "blue_evaluating": 5, "in_review": 2, "validated": 140, "rejected": 4, "total": 166
+}))]
+pub struct TestPipeline {
+    draft: i64,
+    red_executing: i64,
+    blue_evaluating: i64,
+    in_review: i64,
+    validated: i64,
+    rejected: i64,
+    /// All of them.
+    total: i64,
 }
 
 /// Coverage summary
@@ -97,6 +116,32 @@ async fn list_tactic_coverage(State(gateway): State<Gateway>, caller: Caller, ur
         });
         let tactics: Vec<TacticCoverage> = tactics.collect();
         Ok(Answer::list(&tactics, tactics.len() as i64)?.dated(time(answer.as_of)))
+    };
+    gateway.hot.answer(&caller, &uri, load).await
+}
+
+/// Tests by state
+///
+/// How many tests are in which state of the pipeline; deleted ones do not count. Kept by events: a move shows here within
+/// a quarter of a second, and `X-As-Of` says up to when events were taken in.
+#[utoipa::path(get, path = "/api/v1/metrics/test-pipeline", tag = "Metrics",
+    responses((status = 200, description = "The counts; every state is there", body = TestPipeline,
+        headers(("X-As-Of" = String, description = "When the figures were last brought up to date")))))]
+async fn get_test_pipeline(State(gateway): State<Gateway>, caller: Caller, uri: Uri) -> Result<Answer, Problem> {
+    let load = async {
+        let request = caller.ctx().outgoing(GetTestPipelineRequest {});
+        let answer = gateway.deps.analytics.clone().get_test_pipeline(request).await?.into_inner();
+        let counts = answer.counts.unwrap_or_default();
+        let pipeline = TestPipeline {
+            draft: counts.draft,
+            red_executing: counts.red_executing,
+            blue_evaluating: counts.blue_evaluating,
+            in_review: counts.in_review,
+            validated: counts.validated,
+            rejected: counts.rejected,
+            total: counts.total,
+        };
+        Ok(Answer::json(&pipeline)?.dated(time(answer.as_of)))
     };
     gateway.hot.answer(&caller, &uri, load).await
 }

@@ -4,6 +4,7 @@
 pub mod api_keys;
 pub mod audit;
 pub mod auth;
+pub mod campaigns;
 pub mod compliance;
 pub mod config;
 pub mod d3fend;
@@ -32,6 +33,8 @@ use crate::state::Gateway;
 
 /// Where evidence is uploaded; a request here may take long.
 pub const UPLOAD: &str = "/api/v1/tests/{id}/evidence";
+/// Where stored evidence is read and hashed again; a request here may take long.
+pub const VERIFY: &str = "/api/v1/evidence/{id}/verify";
 /// Where a data source is synced; a request here may take long.
 pub const SYNC: &str = "/api/v1/data-sources/{id}/sync";
 /// Where ATT&CK is synced; a request here may take long.
@@ -65,6 +68,7 @@ pub fn protected() -> OpenApiRouter<Gateway> {
         .merge(techniques::protected())
         .merge(tactics::protected())
         .merge(tests::protected())
+        .merge(campaigns::protected())
         .merge(templates::protected())
         .merge(knowledge::protected())
         .merge(search::protected())

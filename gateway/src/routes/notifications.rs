@@ -103,7 +103,11 @@ pub struct Marked {
 #[derive(Serialize, ToSchema)]
 #[schema(example = json!({
     "mute_own_actions": false,
-    "kinds": {"red_executing": true, "blue_evaluating": true, "in_review": true, "rejected": true, "validated": true}
+    "kinds": {
+        "red_executing": true, "blue_evaluating": true, "in_review": true, "rejected": true, "validated": true,
+        "regression": true, "remediation_assigned": true, "retest_created": true, "comment": true,
+        "campaign_run": true, "campaign_run_failed": true
+    }
 }))]
 pub struct NotificationPreferences {
     /// No notification of what one did oneself.
@@ -233,7 +237,10 @@ async fn mark_all_notifications_read(State(gateway): State<Gateway>, caller: Cal
 
 /// Read one's preferences
 ///
-/// Which kinds of notifications the caller wants, and whether also of what it does itself.
+/// Which kinds of notifications the caller wants, and whether also of what it does itself. Besides the states of tests
+/// there are `regression` (leads), `remediation_assigned` (the assignee), `retest_created` (the creator of the test),
+/// `comment` (those whose test it is: creator, red, blue and remediation side, without who wrote it), `campaign_run` (the
+/// creator of the campaign) and `campaign_run_failed` (its creator and leads).
 #[utoipa::path(get, path = "/api/v1/notifications/preferences", tag = "Notifications",
     responses((status = 200, description = "The preferences", body = NotificationPreferences)))]
 async fn get_notification_preferences(State(gateway): State<Gateway>, caller: Caller) -> Result<Answer, Problem> {

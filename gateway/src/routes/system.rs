@@ -1,12 +1,17 @@
 //! Syncs by hand and the jobs they run as. Administrators only.
 
+use std::collections::HashMap;
+
 use aegis_error::{Code, Failure};
-use aegis_proto::intel::v1::{self as proto, GetJobRequest, ListJobsRequest, StartSyncRequest};
+use aegis_proto::{
+    intel::v1::{self as proto, GetJobRequest, ListJobsRequest, StartSyncRequest},
+    testing::v1::ListTechniqueCampaignsRequest,
+};
 use axum::extract::State;
 use chrono::{DateTime, Utc};
 use http::{StatusCode, header::LOCATION};
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
+use serde_json::{Value, json};
 use utoipa::{IntoParams, ToSchema};
 use utoipa_axum::{router::OpenApiRouter, routes};
 
@@ -16,7 +21,7 @@ use crate::{
     extract::{Caller, Id, Query, page},
     openapi::responses::{Conflict, NotFound, SourceUnreachable, TooLarge, Unprocessable},
     state::Gateway,
-    values::{JobStatus, json, time},
+    values::{self, JobStatus, time},
 };
 
 /// The source that `POST /system/sync-mitre` syncs.
@@ -59,7 +64,7 @@ pub struct Job {
     /// Nothing was changed; `counts` and `changes` are what would be.
     dry_run: bool,
     /// What it does to techniques, the first 1,000: new, changed, revoked with successor, deprecated, vanished; how
-    /// many tests and templates name each.
+    /// many tests and templates name each, and which campaigns test it.
     #[schema(value_type = Vec<Object>)]
     changes: Value,
     /// Username, or system:scheduler.
@@ -70,7 +75,8 @@ pub struct Job {
 
 impl From<proto::Job> for Job {
     fn from(job: proto::Job) -> Job {
-        let list = |text: &str| Some(json(text)).filter(Value::is_array).unwrap_or_else(|| Value::Array(Vec::new()));
+        let list =
+            |text: &str| Some(values::json(text)).filter(Value::is_array).unwrap_or_else(|| Value::Array(Vec::new()));
         Job {
             dry_run: job.dry_run,
             changes: list(&job.changes_json),
@@ -81,12 +87,36 @@ impl From<proto::Job> for Job {
             status: job.status,
             phase: job.phase,
             percentage: job.percentage,
-            counts: json(&job.counts_json),
+            counts: values::json(&job.counts_json),
             error: job.error,
             skipped: list(&job.skipped_json),
             started_at: time(job.started_at),
             finished_at: time(job.finished_at),
         }
+    }
+}
+
+impl Job {
+    /// Names the campaigns that test what it changes.
+    async fn with_campaigns(mut self, gateway: &Gateway, caller: &Caller) -> Result<Job, Problem> {
+        let Some(changes) = self.changes.as_array_mut() else { return Ok(self) };
+        let tested = |change: &&Value| change["tests"].as_i64().unwrap_or(0) > 0;
+        let ids = changes.iter().filter(tested).filter_map(|change| change["technique_id"].as_str());
+        let technique_ids: Vec<String> = ids.take(1_000).map(str::to_owned).collect();
+        let mut found: HashMap<String, Vec<Value>> = HashMap::new();
+        if !technique_ids.is_empty() {
+            let request = caller.ctx().outgoing(ListTechniqueCampaignsRequest { technique_ids });
+            let answer = gateway.deps.campaigns.clone().list_technique_campaigns(request).await?.into_inner();
+            for row in answer.campaigns {
+                let campaign = json!({"id": row.campaign_id, "name": row.name});
+                found.entry(row.technique_id).or_default().push(campaign);
+            }
+        }
+        for change in changes.iter_mut().filter(|change| change.is_object()) {
+            let campaigns = change["technique_id"].as_str().and_then(|id| found.remove(id)).unwrap_or_default();
+            change["campaigns"] = Value::Array(campaigns);
+        }
+        Ok(self)
     }
 }
 
@@ -149,13 +179,13 @@ pub fn started(job: proto::Job) -> Result<Answer, Problem> {
 }
 
 /// The answer to a sync that has ended.
-pub fn synced(job: proto::Job, message: String) -> Result<Answer, Problem> {
+pub async fn synced(gateway: &Gateway, caller: &Caller, job: proto::Job, message: String) -> Result<Answer, Problem> {
     if job.status == JobStatus::Failed.as_str() {
         let why = job.error.unwrap_or_else(|| "the job does not say why".into());
         let failure = Failure::new(Code::Unprocessable, format!("the sync of {} failed: {why}", job.source_name));
         return Err(failure.with("job_id", job.id).into());
     }
-    let job = Job::from(job);
+    let job = Job::from(job).with_campaigns(gateway, caller).await?;
     let count = |name: &str| job.counts.get(name).and_then(Value::as_i64).unwrap_or(0);
     let result = SyncResult {
         message,
@@ -195,7 +225,7 @@ async fn sync_mitre(
     let answer = gateway.deps.intel.clone().start_sync(caller.ctx().outgoing(request)).await?.into_inner();
     let job = answer.job.ok_or_else(Problem::empty)?;
     let message = if dry_run { "MITRE sync tried out, nothing was changed" } else { "MITRE sync completed" };
-    if wait { synced(job, message.into()) } else { started(job) }
+    if wait { synced(&gateway, &caller, job, message.into()).await } else { started(job) }
 }
 
 /// Part of the history of jobs.
@@ -241,5 +271,6 @@ async fn list_jobs(
 async fn get_job(State(gateway): State<Gateway>, caller: Caller, id: Id) -> Result<Answer, Problem> {
     let request = GetJobRequest { id: id.to_string() };
     let answer = gateway.deps.intel.clone().get_job(caller.ctx().outgoing(request)).await?.into_inner();
-    Answer::entity(0, &Job::from(answer.job.ok_or_else(Problem::empty)?))
+    let job = Job::from(answer.job.ok_or_else(Problem::empty)?).with_campaigns(&gateway, &caller).await?;
+    Answer::entity(0, &job)
 }

@@ -303,7 +303,8 @@ async fn import_templates(
 /// The templates of a technique as one document of Atomic Red Team's own YAML, which its tools read.
 #[utoipa::path(get, path = "/api/v1/test-templates/export", tag = "Test templates", params(ExportTemplates),
     responses(
-        (status = 200, description = "The document", body = String, content_type = "application/yaml"),
+        (status = 200, description = "The document", body = String, content_type = "application/yaml",
+            example = "attack_technique: T1059.001\n…"),
         (status = 404, response = NotFound),
     ))]
 async fn export_templates(

@@ -2,6 +2,8 @@
 #![allow(dead_code)] // each test uses a part
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // a test fails by panicking, also in its helpers
 
+pub mod recorder;
+
 use std::{
     net::SocketAddr,
     sync::{Arc, Mutex},
@@ -27,7 +29,7 @@ use aegis_proto::{
         intel_service_client::IntelServiceClient, scan_service_client::ScanServiceClient,
         scheduler_service_client::SchedulerServiceClient, upload_service_client::UploadServiceClient,
     },
-    testing::v1::testing_service_client::TestingServiceClient,
+    testing::v1::{campaign_service_client::CampaignServiceClient, testing_service_client::TestingServiceClient},
 };
 use aegis_rpc::RpcService;
 use aegis_runtime::{Check, Readiness, Shutdown};
@@ -103,6 +105,15 @@ impl Fixture {
     }
 
     pub fn with(config: Config, evidence: Option<RpcService>) -> Fixture {
+        Fixture::over(config, evidence, None)
+    }
+
+    /// Over a service for tests, campaigns and their counts that answers.
+    pub fn of_tests(testing: RpcService) -> Fixture {
+        Fixture::over(Config::default(), None, Some(testing))
+    }
+
+    fn over(config: Config, evidence: Option<RpcService>, testing: Option<RpcService>) -> Fixture {
         let secret = SigningKey::from_bytes(&[7; 32]);
         let public = BASE64_URL_SAFE_NO_PAD.encode(secret.verifying_key().as_bytes());
         let jwks = json!({"keys": [{"kty": "OKP", "crv": "Ed25519", "kid": "k", "alg": "EdDSA", "x": public}]});
@@ -133,13 +144,14 @@ impl Fixture {
             catalog: CatalogServiceClient::new(service.clone()),
             templates: TemplateServiceClient::new(service.clone()),
             knowledge: KnowledgeServiceClient::new(service.clone()),
-            testing: TestingServiceClient::new(service.clone()),
+            testing: TestingServiceClient::new(testing.clone().unwrap_or_else(|| service.clone())),
+            campaigns: CampaignServiceClient::new(testing.clone().unwrap_or_else(|| service.clone())),
             evidence: EvidenceServiceClient::new(evidence.unwrap_or_else(|| service.clone())),
             intel: IntelServiceClient::new(service.clone()),
             uploads: UploadServiceClient::new(service.clone()),
             scheduler: SchedulerServiceClient::new(service.clone()),
             scan: ScanServiceClient::new(service.clone()),
-            analytics: AnalyticsServiceClient::new(service.clone()),
+            analytics: AnalyticsServiceClient::new(testing.clone().unwrap_or_else(|| service.clone())),
             fleet: FleetSettingsServiceClient::new(service),
             verifier: Verifier::new(Arc::new(Keys(jwks.to_string()))),
             stop: shutdown.token(),
@@ -185,6 +197,14 @@ impl Fixture {
 
     pub async fn put(&self, path: &str, body: &str) -> Got {
         self.with_body("PUT", path, body).await
+    }
+
+    pub async fn patch(&self, path: &str, body: &str) -> Got {
+        self.with_body("PATCH", path, body).await
+    }
+
+    pub async fn delete(&self, path: &str) -> Got {
+        self.send(self.signed("DELETE", path).body(Body::empty()).unwrap()).await
     }
 
     async fn with_body(&self, method: &str, path: &str, body: &str) -> Got {

@@ -84,6 +84,9 @@ pub enum Command {
     /// The audit trail.
     #[command(subcommand)]
     Audit(AuditCommand),
+    /// Evidence files, without the product.
+    #[command(subcommand)]
+    Evidence(EvidenceCommand),
     /// Compute a projection anew from its owners.
     #[command(after_help = "Examples:
   aegis rebuild analytics
@@ -98,7 +101,7 @@ pub enum Command {
 /// What can be rebuilt.
 #[derive(Clone, Copy, Debug, clap::ValueEnum)]
 pub enum Projection {
-    /// Coverage, from the catalogue.
+    /// Coverage and the counts of tests, from the catalogue and the tests.
     Analytics,
     /// Technique statuses, from the tests.
     Statuses,
@@ -211,4 +214,34 @@ pub enum AuditCommand {
         #[arg(long)]
         out: Option<PathBuf>,
     },
+}
+
+/// `aegis evidence …`
+#[derive(Debug, Subcommand)]
+pub enum EvidenceCommand {
+    /// Prove that files are those that a signed manifest names. Needs neither the product nor a network.
+    ///
+    /// The signature is verified first. Then each file of the manifest is looked for in the folder by its name, or by
+    /// its hash where several have the same name, and hashed. Files that the manifest does not name are listed and do
+    /// no harm; sub-folders and links are not looked into.
+    #[command(after_help = "Examples:
+  curl -OJ -H \"Authorization: Bearer $TOKEN\" https://aegis.example.com/api/v1/tests/$TEST/evidence/manifest
+  aegis evidence verify evidence-manifest-$TEST.json files/
+  aegis evidence verify manifest.json files/ --jwks jwks.json     and prove whose signature it is
+  aegis evidence verify manifest.json files/ --json | jq .altered
+
+Exit codes: 0 all files are as they were brought; 1 one is altered or missing, or the manifest proves nothing.")]
+    Verify(EvidenceVerifyArgs),
+}
+
+/// `aegis evidence verify …`
+#[derive(Debug, Args)]
+pub struct EvidenceVerifyArgs {
+    /// The manifest of a test, as GET /api/v1/tests/{id}/evidence/manifest answers it.
+    pub manifest: PathBuf,
+    /// Where the files are.
+    pub folder: PathBuf,
+    /// The product's public keys, saved from its /.well-known/jwks.json when the manifest was made.
+    #[arg(long)]
+    pub jwks: Option<PathBuf>,
 }

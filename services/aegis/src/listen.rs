@@ -62,7 +62,12 @@ async fn serve(socket: TcpStream, peer: SocketAddr, router: Router, stop: Cancel
         request
     });
     let mut builder = Builder::new(TokioExecutor::new());
-    builder.http2().max_concurrent_streams(MAX_CALLS);
+    builder
+        .http2()
+        .max_concurrent_streams(MAX_CALLS)
+        .initial_stream_window_size(aegis_rpc::STREAM_WINDOW)
+        .initial_connection_window_size(aegis_rpc::REQUESTS_WINDOW)
+        .max_frame_size(aegis_rpc::MAX_FRAME);
     let connection = builder.serve_connection_with_upgrades(TokioIo::new(socket), TowerToHyperService::new(service));
     let mut connection = pin!(connection);
     let result = tokio::select! {

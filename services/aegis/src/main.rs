@@ -50,6 +50,10 @@ fn run(cli: Cli, output: Output) -> Result<ExitCode> {
         println!("{}", serde_json::to_string_pretty(&aegis_gateway::openapi())?);
         return Ok(ExitCode::SUCCESS);
     }
+    // On files alone: no setting matters.
+    if let Some(Command::Evidence(command)) = &cli.command {
+        return commands::evidence::run(command, output);
+    }
     let overrides = Overrides { listen: cli.listen, data_dir: cli.data_dir };
     let settings = Settings::load(cli.config.as_deref(), &overrides)?;
     if let Some(Command::Config) = cli.command {
@@ -78,7 +82,7 @@ async fn dispatch(command: Option<Command>, settings: &Settings, output: Output)
         Some(Command::Sync(args)) => commands::sync::run(settings, args, output).await,
         Some(Command::Audit(command)) => commands::audit::run(settings, command, output).await,
         Some(Command::Rebuild { projection }) => commands::rebuild::run(settings, projection, output).await,
-        Some(Command::Config | Command::Openapi) => Ok(ExitCode::SUCCESS),
+        Some(Command::Config | Command::Openapi | Command::Evidence(_)) => Ok(ExitCode::SUCCESS),
     }
 }
 

@@ -24,7 +24,7 @@ use aegis_proto::{
         intel_service_client::IntelServiceClient, scan_service_client::ScanServiceClient,
         scheduler_service_client::SchedulerServiceClient, upload_service_client::UploadServiceClient,
     },
-    testing::v1::testing_service_client::TestingServiceClient,
+    testing::v1::{campaign_service_client::CampaignServiceClient, testing_service_client::TestingServiceClient},
 };
 use aegis_rpc::{MAX_MESSAGE, RpcService};
 use aegis_runtime::{Check, Readiness, Service, Shutdown, Task};
@@ -225,6 +225,7 @@ impl Builder<'_> {
                 bus: self.bus.clone(),
                 catalog: self.clients.catalog()?,
                 templates: TemplateServiceClient::new(self.clients.service(Role::Catalog)?),
+                knowledge: KnowledgeServiceClient::new(self.clients.service(Role::Catalog)?),
                 config: aegis_testing::Config { require_results: settings.workflow_require_results },
             })
             .await
@@ -240,12 +241,15 @@ impl Builder<'_> {
                 bus: self.bus.clone(),
                 blobs,
                 testing: self.clients.testing()?,
+                identity: self.clients.identity()?,
+                background: self.identity.background("evidence", self.secret.clone()),
                 config: aegis_evidence::Config {
                     max_bytes: settings.max_evidence_bytes,
                     link_lifetime: Duration::from_secs(u64::from(settings.evidence_link_minutes) * 60),
                     // A key of its own: what signs links opens nothing else.
                     link_secret: format!("evidence-link:{}", self.secret.expose_secret()).into(),
                     public_path: "/api/v1/evidence".into(),
+                    ..aegis_evidence::Config::default()
                 },
             })
             .await
@@ -359,6 +363,7 @@ impl Builder<'_> {
                 .max_decoding_message_size(MAX_MESSAGE),
             knowledge: KnowledgeServiceClient::new(self.clients.service(Role::Catalog)?),
             testing: self.clients.testing()?,
+            campaigns: CampaignServiceClient::new(self.clients.service(Role::Testing)?),
             evidence: EvidenceServiceClient::new(self.clients.service(Role::Evidence)?),
             intel: self.clients.intel()?,
             uploads: UploadServiceClient::new(self.clients.service(Role::Intel)?),

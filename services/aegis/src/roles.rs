@@ -81,5 +81,6 @@ pub fn topology() -> Vec<Subscription> {
         aegis_catalog::SUBSCRIPTION,
         aegis_testing::SUBSCRIPTION,
         aegis_analytics::SUBSCRIPTION,
+        aegis_evidence::SUBSCRIPTION,
     ]
 }

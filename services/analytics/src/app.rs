@@ -1,24 +1,47 @@
 //! The use cases: read coverage, rebuild the projection.
 
-use std::sync::Arc;
+use std::{collections::HashMap, sync::Arc};
 
 use aegis_auth::{OpCtx, Role};
 use aegis_db::{Db, now};
 use aegis_error::Failure;
 use aegis_events::{Audit, Outbox};
+use chrono::{DateTime, Utc};
 use futures::{Stream, StreamExt};
 use serde_json::json;
+use uuid::Uuid;
 
 use crate::{
     NAME,
     cache::Coverage,
-    domain::{self, Technique},
+    domain::{
+        self, Technique,
+        pipeline::{Pipeline, State, TestFact},
+    },
     error::Error,
     store::{self, SummaryRow, TacticRow},
 };
 
 /// More than any catalogue has: all three matrices together are below 3,000.
 const MAX_TECHNIQUES: usize = 50_000;
+/// Tests of a rebuild, which are in memory before they are written: some 40 bytes each.
+const MAX_TESTS: usize = 5_000_000;
+
+/// A part of what a projection is rebuilt from.
+#[derive(Debug, Default)]
+pub(crate) struct Batch {
+    /// In the first part: what [`App::rebuild_start`] answered before anything was exported.
+    pub(crate) started_at: Option<DateTime<Utc>>,
+    pub(crate) techniques: Vec<Technique>,
+    pub(crate) tests: Vec<TestFact>,
+}
+
+/// What a projection was rebuilt from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Rebuilt {
+    pub(crate) techniques: usize,
+    pub(crate) tests: usize,
+}
 
 /// What the use cases stand on.
 pub(crate) struct App {
@@ -48,40 +71,78 @@ impl App {
         self.coverage.tactics().await
     }
 
-    /// Replaces the projection with what the catalogue exported; the number of techniques that it then has.
+    /// How many tests are in which state, and when that was so; for everyone who is signed in.
+    pub(crate) async fn pipeline(&self, ctx: &OpCtx) -> Result<(Pipeline, Option<DateTime<Utc>>), Error> {
+        ctx.user()?;
+        // Six rows: there is nothing to gain from keeping them in memory.
+        Ok(store::pipeline::pipeline(&self.db).await?)
+    }
+
+    /// The moment after which a rebuild's export begins, by the clock that events are taken in with.
+    pub(crate) async fn rebuild_start(&self, ctx: &OpCtx) -> Result<DateTime<Utc>, Error> {
+        may_rebuild(ctx)?;
+        Ok(store::as_of(&self.db).await?.unwrap_or_default())
+    }
+
+    /// Replaces the projection with what its owners exported.
     ///
-    /// What events bring while the export is on its way stays where it is newer.
+    /// What events bring after the start of the export stays where it is newer.
     pub(crate) async fn rebuild(
         &self,
         ctx: &OpCtx,
-        batches: impl Stream<Item = Result<Vec<Technique>, Failure>>,
-    ) -> Result<usize, Error> {
-        ctx.require(&[Role::Admin, Role::Service])?;
-        let began = now();
+        batches: impl Stream<Item = Result<Batch, Failure>>,
+    ) -> Result<Rebuilt, Error> {
+        may_rebuild(ctx)?;
+        let called = self.rebuild_start(ctx).await?;
         // All of it before the transaction: the database is not held while the caller sends.
-        let techniques = domain::newest(collect(batches).await?);
+        let (started_at, techniques, tests) = collect(batches).await?;
+        let started_at = started_at.unwrap_or(called);
+        let techniques = domain::newest(techniques);
         let mut tx = self.db.begin().await?;
-        store::remove_older(&mut tx, began).await?;
-        store::take_in(&mut tx, &techniques, now()).await?;
-        let details = json!({ "techniques": techniques.len() });
+        let at = store::advance(&mut tx, now()).await?;
+        store::remove_until(&mut tx, started_at).await?;
+        store::take_in(&mut tx, &techniques, at).await?;
+        store::pipeline::replace(&mut tx, started_at, &tests, at).await?;
+        let rebuilt = Rebuilt { techniques: techniques.len(), tests: tests.len() };
+        let details = json!({ "techniques": rebuilt.techniques, "tests": rebuilt.tests });
         let audit =
             Audit { action: "rebuild_projection", entity_type: "projection", entity_id: NAME.to_owned(), details };
         self.outbox.audit(&mut tx, ctx, audit).await?;
         self.coverage.renew_on_commit(&mut tx);
         tx.commit().await?;
-        Ok(techniques.len())
+        Ok(rebuilt)
     }
 }
 
-async fn collect(batches: impl Stream<Item = Result<Vec<Technique>, Failure>>) -> Result<Vec<Technique>, Error> {
+fn may_rebuild(ctx: &OpCtx) -> Result<(), Error> {
+    ctx.require(&[Role::Admin, Role::Service])?;
+    Ok(())
+}
+
+type Collected = (Option<DateTime<Utc>>, Vec<Technique>, HashMap<Uuid, (i64, State)>);
+
+/// Everything, of each test the newest.
+async fn collect(batches: impl Stream<Item = Result<Batch, Failure>>) -> Result<Collected, Error> {
     let mut batches = std::pin::pin!(batches);
-    let mut all = Vec::new();
+    let mut started_at = None;
+    let mut techniques = Vec::new();
+    let mut tests: HashMap<Uuid, (i64, State)> = HashMap::new();
     while let Some(batch) = batches.next().await {
         let batch = batch?;
-        if all.len() + batch.len() > MAX_TECHNIQUES {
-            return Err(Error::TooMany(MAX_TECHNIQUES));
+        started_at = started_at.or(batch.started_at);
+        if techniques.len() + batch.techniques.len() > MAX_TECHNIQUES {
+            return Err(Error::TooMany(MAX_TECHNIQUES, "techniques"));
         }
-        all.extend(batch);
+        techniques.extend(batch.techniques);
+        if tests.len() + batch.tests.len() > MAX_TESTS {
+            return Err(Error::TooMany(MAX_TESTS, "tests"));
+        }
+        for test in batch.tests {
+            let newest = tests.entry(test.id).or_insert((test.version, test.state));
+            if newest.0 < test.version {
+                *newest = (test.version, test.state);
+            }
+        }
     }
-    Ok(all)
+    Ok((started_at, techniques, tests))
 }

@@ -1,5 +1,7 @@
 //! Coverage: how many techniques have which status, and what the projection keeps of a technique.
 
+pub(crate) mod pipeline;
+
 use std::collections::{BTreeMap, BTreeSet, btree_map::Entry};
 
 use uuid::Uuid;

@@ -16,9 +16,9 @@ pub enum Error {
     /// A query that several requests waited for.
     #[error("a shared query failed: {0}")]
     Shared(#[source] Arc<aegis_db::Error>),
-    /// More techniques than any catalogue has.
-    #[error("a projection has at most {0} techniques")]
-    TooMany(usize),
+    /// More techniques or tests than a projection has.
+    #[error("a projection has at most {0} {1}")]
+    TooMany(usize, &'static str),
 }
 
 impl From<sqlx::Error> for Error {
@@ -34,7 +34,7 @@ impl From<Error> for Failure {
             Error::Failure(failure) => failure,
             Error::Shared(error) if error.is_unavailable() => Failure::unavailable("the database").with_source(error),
             Error::Shared(error) => Failure::internal(error),
-            Error::TooMany(_) => Failure::new(Code::TooLarge, error.to_string()),
+            Error::TooMany(..) => Failure::new(Code::TooLarge, error.to_string()),
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Analytics: coverage of the ATT&CK matrix, read from a projection that events keep.
+//! Analytics: coverage of the ATT&CK matrix and the way of tests, read from a projection that events keep.
 
 mod app;
 mod cache;
@@ -15,7 +15,10 @@ use std::sync::Arc;
 use aegis_db::{Db, Migrations};
 use aegis_error::Failure;
 use aegis_events::{Bus, Consumer, Event, Outbox, Subscription};
-use aegis_proto::{analytics::v1::analytics_service_server::AnalyticsServiceServer, events::v1::TechniquesChanged};
+use aegis_proto::{
+    analytics::v1::analytics_service_server::AnalyticsServiceServer,
+    events::v1::{TechniquesChanged, TestChanged},
+};
 use aegis_runtime::{Check, Service, Task};
 use tonic::service::Routes;
 
@@ -27,7 +30,8 @@ use app::App;
 pub const NAME: &str = "analytics";
 
 /// What it wants to hear of.
-pub const SUBSCRIPTION: Subscription = Subscription { consumer: NAME, kinds: &[TechniquesChanged::KIND] };
+pub const SUBSCRIPTION: Subscription =
+    Subscription { consumer: NAME, kinds: &[TechniquesChanged::KIND, TestChanged::KIND] };
 
 /// Methods that need no token.
 pub const PUBLIC_METHODS: &[&str] = &[];

@@ -5,7 +5,8 @@ use std::sync::Arc;
 use aegis_auth::OpCtx;
 use aegis_error::Failure;
 use aegis_proto::analytics::v1::{
-    self as pb, GetSummaryRequest, GetSummaryResponse, ListTacticCoverageRequest, ListTacticCoverageResponse,
+    self as pb, GetRebuildStartRequest, GetRebuildStartResponse, GetSummaryRequest, GetSummaryResponse,
+    GetTestPipelineRequest, GetTestPipelineResponse, ListTacticCoverageRequest, ListTacticCoverageResponse,
     RebuildProjectionRequest, RebuildProjectionResponse, analytics_service_server::AnalyticsService,
 };
 use chrono::{DateTime, Utc};
@@ -14,7 +15,11 @@ use tonic::{Request, Response, Status, Streaming};
 
 use crate::{
     app::App,
-    domain, events,
+    domain::{
+        self,
+        pipeline::{Pipeline, State},
+    },
+    events,
     store::{Counts, SummaryRow, TacticRow},
 };
 
@@ -48,19 +53,41 @@ impl AnalyticsService for Rpc {
         Ok(Response::new(tactics_response(&tactics)))
     }
 
+    async fn get_test_pipeline(
+        &self,
+        request: Request<GetTestPipelineRequest>,
+    ) -> Result<Response<GetTestPipelineResponse>, Status> {
+        let ctx = OpCtx::of(&request)?;
+        let app = &self.app;
+        let result = app.pipeline(&ctx).await;
+        let (pipeline, as_of) = app.outbox.audited(&app.db, &ctx, "GetTestPipeline", result).await?;
+        Ok(Response::new(GetTestPipelineResponse { counts: Some(test_counts(&pipeline)), as_of: as_of.map(timestamp) }))
+    }
+
+    async fn get_rebuild_start(
+        &self,
+        request: Request<GetRebuildStartRequest>,
+    ) -> Result<Response<GetRebuildStartResponse>, Status> {
+        let ctx = OpCtx::of(&request)?;
+        let app = &self.app;
+        let started_at = app.outbox.audited(&app.db, &ctx, "GetRebuildStart", app.rebuild_start(&ctx).await).await?;
+        Ok(Response::new(GetRebuildStartResponse { started_at: Some(timestamp(started_at)) }))
+    }
+
     async fn rebuild_projection(
         &self,
         request: Request<Streaming<RebuildProjectionRequest>>,
     ) -> Result<Response<RebuildProjectionResponse>, Status> {
         let ctx = OpCtx::of(&request)?;
         let app = &self.app;
-        let batches = request.into_inner().map_err(Failure::from).and_then(|batch| async move {
-            batch.techniques.into_iter().map(events::from_export).collect::<Result<Vec<_>, _>>()
-        });
+        let parts = request.into_inner().map_err(Failure::from);
+        let batches = parts.and_then(|part| std::future::ready(events::from_export(part)));
         let result = app.rebuild(&ctx, batches).await;
-        let techniques = app.outbox.audited(&app.db, &ctx, "RebuildProjection", result).await?;
-        let techniques = i64::try_from(techniques).unwrap_or(i64::MAX);
-        Ok(Response::new(RebuildProjectionResponse { techniques }))
+        let rebuilt = app.outbox.audited(&app.db, &ctx, "RebuildProjection", result).await?;
+        Ok(Response::new(RebuildProjectionResponse {
+            techniques: i64::try_from(rebuilt.techniques).unwrap_or(i64::MAX),
+            tests: i64::try_from(rebuilt.tests).unwrap_or(i64::MAX),
+        }))
     }
 }
 
@@ -91,6 +118,18 @@ fn coverage(counts: &Counts) -> pb::Coverage {
         not_covered: counts.not_covered,
         in_progress: counts.in_progress,
         not_evaluated: counts.not_evaluated,
+    }
+}
+
+fn test_counts(pipeline: &Pipeline) -> pb::TestCounts {
+    pb::TestCounts {
+        draft: pipeline.of(State::Draft),
+        red_executing: pipeline.of(State::RedExecuting),
+        blue_evaluating: pipeline.of(State::BlueEvaluating),
+        in_review: pipeline.of(State::InReview),
+        validated: pipeline.of(State::Validated),
+        rejected: pipeline.of(State::Rejected),
+        total: pipeline.total(),
     }
 }
 

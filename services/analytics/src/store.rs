@@ -1,7 +1,9 @@
 //! The SQL of the projection.
 
-use aegis_db::{Db, Result, Tx, on, read};
-use chrono::{DateTime, Utc};
+pub(crate) mod pipeline;
+
+use aegis_db::{Conn, Db, Result, Tx, on, read};
+use chrono::{DateTime, TimeDelta, Utc};
 use sqlx::{QueryBuilder, types::Json};
 use uuid::Uuid;
 
@@ -76,7 +78,26 @@ pub(crate) async fn tactics(db: &Db) -> Result<Vec<TacticRow>> {
     Ok(rows)
 }
 
-/// Takes techniques in, one row an id; a row that is as new already stays.
+/// When the projection last took something in.
+pub(crate) async fn as_of(db: &Db) -> Result<Option<DateTime<Utc>>> {
+    Ok(read!(db, |pool| sqlx::query_scalar("SELECT as_of FROM meta").fetch_one(pool).await)?)
+}
+
+/// Lets nothing else change the projection until the transaction ends, and answers the moment of the change: `now`, or
+/// later than the change before it where the clocks of two replicas differ.
+///
+/// SQLite has one writer anyway.
+pub(crate) async fn advance(tx: &mut Tx, now: DateTime<Utc>) -> Result<DateTime<Utc>> {
+    let last: Option<DateTime<Utc>> = match tx.conn() {
+        Conn::Postgres(c) => sqlx::query_scalar("SELECT as_of FROM meta FOR UPDATE").fetch_one(c).await?,
+        Conn::Sqlite(c) => sqlx::query_scalar("SELECT as_of FROM meta").fetch_one(c).await?,
+    };
+    let at = last.map_or(now, |last| now.max(last + TimeDelta::microseconds(1)));
+    on!(tx, |c| sqlx::query("UPDATE meta SET as_of = $1").bind(at).execute(c).await.map(|_| ()))?;
+    Ok(at)
+}
+
+/// Takes techniques in, one row an id; a row that is as new already stays. The moment is from [`advance`].
 pub(crate) async fn take_in(tx: &mut Tx, techniques: &[Technique], at: DateTime<Utc>) -> Result<()> {
     for chunk in techniques.chunks(CHUNK) {
         let changed = upsert(tx, chunk, at).await?;
@@ -93,13 +114,12 @@ pub(crate) async fn take_in(tx: &mut Tx, techniques: &[Technique], at: DateTime<
             insert_tactics(tx, rows).await?;
         }
     }
-    on!(tx, |c| sqlx::query("UPDATE meta SET as_of = $1").bind(at).execute(c).await.map(|_| ()))?;
     Ok(())
 }
 
-/// Removes what was taken in before a moment.
-pub(crate) async fn remove_older(tx: &mut Tx, than: DateTime<Utc>) -> Result<()> {
-    on!(tx, |c| sqlx::query("DELETE FROM technique WHERE taken_at < $1").bind(than).execute(c).await.map(|_| ()))?;
+/// Removes the techniques that were taken in up to a moment.
+pub(crate) async fn remove_until(tx: &mut Tx, moment: DateTime<Utc>) -> Result<()> {
+    on!(tx, |c| sqlx::query("DELETE FROM technique WHERE taken_at <= $1").bind(moment).execute(c).await.map(|_| ()))?;
     Ok(())
 }
 

@@ -1,5 +1,7 @@
 //! The projection on both databases: by events, by rebuilding, through the bus.
 
+mod pipeline;
+
 use std::{sync::Arc, time::Duration};
 
 use aegis_auth::{OpCtx, Origin, Role};
@@ -8,9 +10,9 @@ use aegis_error::{Code, Failure};
 use aegis_events::{Bus, Event, Handler, Outbox};
 use aegis_proto::{
     analytics::v1::{
-        Coverage, GetSummaryRequest, GetSummaryResponse, ListTacticCoverageRequest, ListTacticCoverageResponse,
-        ProjectedTechnique, RebuildProjectionRequest, analytics_service_client::AnalyticsServiceClient,
-        analytics_service_server::AnalyticsServiceServer,
+        Coverage, GetRebuildStartRequest, GetSummaryRequest, GetSummaryResponse, GetTestPipelineRequest,
+        ListTacticCoverageRequest, ListTacticCoverageResponse, ProjectedTechnique, RebuildProjectionRequest,
+        analytics_service_client::AnalyticsServiceClient, analytics_service_server::AnalyticsServiceServer,
     },
     events::v1::{Envelope, TechniqueFacts, TechniquesChanged},
 };
@@ -24,6 +26,7 @@ use uuid::Uuid;
 
 use crate::{
     App, NAME,
+    app::Batch,
     events::{self, Projector},
     rpc::Rpc,
 };
@@ -81,6 +84,11 @@ fn exported(facts: &TechniqueFacts) -> ProjectedTechnique {
     }
 }
 
+fn batch(facts: &TechniqueFacts) -> Batch {
+    let techniques = vec![exported(facts)];
+    events::from_export(RebuildProjectionRequest { techniques, ..Default::default() }).unwrap()
+}
+
 fn envelope(techniques: &[TechniqueFacts]) -> Envelope {
     let data = TechniquesChanged { techniques: techniques.to_vec() }.encode_to_vec();
     Envelope { id: Uuid::now_v7().to_string(), r#type: TechniquesChanged::KIND.into(), data, ..Envelope::default() }
@@ -94,7 +102,7 @@ async fn take_in(app: &App, techniques: &[TechniqueFacts]) -> Result<(), Failure
 }
 
 async fn rebuild(app: &Arc<App>, ctx: &OpCtx, batches: Vec<Vec<ProjectedTechnique>>) -> Result<i64, Failure> {
-    let batches = batches.into_iter().map(|techniques| RebuildProjectionRequest { techniques });
+    let batches = batches.into_iter().map(|techniques| RebuildProjectionRequest { techniques, ..Default::default() });
     let answer = client(app, ctx.clone()).rebuild_projection(stream::iter(batches)).await?;
     Ok(answer.into_inner().techniques)
 }
@@ -263,10 +271,10 @@ async fn an_event_during_the_export_is_not_lost() {
             .await
             .unwrap();
         let during = Arc::clone(&app);
-        let old = events::from_export(exported(&facts(1, "not_evaluated", &["execution"], 1))).unwrap();
+        let old = batch(&facts(1, "not_evaluated", &["execution"], 1));
         let batches = stream::once(async move {
             take_in(&during, &[facts(1, "validated", &["execution"], 2)]).await.unwrap();
-            Ok(vec![old])
+            Ok(old)
         });
         app.rebuild(&ctx(Role::Admin, "ada"), batches).await.unwrap();
         assert_eq!(coverage(&app).await, Coverage { total: 1, validated: 1, ..Coverage::default() });
@@ -291,7 +299,8 @@ async fn what_cannot_be_read_changes_nothing() {
             assert_eq!(dump(&test.db).await, before);
         }
         let broken = stream::iter([
-            Ok(vec![events::from_export(good.clone()).unwrap()]),
+            Ok(events::from_export(RebuildProjectionRequest { techniques: vec![good.clone()], ..Default::default() })
+                .unwrap()),
             Err(Failure::unavailable("the caller")),
         ]);
         app.rebuild(&admin, broken).await.unwrap_err();
@@ -316,14 +325,21 @@ async fn everyone_reads_and_few_rebuild() {
             let mut client = client(&app, ctx.clone());
             client.get_summary(GetSummaryRequest {}).await.unwrap();
             client.list_tactic_coverage(ListTacticCoverageRequest {}).await.unwrap();
+            client.get_test_pipeline(GetTestPipelineRequest {}).await.unwrap();
             let result = rebuild(&app, &ctx, Vec::new()).await;
+            let start = client.get_rebuild_start(GetRebuildStartRequest {}).await.map_err(Failure::from);
             match role {
-                Role::Admin => assert_eq!(result.unwrap(), 0),
-                _ => assert_eq!(result.unwrap_err().code(), Code::Forbidden),
+                Role::Admin => assert_eq!((result.unwrap(), start.is_ok()), (0, true)),
+                _ => {
+                    assert_eq!(result.unwrap_err().code(), Code::Forbidden);
+                    assert_eq!(start.unwrap_err().code(), Code::Forbidden);
+                }
             }
         }
         let nobody = OpCtx::new(None, None, Origin::default(), None);
-        for failure in [app.summary(&nobody).await.err(), app.tactics(&nobody).await.err()] {
+        let refused =
+            [app.summary(&nobody).await.err(), app.tactics(&nobody).await.err(), app.pipeline(&nobody).await.err()];
+        for failure in refused {
             assert_eq!(Failure::from(failure.unwrap()).code(), Code::Unauthenticated);
         }
         assert_eq!(rebuild(&app, &nobody, Vec::new()).await.unwrap_err().code(), Code::Unauthenticated);

@@ -18,9 +18,21 @@ pub enum Error {
     /// A check or a call that already says what the caller is told.
     #[error(transparent)]
     Failure(#[from] Failure),
-    /// The test is closed.
+    /// The test is closed, for what is to be added.
     #[error("evidence of a validated test can be neither added nor removed")]
     Validated,
+    /// The same, for what is to be removed.
+    #[error("evidence of a validated test can be neither added nor removed")]
+    Closed,
+    /// The test has as many files as one may have.
+    #[error("the test has {} files already, which is as many as one may have", crate::app::MAX_FILES)]
+    TooMany,
+    /// No byte of the part that is asked for is in the file.
+    #[error("the file has {size} bytes: the part that is asked for is not in it")]
+    NoSuchPart {
+        /// Bytes of the file.
+        size: u64,
+    },
     /// The test has a file with the same bytes.
     #[error("this test already has a file with the same bytes")]
     Duplicate {
@@ -60,6 +72,11 @@ impl From<Error> for Failure {
                 BlobError::NotFound | BlobError::Invalid(_) => Failure::internal(error),
             },
             Error::Validated => Failure::new(Code::InvalidState, error.to_string()).with("current_state", "validated"),
+            Error::Closed => Failure::new(Code::Conflict, error.to_string()).with("current_state", "validated"),
+            Error::TooMany => Failure::new(Code::Conflict, error.to_string()),
+            Error::NoSuchPart { size } => {
+                Failure::new(Code::RangeNotSatisfiable, error.to_string()).with("size", size.to_string())
+            }
             Error::Duplicate { first } => {
                 Failure::new(Code::Duplicate, error.to_string()).with("id", first.to_string())
             }
@@ -67,7 +84,9 @@ impl From<Error> for Failure {
                 Failure::new(Code::TooLarge, error.to_string()).with("limit", limit.to_string())
             }
             Error::TooSlow => Failure::new(Code::Timeout, error.to_string()),
-            Error::Link(LinkError::Expired | LinkError::Altered) => Failure::forbidden(error.to_string()),
+            Error::Link(LinkError::Expired | LinkError::Altered | LinkError::Holder) => {
+                Failure::forbidden(error.to_string())
+            }
             Error::Damaged { .. } => Failure::internal(error),
         }
     }

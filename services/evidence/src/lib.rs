@@ -4,6 +4,7 @@ mod app;
 mod config;
 mod domain;
 mod error;
+mod events;
 mod rpc;
 mod store;
 #[cfg(test)]
@@ -11,12 +12,14 @@ mod tests;
 
 use std::sync::Arc;
 
+use aegis_auth::Background;
 use aegis_blob::Blobs;
 use aegis_db::{Db, Migrations};
 use aegis_error::Failure;
-use aegis_events::{Bus, Outbox};
+use aegis_events::{Bus, Consumer, Event, Outbox, Subscription};
 use aegis_proto::{
-    evidence::v1::evidence_service_server::EvidenceServiceServer,
+    events::v1::TestChanged, evidence::v1::evidence_service_server::EvidenceServiceServer,
+    identity::v1::identity_service_client::IdentityServiceClient,
     testing::v1::testing_service_client::TestingServiceClient,
 };
 use aegis_rpc::RpcService;
@@ -30,6 +33,9 @@ use app::App;
 
 /// The service's name.
 pub const NAME: &str = "evidence";
+
+/// What the service wants to hear of.
+pub const SUBSCRIPTION: Subscription = Subscription { consumer: NAME, kinds: &[TestChanged::KIND] };
 
 /// Methods that need no token: the signature of a link is the right to read.
 pub const PUBLIC_METHODS: &[&str] = &["/aegis.evidence.v1.EvidenceService/DownloadEvidence"];
@@ -47,6 +53,10 @@ pub struct Deps {
     pub blobs: Blobs,
     /// Whose tests the files belong to.
     pub testing: TestingServiceClient<RpcService>,
+    /// Signs manifests, and knows who is still let in.
+    pub identity: IdentityServiceClient<RpcService>,
+    /// Its own token, for what it asks of identity.
+    pub background: Background,
     /// Its settings.
     pub config: Config,
 }
@@ -62,10 +72,14 @@ pub async fn build(deps: Deps) -> Result<Service, Failure> {
     let outbox = Outbox::new(NAME);
     let app = Arc::new(App::new(deps, outbox.clone())?);
     let server = EvidenceServiceServer::new(rpc::Rpc::new(Arc::clone(&app))).max_decoding_message_size(MAX_MESSAGE);
+    let delivery = bus.subscribe(Consumer::new(SUBSCRIPTION, db.clone(), Arc::new(events::Events(Arc::clone(&app)))));
     let relay_db = db.clone();
+    let looking = Arc::clone(&app);
     Ok(Service::new(NAME, Routes::new(server))
         .task(Task::new("evidence relay", move |stop| outbox.relay(relay_db, bus, stop.token())))
+        .task(Task::new("evidence events", move |stop| delivery.run(stop.token())))
         .task(Task::new("evidence housekeeping", move |stop| app.keep_house(stop)))
+        .task(Task::new("evidence store", move |stop| looking.keep_looking(stop)))
         .check(Check::new("evidence database", move || {
             let db = db.clone();
             async move { db.ping().await.map_err(|_| "the database does not answer".to_owned()) }

@@ -6,8 +6,10 @@ use aegis_auth::OpCtx;
 use aegis_error::Failure;
 use aegis_proto::evidence::v1::{
     self as pb, DownloadEvidenceRequest, DownloadEvidenceResponse, GetEvidenceRequest, GetEvidenceResponse,
-    ListEvidenceRequest, ListEvidenceResponse, UploadEvidenceRequest, UploadEvidenceResponse,
-    download_evidence_response, evidence_service_server::EvidenceService, upload_evidence_request,
+    GetManifestRequest, GetManifestResponse, GetStoreReportRequest, GetStoreReportResponse, ListEvidenceRequest,
+    ListEvidenceResponse, RemoveEvidenceRequest, RemoveEvidenceResponse, UploadEvidenceRequest, UploadEvidenceResponse,
+    VerifyEvidenceRequest, VerifyEvidenceResponse, download_evidence_response,
+    evidence_service_server::EvidenceService, upload_evidence_request,
 };
 use chrono::{DateTime, Utc};
 use futures::{
@@ -16,7 +18,11 @@ use futures::{
 };
 use tonic::{Request, Response, Status, Streaming};
 
-use crate::app::{App, Download, Header, Linked, Page, Part};
+use crate::{
+    app::{App, Download, Header, Linked, Page, Part, Shown, Verified},
+    domain::range,
+    store::look::{Broken, Report},
+};
 
 /// The server.
 pub(crate) struct Rpc {
@@ -76,13 +82,18 @@ impl EvidenceService for Rpc {
     ) -> Result<Response<Self::DownloadEvidenceStream>, Status> {
         let ctx = OpCtx::of(&request)?;
         let app = &self.app;
-        let DownloadEvidenceRequest { id, expires, user_id, signature } = request.into_inner();
-        let result = app.download(&ctx, &id, &user_id, expires, &signature).await;
-        let Download { evidence, bytes } = app.outbox.audited(&app.db, &ctx, "DownloadEvidence", result).await?;
+        let DownloadEvidenceRequest { id, expires, user_id, signature, range } = request.into_inner();
+        let link = Shown { id, user: user_id, expires, signature };
+        let part = range.map(part_of_file).transpose()?;
+        let result = app.download(&ctx, &link, part).await;
+        let Download { evidence, offset, length, bytes } =
+            app.outbox.audited(&app.db, &ctx, "DownloadEvidence", result).await?;
         let head = download_evidence_response::Part::Head(pb::DownloadHead {
             file_name: evidence.file_name,
             size_bytes: evidence.size_bytes,
             sha256_hash: evidence.sha256,
+            offset: i64::try_from(offset).unwrap_or(i64::MAX),
+            length: i64::try_from(length).unwrap_or(i64::MAX),
         });
         let bytes = bytes.map(|chunk| match chunk {
             Ok(chunk) => Ok(download_evidence_response::Part::Chunk(chunk)),
@@ -92,6 +103,101 @@ impl EvidenceService for Rpc {
             .chain(bytes)
             .map(|part| part.map(|part| DownloadEvidenceResponse { part: Some(part) }));
         Ok(Response::new(messages.boxed()))
+    }
+
+    async fn remove_evidence(
+        &self,
+        request: Request<RemoveEvidenceRequest>,
+    ) -> Result<Response<RemoveEvidenceResponse>, Status> {
+        let ctx = OpCtx::of(&request)?;
+        let app = &self.app;
+        let RemoveEvidenceRequest { id, reason } = request.into_inner();
+        let result = app.remove(&ctx, &id, &reason).await;
+        app.outbox.audited(&app.db, &ctx, "RemoveEvidence", result).await?;
+        Ok(Response::new(RemoveEvidenceResponse {}))
+    }
+
+    async fn verify_evidence(
+        &self,
+        request: Request<VerifyEvidenceRequest>,
+    ) -> Result<Response<VerifyEvidenceResponse>, Status> {
+        let ctx = OpCtx::of(&request)?;
+        let app = &self.app;
+        let result = app.verify(&ctx, &request.get_ref().id).await;
+        let verified = app.outbox.audited(&app.db, &ctx, "VerifyEvidence", result).await?;
+        let status = verified.status().to_owned();
+        let Verified { evidence, actual, checked_at } = verified;
+        let (actual_sha256, actual_size) = actual.unzip();
+        Ok(Response::new(VerifyEvidenceResponse {
+            id: evidence.id.to_string(),
+            status,
+            expected_sha256: evidence.sha256,
+            expected_size: evidence.size_bytes,
+            actual_sha256,
+            actual_size,
+            checked_at: Some(timestamp(checked_at)),
+        }))
+    }
+
+    async fn get_manifest(
+        &self,
+        request: Request<GetManifestRequest>,
+    ) -> Result<Response<GetManifestResponse>, Status> {
+        let ctx = OpCtx::of(&request)?;
+        let app = &self.app;
+        let result = app.manifest(&ctx, &request.get_ref().test_id).await;
+        let manifest_json = app.outbox.audited(&app.db, &ctx, "GetManifest", result).await?;
+        Ok(Response::new(GetManifestResponse { manifest_json }))
+    }
+
+    async fn get_store_report(
+        &self,
+        request: Request<GetStoreReportRequest>,
+    ) -> Result<Response<GetStoreReportResponse>, Status> {
+        let ctx = OpCtx::of(&request)?;
+        let app = &self.app;
+        let result = app.store_report(&ctx).await;
+        let report = app.outbox.audited(&app.db, &ctx, "GetStoreReport", result).await?;
+        let Report { checked_at, files, bytes, collected, collected_bytes, broken, broken_total } = report;
+        Ok(Response::new(GetStoreReportResponse {
+            checked_at: checked_at.map(timestamp),
+            files,
+            bytes,
+            collected,
+            collected_bytes,
+            broken: broken.0.into_iter().map(broken_evidence).collect(),
+            broken_total,
+        }))
+    }
+}
+
+fn part_of_file(asked: pb::ByteRange) -> Result<range::Part, Failure> {
+    let whole = |field: &str, value: i64| {
+        u64::try_from(value).map_err(|_| Failure::invalid(format!("range.{field}"), "must be 0 or more"))
+    };
+    match asked {
+        pb::ByteRange { first: Some(first), last, suffix: None } => {
+            let first = whole("first", first)?;
+            let last = last.map(|last| whole("last", last)).transpose()?;
+            match last {
+                Some(last) if last < first => Err(Failure::invalid("range.last", "must not be before range.first")),
+                last => Ok(range::Part::From { first, last }),
+            }
+        }
+        pb::ByteRange { first: None, last: None, suffix: Some(suffix) } => {
+            Ok(range::Part::Last(whole("suffix", suffix)?))
+        }
+        _ => Err(Failure::invalid("range", "must have first, first and last, or suffix")),
+    }
+}
+
+fn broken_evidence(broken: Broken) -> pb::BrokenEvidence {
+    pb::BrokenEvidence {
+        id: broken.id.to_string(),
+        test_id: broken.test_id.to_string(),
+        file_name: broken.file_name,
+        expected_size: broken.expected_size,
+        actual_size: broken.actual_size,
     }
 }
 

@@ -1,24 +1,28 @@
-//! What identity takes in: the lines of the audit trail, and changes of tests that somebody is to hear of.
+//! What identity takes in: the lines of the audit trail, and what happens to tests and campaigns that somebody is to
+//! hear of.
 
 use aegis_db::{Tx, now};
 use aegis_error::Failure;
 use aegis_events::{Event, Handler, Subscription, decode};
-use aegis_proto::events::v1::{AuditRecorded, Envelope, TestChanged};
+use aegis_proto::events::v1::{AuditRecorded, CampaignChanged, Envelope, TestChanged, TestCommented};
 use async_trait::async_trait;
 use chrono::{DateTime, Datelike, SubsecRound, Utc};
+use uuid::Uuid;
 
 use crate::{
     app::{self, Cause, Hub},
     domain::{
         audit::Entry,
-        notice::{TestNews, notice},
+        notice::{CampaignNews, CommentNews, News, TestNews, notices},
     },
     store,
 };
 
 /// What identity wants to hear of.
-pub const SUBSCRIPTION: Subscription =
-    Subscription { consumer: crate::NAME, kinds: &[AuditRecorded::KIND, TestChanged::KIND] };
+pub const SUBSCRIPTION: Subscription = Subscription {
+    consumer: crate::NAME,
+    kinds: &[AuditRecorded::KIND, TestChanged::KIND, TestCommented::KIND, CampaignChanged::KIND],
+};
 
 /// Takes events in.
 pub(crate) struct Intake {
@@ -39,19 +43,34 @@ impl Handler for Intake {
             AuditRecorded::KIND => store::audit::append(tx, &entry(event, decode(event)?)?).await?,
             TestChanged::KIND => {
                 let test: TestChanged = decode(event)?;
-                let cause = Cause {
-                    test_id: test.test_id.clone(),
-                    creator: test.created_by.parse().ok(),
-                    actor: event.actor.as_ref().and_then(|actor| actor.user_id.parse().ok()),
-                    at: time(event),
-                };
-                if let Some(notice) = notice(&news(test)) {
-                    app::notify(tx, &self.hub, notice, cause).await?;
-                }
+                self.tell(tx, event, ("test", test.test_id.clone()), of_test(test)).await?;
+            }
+            TestCommented::KIND => {
+                let comment: TestCommented = decode(event)?;
+                self.tell(tx, event, ("test", comment.test_id.clone()), of_comment(event, comment)).await?;
+            }
+            CampaignChanged::KIND => {
+                let campaign: CampaignChanged = decode(event)?;
+                self.tell(tx, event, ("campaign", campaign.campaign_id.clone()), of_campaign(campaign)).await?;
             }
             other => tracing::debug!(kind = other, "an event that nobody here waits for"),
         }
         Ok(())
+    }
+}
+
+impl Intake {
+    /// Gives news on an entity to those whose business it is.
+    async fn tell(
+        &self,
+        tx: &mut Tx,
+        event: &Envelope,
+        (entity_type, entity_id): (&'static str, String),
+        news: News,
+    ) -> aegis_db::Result<()> {
+        let actor = event.actor.as_ref().and_then(|actor| person(&actor.user_id));
+        let cause = Cause { entity_type, entity_id, actor, at: time(event) };
+        app::notify(tx, &self.hub, notices(&news), &cause).await
     }
 }
 
@@ -75,15 +94,41 @@ fn entry(event: &Envelope, audit: AuditRecorded) -> Result<Entry, Failure> {
     Ok(entry.bounded())
 }
 
-fn news(test: TestChanged) -> TestNews {
-    TestNews {
+fn of_test(test: TestChanged) -> News {
+    News::Test(TestNews {
         name: test.name,
         mitre_id: test.mitre_id,
         state: test.state,
         previous_state: test.previous_state,
         detection_result: test.detection_result,
+        previous_result: test.previous_result,
+        notes: test.notes,
         deleted: test.deleted,
-    }
+        creator: person(&test.created_by),
+        remediation_assignee: person(&test.remediation_assignee),
+    })
+}
+
+fn of_comment(event: &Envelope, comment: TestCommented) -> News {
+    News::Comment(CommentNews {
+        name: comment.name,
+        author: event.actor.as_ref().map(|actor| actor.username.clone()).unwrap_or_default(),
+        concerned: comment.concerned.iter().filter_map(|id| person(id)).collect(),
+    })
+}
+
+fn of_campaign(campaign: CampaignChanged) -> News {
+    News::Campaign(CampaignNews {
+        name: campaign.name,
+        change: campaign.change,
+        created_tests: campaign.created_tests,
+        creator: person(&campaign.created_by),
+    })
+}
+
+/// A user, or nobody: neither is the nil UUID of background work.
+fn person(id: &str) -> Option<Uuid> {
+    id.parse().ok().filter(|id: &Uuid| !id.is_nil())
 }
 
 /// When it happened, in the microseconds that the databases keep: the chain is over what can be read back.

@@ -5,10 +5,7 @@ use std::time::Duration;
 use aegis_error::Failure;
 use chrono_tz::Tz;
 
-use crate::{
-    domain::{cron, schedule},
-    fetch::FetchLimits,
-};
+use crate::fetch::FetchLimits;
 
 /// The longest jitter; more would make a schedule a guess.
 const MAX_JITTER: Duration = Duration::from_secs(3600);
@@ -43,13 +40,13 @@ impl Default for Config {
 impl Config {
     /// What is wrong with the time zone, if anything.
     pub fn time_zone_problem(&self) -> Option<String> {
-        let known = cron::time_zone(&self.scheduler_time_zone).is_some();
+        let known = aegis_schedule::time_zone(&self.scheduler_time_zone).is_some();
         (!known).then(|| "must be an IANA time zone such as Europe/Berlin".to_owned())
     }
 
     /// What is wrong with the schedule of the scan, if anything.
     pub fn scan_schedule_problem(&self) -> Option<String> {
-        self.scan_schedule.as_deref().and_then(|text| schedule::parse(text).err())
+        self.scan_schedule.as_deref().and_then(|text| aegis_schedule::parse(text).err())
     }
 
     pub(crate) fn check(&self) -> Result<Tz, Failure> {
@@ -60,7 +57,7 @@ impl Config {
             return Err(Failure::invalid("scheduler_jitter", "must be an hour or less"));
         }
         let wrong = || Failure::invalid("scheduler_time_zone", self.time_zone_problem().unwrap_or_default());
-        cron::time_zone(&self.scheduler_time_zone).ok_or_else(wrong)
+        aegis_schedule::time_zone(&self.scheduler_time_zone).ok_or_else(wrong)
     }
 }
 

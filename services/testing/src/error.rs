@@ -3,7 +3,7 @@
 use aegis_error::{Code, Failure};
 use uuid::Uuid;
 
-use crate::domain::workflow::{State, TransitionError};
+use crate::domain::workflow::{MAX_RETESTS, State, StateError, TransitionError};
 
 /// What a use case fails with.
 #[derive(Debug, thiserror::Error)]
@@ -20,16 +20,12 @@ pub enum Error {
     /// There is no such test.
     #[error("test {0} does not exist")]
     NoTest(Uuid),
-    /// The fields cannot be changed in the state the test is in.
-    #[error("{what} can be changed only in {}, and this test is in {}", names(allowed).join(" or "), current.as_str())]
-    WrongState {
-        /// Which fields, as a subject in the plural.
-        what: &'static str,
-        /// Where the test is.
-        current: State,
-        /// Where it would have to be.
-        allowed: &'static [State],
-    },
+    /// That cannot be done in the state the test is in.
+    #[error(transparent)]
+    WrongState(#[from] StateError),
+    /// The chain has all the retests that it may have.
+    #[error("the chain of this test has {MAX_RETESTS} retests already, and no more are made: make a new test instead")]
+    ChainFull,
     /// The template was switched off.
     #[error("template '{0}' is inactive; choose another or have an administrator activate it")]
     InactiveTemplate(String),
@@ -49,9 +45,10 @@ impl From<Error> for Failure {
                 .with("target_state", target.as_str())
                 .with("valid_transitions", names(current.valid_transitions()).join(",")),
             Error::NoTest(id) => Failure::not_found("test", id),
-            Error::WrongState { current, .. } => {
+            Error::WrongState(StateError { current, .. }) => {
                 Failure::new(Code::InvalidState, text).with("current_state", current.as_str())
             }
+            Error::ChainFull => Failure::new(Code::Conflict, text).with("max_retests", MAX_RETESTS.to_string()),
             Error::InactiveTemplate(_) => Failure::new(Code::InvalidState, text),
             Error::Raced => Failure::new(Code::Conflict, text),
         }

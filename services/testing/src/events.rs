@@ -2,15 +2,16 @@
 
 use aegis_db::{Tx, now};
 use aegis_error::Failure;
-use aegis_events::{Event, Handler, decode};
-use aegis_proto::events::v1::{Envelope, EvidenceAdded, TestChanged};
+use aegis_events::{Event, Handler, Outbox, decode};
+use aegis_proto::events::v1::{Envelope, EvidenceAdded, EvidenceRemoved, TestChanged};
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
-use serde_json::json;
+use serde_json::{Value, json};
 use sqlx::types::Json;
 use uuid::Uuid;
 
 use crate::{
+    app::campaigns::settle,
     domain::workflow::State,
     rpc::convert::{chrono_of, timestamp, timestamp_of},
     store::{
@@ -20,8 +21,9 @@ use crate::{
     },
 };
 
-/// The facts of a test after a change from the state `previous`, if it was there before.
-pub fn changed(test: &Test, previous: Option<State>) -> TestChanged {
+/// The facts of a test after a change from the state `previous`, if it was there before; what the change did besides;
+/// and the result that it is worse than, where it is a regression.
+pub fn changed(test: &Test, previous: Option<State>, notes: &[&str], previous_result: Option<String>) -> TestChanged {
     TestChanged {
         test_id: test.id.to_string(),
         version: test.version,
@@ -40,27 +42,65 @@ pub fn changed(test: &Test, previous: Option<State>) -> TestChanged {
         executed_at: timestamp_of(test.executed_at),
         detected_at: timestamp_of(test.detected_at),
         deleted: false,
+        remediation_completed_at: timestamp_of(test.remediation_completed_at),
+        remediation_status: test.remediation_status.clone().unwrap_or_default(),
+        remediation_assignee: test.remediation_assignee.map(|id| id.to_string()).unwrap_or_default(),
+        notes: notes.iter().map(|note| (*note).to_owned()).collect(),
+        previous_result: previous_result.unwrap_or_default(),
     }
 }
 
-/// Takes events of other services in.
-pub struct Events;
+/// The last facts of a test that was deleted.
+pub fn deleted(test: &Test) -> TestChanged {
+    TestChanged { version: test.version + 1, deleted: true, ..changed(test, Some(test.state), &[], None) }
+}
+
+/// Takes events in: of other services, and of this one's tests for their campaigns.
+pub struct Events(pub Outbox);
 
 #[async_trait]
 impl Handler for Events {
     async fn handle(&self, tx: &mut Tx, event: &Envelope) -> Result<(), Failure> {
-        if event.r#type == EvidenceAdded::KIND {
-            evidence_added(tx, event).await?;
+        match event.r#type.as_str() {
+            EvidenceAdded::KIND => {
+                let added: EvidenceAdded = decode(event)?;
+                let details = json!({
+                    "action": "add_evidence",
+                    "evidence_id": added.evidence_id,
+                    "file_name": plain(&added.file_name),
+                    "sha256": added.sha256,
+                    "size_bytes": added.size_bytes,
+                    "team": (!added.team.is_empty()).then_some(added.team),
+                });
+                evidence(tx, event, &added.test_id, details).await
+            }
+            EvidenceRemoved::KIND => {
+                let removed: EvidenceRemoved = decode(event)?;
+                let details = json!({
+                    "action": "remove_evidence",
+                    "evidence_id": removed.evidence_id,
+                    "file_name": plain(&removed.file_name),
+                    "sha256": removed.sha256,
+                    "reason": plain(&removed.reason),
+                });
+                evidence(tx, event, &removed.test_id, details).await
+            }
+            TestChanged::KIND => settle(&self.0, tx, &decode(event)?).await,
+            _ => Ok(()),
         }
-        Ok(())
     }
 }
 
-async fn evidence_added(tx: &mut Tx, event: &Envelope) -> Result<(), Failure> {
-    let added: EvidenceAdded = decode(event)?;
-    let test_id = Uuid::parse_str(&added.test_id).map_err(Failure::internal)?;
+/// JSONB of PostgreSQL has no place for a NUL.
+fn plain(text: &str) -> String {
+    text.replace('\0', "")
+}
+
+async fn evidence(tx: &mut Tx, event: &Envelope, test_id: &str, details: Value) -> Result<(), Failure> {
+    let test_id = Uuid::parse_str(test_id).map_err(Failure::internal)?;
     if !store::test::exists(tx, test_id).await? {
-        tracing::warn!(%test_id, evidence_id = added.evidence_id, "evidence for a test that does not exist");
+        // Deleted since, which takes its timeline along.
+        tracing::debug!(%test_id, event = event.r#type, "evidence of a test that does not exist");
         return Ok(());
     }
     let actor = event.actor.clone().unwrap_or_default();
@@ -72,15 +112,8 @@ async fn evidence_added(tx: &mut Tx, event: &Envelope) -> Result<(), Failure> {
         kind: "evidence".to_owned(),
         actor_id: Uuid::parse_str(&actor.user_id).ok(),
         actor: actor.username,
-        details: Json(json!({
-            "evidence_id": added.evidence_id,
-            // JSONB of PostgreSQL has no place for a NUL.
-            "file_name": added.file_name.replace('\0', ""),
-            "sha256": added.sha256,
-            "size_bytes": added.size_bytes,
-            "team": (!added.team.is_empty()).then_some(added.team),
-        })),
+        details: Json(details),
     };
-    timeline::add(tx, &entry).await?;
+    timeline::add(tx, &[entry]).await?;
     Ok(())
 }

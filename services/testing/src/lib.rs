@@ -14,9 +14,12 @@ use aegis_db::{Db, Migrations};
 use aegis_error::Failure;
 use aegis_events::{Bus, Consumer, Event, Subscription};
 use aegis_proto::{
-    catalog::v1::{catalog_service_client::CatalogServiceClient, template_service_client::TemplateServiceClient},
-    events::v1::EvidenceAdded,
-    testing::v1::testing_service_server::TestingServiceServer,
+    catalog::v1::{
+        catalog_service_client::CatalogServiceClient, knowledge_service_client::KnowledgeServiceClient,
+        template_service_client::TemplateServiceClient,
+    },
+    events::v1::{EvidenceAdded, EvidenceRemoved, TestChanged},
+    testing::v1::{campaign_service_server::CampaignServiceServer, testing_service_server::TestingServiceServer},
 };
 use aegis_rpc::RpcService;
 use aegis_runtime::{Check, Service, Task};
@@ -27,8 +30,9 @@ pub use config::Config;
 /// The service's name in roles, logs and events.
 pub const NAME: &str = "testing";
 
-/// What the service wants to hear of.
-pub const SUBSCRIPTION: Subscription = Subscription { consumer: NAME, kinds: &[EvidenceAdded::KIND] };
+/// What the service wants to hear of; of its own tests for the campaigns that they are in.
+pub const SUBSCRIPTION: Subscription =
+    Subscription { consumer: NAME, kinds: &[EvidenceAdded::KIND, EvidenceRemoved::KIND, TestChanged::KIND] };
 
 /// Methods that need no token.
 pub const PUBLIC_METHODS: &[&str] = &[];
@@ -43,6 +47,8 @@ pub struct Deps {
     pub catalog: CatalogServiceClient<RpcService>,
     /// Knows the templates.
     pub templates: TemplateServiceClient<RpcService>,
+    /// Knows the threat actors and what they do.
+    pub knowledge: KnowledgeServiceClient<RpcService>,
     /// Settings.
     pub config: Config,
 }
@@ -54,16 +60,22 @@ pub fn migrations() -> Migrations {
 
 /// Builds the service; nothing runs yet.
 pub async fn build(deps: Deps) -> Result<Service, Failure> {
-    let Deps { db, bus, catalog, templates, config } = deps;
+    let Deps { db, bus, catalog, templates, knowledge, config } = deps;
     let outbox = aegis_events::Outbox::new(NAME);
-    let app = app::App::new(db.clone(), outbox.clone(), catalog, templates, config);
+    let app = app::App::new(db.clone(), outbox.clone(), catalog, templates, knowledge, config);
+    let campaigns = CampaignServiceServer::new(rpc::campaign::CampaignRpc::new(app.clone()))
+        .max_decoding_message_size(aegis_rpc::MAX_MESSAGE)
+        .max_encoding_message_size(aegis_rpc::MAX_MESSAGE);
+    let schedules = app.clone();
     let server = TestingServiceServer::new(rpc::Rpc::new(app))
         .max_decoding_message_size(aegis_rpc::MAX_MESSAGE)
         .max_encoding_message_size(aegis_rpc::MAX_MESSAGE);
-    let delivery = bus.subscribe(Consumer::new(SUBSCRIPTION, db.clone(), Arc::new(events::Events)));
-    let relay_db = db.clone();
-    Ok(Service::new(NAME, Routes::new(server))
+    let delivery = bus.subscribe(Consumer::new(SUBSCRIPTION, db.clone(), Arc::new(events::Events(outbox.clone()))));
+    let (relay_db, tally_db) = (db.clone(), db.clone());
+    Ok(Service::new(NAME, Routes::new(server).add_service(campaigns))
         .task(Task::new("testing relay", move |stop| outbox.relay(relay_db, bus, stop.token())))
+        .task(Task::new("testing tally", move |stop| store::tally::keep(tally_db, stop)))
+        .task(Task::new("campaign schedules", move |stop| schedules.keep_campaign_schedules(stop.token())))
         .task(Task::new("testing events", move |stop| delivery.run(stop.token())))
         .check(Check::new("testing database", move || {
             let db = db.clone();

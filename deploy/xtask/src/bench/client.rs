@@ -44,6 +44,11 @@ impl Client {
         self.token = token;
     }
 
+    /// Where it is connected to.
+    pub fn address(&self) -> &str {
+        &self.address
+    }
+
     /// The token that it sends.
     pub fn token(&self) -> Option<String> {
         self.token.clone()

@@ -11,9 +11,11 @@ use serde_json::json;
 use super::{
     Part,
     client::{self, Client},
+    evidence,
     figures::{self, Figures},
     identity, knowledge,
     product::{self, Product},
+    tests,
 };
 use crate::workspace::Workspace;
 
@@ -42,6 +44,12 @@ pub async fn all(bin: PathBuf, workspace: &Workspace, load: Duration, only: Opti
     }
     if wanted(Part::Moves) {
         moves(&admin, &mut figures).await?;
+    }
+    if wanted(Part::Evidence) {
+        evidence::measure(&bin, &mut figures).await?;
+    }
+    if wanted(Part::Tests) {
+        tests::measure(&bin, &mut figures).await?;
     }
     if wanted(Part::Identity) {
         identity::measure(&product, &admin, &bin, data.path(), &mut figures).await?;

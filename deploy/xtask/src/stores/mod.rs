@@ -1,6 +1,7 @@
 //! The four stores: found or started, each on its own, and taken down together.
 
 mod compose;
+mod keeper;
 mod packages;
 mod postgres;
 mod rabbitmq;
@@ -19,6 +20,7 @@ use url::Url;
 
 use crate::{guard, proc, ui};
 use compose::Compose;
+use keeper::Keeper;
 pub use postgres::Postgres;
 pub use s3::S3;
 
@@ -53,13 +55,15 @@ pub struct Stores {
 pub struct Server {
     /// Where it is, with user and password.
     pub url: String,
+    /// The one that is started again when it ends, which may need those after it to the last; none if it is not ours.
+    keeper: Option<Keeper>,
     /// The processes in the order in which they stop; none if it is not ours.
     procs: Vec<proc::Proc>,
 }
 
 impl Server {
     fn elsewhere(url: impl Into<String>) -> Self {
-        Self { url: url.into(), procs: Vec::new() }
+        Self { url: url.into(), keeper: None, procs: Vec::new() }
     }
 }
 
@@ -113,12 +117,15 @@ impl Stores {
 
     /// Fails if one of the servers has ended.
     pub fn check_alive(&mut self) -> Result<()> {
+        if let Some(broker) = &self.rabbitmq.keeper {
+            broker.check()?;
+        }
         self.procs().try_for_each(proc::Proc::check_alive)
     }
 
     /// What the tests are told.
     pub fn test_environment(&self) -> Vec<(&'static str, String)> {
-        vec![
+        let mut environment = vec![
             ("AEGIS_TEST_POSTGRES_URL", self.postgres.admin.to_string()),
             ("AEGIS_TEST_REDIS_URL", self.redis.url.clone()),
             ("AEGIS_TEST_RABBITMQ_URL", self.rabbitmq.url.clone()),
@@ -127,7 +134,12 @@ impl Stores {
             ("AEGIS_TEST_S3_URL", format!("s3://{}/test", self.s3.bucket)),
             ("AEGIS_TEST_S3_ACCESS_KEY_ID", self.s3.access_key_id.clone()),
             ("AEGIS_TEST_S3_SECRET_ACCESS_KEY", self.s3.secret_access_key.clone()),
-        ]
+        ];
+        if let Some(broker) = &self.rabbitmq.keeper {
+            // A test that kills the process it names sees it come back, with its data, at the same address.
+            environment.push(("AEGIS_TEST_BROKER_PID_FILE", broker.pid_file().display().to_string()));
+        }
+        environment
     }
 
     fn procs(&mut self) -> impl Iterator<Item = &mut proc::Proc> {
@@ -138,7 +150,7 @@ impl Stores {
 impl Drop for Stores {
     fn drop(&mut self) {
         // All at once; each is then waited for when its field is dropped.
-        if let Some(broker) = self.rabbitmq.procs.first_mut() {
+        if let Some(broker) = &mut self.rabbitmq.keeper {
             broker.begin_stop();
         }
         self.redis.procs.iter_mut().chain(&mut self.postgres.procs).for_each(proc::Proc::begin_stop);

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use anyhow::Result;
 use rustix::process::Signal;
 
-use super::{Scratch, Server, Source};
+use super::{Scratch, Server, Source, keeper::Keeper};
 use crate::proc::{self, Account, Proc};
 use crate::{ports, ui};
 
@@ -38,15 +38,16 @@ pub(super) fn up(source: Source<Programs>, scratch: &Scratch, logs: &Path) -> Re
         Source::Compose(port) => (Server::elsewhere(url(port)), local(port), "in a container"),
         Source::Local(programs) => {
             ui::step("rabbitmq", "starting, this takes a while");
-            let (port, procs) = start(&programs, scratch, logs)?;
-            (Server { url: url(port), procs }, local(port), "local programs")
+            let (port, node, epmd) = start(&programs, scratch, logs)?;
+            let server = Server { url: url(port), keeper: Some(node), procs: vec![epmd] };
+            (server, local(port), "local programs")
         }
     };
     ui::done("rabbitmq", &format!("{place}, {how}"), since);
     Ok(server)
 }
 
-fn start(programs: &Programs, scratch: &Scratch, logs: &Path) -> Result<(u16, Vec<Proc>)> {
+fn start(programs: &Programs, scratch: &Scratch, logs: &Path) -> Result<(u16, Keeper, Proc)> {
     let account = Account::for_server("rabbitmq")?;
     let folder = scratch.folder("rabbitmq", account)?;
     let file = |name: &str, text: &str| -> Result<PathBuf> {
@@ -102,12 +103,16 @@ fn start(programs: &Programs, scratch: &Scratch, logs: &Path) -> Result<(u16, Ve
         // Makes the start script become the node, rather than watch over it.
         .env("RUNNING_UNDER_SYSTEMD", "true")
         .env_remove("NOTIFY_SOCKET");
-    let mut node = Proc::spawn("rabbitmq", &mut node, &logs.join("rabbitmq.log"), Signal::TERM)?;
-    proc::wait_until(&mut node, Duration::from_secs(120), || {
+    let log = logs.join("rabbitmq.log");
+    let mut running = Proc::spawn("rabbitmq", &mut node, &log, Signal::TERM)?;
+    proc::wait_until(&mut running, Duration::from_secs(120), || {
         // The protocol's greeting; the first frame back is a method frame (1).
         ports::ask(ports::local(port), b"AMQP\x00\x00\x09\x01").is_ok_and(|answer| answer.first() == Some(&1))
     })?;
-    Ok((port, vec![node, epmd]))
+    let again = move || Proc::spawn_again("rabbitmq", &mut node, &log, Signal::TERM);
+    // Beside the node's own folder, which only its account can read.
+    let keeper = Keeper::new(running, again, logs.join("rabbitmq.pid"))?;
+    Ok((port, keeper, epmd))
 }
 
 fn url(port: u16) -> String {

@@ -44,7 +44,7 @@ pub(super) fn up(source: Source<Programs>, scratch: &Scratch, logs: &Path) -> Re
             proc::wait_until(&mut process, Duration::from_secs(30), || {
                 ports::ask(ports::local(port), b"PING\r\n").is_ok_and(|answer| answer.starts_with(b"+PONG"))
             })?;
-            (Server { url: url(port), procs: vec![process] }, local(port), "local programs")
+            (Server { url: url(port), keeper: None, procs: vec![process] }, local(port), "local programs")
         }
     };
     ui::done("redis", &format!("{place}, {how}"), since);

@@ -1,20 +1,31 @@
 //! Bytes of evidence in: from a multipart body to the service, chunk by chunk.
 
-use std::time::Duration;
+use std::{
+    pin::Pin,
+    task::{Context, Poll},
+    time::Duration,
+};
 
 use aegis_error::{Code, Failure, Fields};
-use aegis_proto::evidence::v1::{UploadEvidenceRequest, UploadHeader, upload_evidence_request::Part};
-use axum::extract::{
-    FromRequest, Multipart, Request, State,
-    multipart::{Field, MultipartError},
+use aegis_proto::evidence::v1::{
+    UploadEvidenceRequest, UploadEvidenceResponse, UploadHeader, upload_evidence_request::Part,
 };
-use bytes::Bytes;
-use futures::{SinkExt, channel::mpsc};
+use axum::{
+    body::{Body, BodyDataStream},
+    extract::{
+        FromRequest, Multipart, Request, State,
+        multipart::{Field, MultipartError},
+    },
+};
+use bytes::{Bytes, BytesMut};
+use futures::{SinkExt, Stream, channel::mpsc};
 use http::{
     StatusCode,
     header::{CONTENT_DISPOSITION, CONTENT_LENGTH},
 };
 use percent_encoding::percent_decode_str;
+use tokio::task::JoinError;
+use tracing::Instrument;
 use utoipa::ToSchema;
 
 use super::{Evidence, Links, VERSION};
@@ -29,8 +40,10 @@ use crate::{
 
 /// Largest chunk of a message.
 const CHUNK: usize = 256 * 1024;
-/// Chunks on their way; more than that and the client waits.
-const IN_FLIGHT: usize = 4;
+/// Smaller pieces, as slow or careful clients send them, are put together to this; larger ones are not copied.
+const PIECE: usize = 64 * 1024;
+/// Chunks on their way besides the one that is being sent; more than that and the client waits.
+const IN_FLIGHT: usize = 1;
 /// As much of a file is held back while `team` or `notes` may still come after it.
 const HELD_BACK: usize = 1024 * 1024;
 /// Longest `team` or `notes`, bytes; the service has closer limits.
@@ -83,16 +96,20 @@ pub async fn upload_evidence(
         return Err(too_large(limit));
     }
     let links = Links::of(&gateway, request.headers());
+    let request = request.map(|body| Body::from_stream(Paced { bytes: body.into_data_stream(), paused: true }));
     let mut body = Multipart::from_request(request, &())
         .await
         .map_err(|_| Problem::invalid("body", "the Content-Type names no boundary"))?;
 
     let (sender, messages) = mpsc::channel(IN_FLIGHT);
     let mut client = gateway.deps.evidence.clone();
-    let call = client.upload_evidence(caller.ctx().outgoing(messages));
-    tokio::pin!(call);
-    let mut feed =
-        Feed { sender, header: UploadHeader { test_id: id.to_string(), ..Default::default() }, begun: false };
+    let outgoing = caller.ctx().outgoing(messages);
+    // In a task of its own: where the service is in this process, it works beside the reading of the body. And when
+    // the client goes away, which ends this handler wherever it is, the service still comes to the end of the stream
+    // and takes away what it has.
+    let mut call = tokio::spawn(async move { client.upload_evidence(outgoing).await }.in_current_span());
+    let header = UploadHeader { test_id: id.to_string(), ..Default::default() };
+    let mut feed = Feed { sender, header, begun: false, gathered: BytesMut::new() };
     // The service may refuse before all is read: then there is no point in reading on.
     let fed = tokio::select! {
         fed = feed.all(&mut body, limit) => fed,
@@ -117,11 +134,35 @@ pub async fn upload_evidence(
     }
 }
 
-type Stored = Result<tonic::Response<aegis_proto::evidence::v1::UploadEvidenceResponse>, tonic::Status>;
+type Stored = Result<tonic::Response<UploadEvidenceResponse>, tonic::Status>;
 
-fn stored(answer: Stored, links: &Links) -> Result<Answer, Problem> {
-    let file = links.evidence(answer?.into_inner().evidence.ok_or_else(Problem::empty)?);
+fn stored(answer: Result<Stored, JoinError>, links: &Links) -> Result<Answer, Problem> {
+    let answer = answer.map_err(Problem::internal)??.into_inner();
+    let file = links.evidence(answer.evidence.ok_or_else(Problem::empty)?);
     Ok(Answer::created(&format!("/api/v1/evidence/{}", file.id), &file)?.versioned(VERSION))
+}
+
+/// A body of which no more is taken than can be passed on. The reader of multipart bodies takes all that is there at
+/// the moment, and from a fast client there is always more.
+struct Paced {
+    bytes: BodyDataStream,
+    /// Nothing was taken since it was last asked.
+    paused: bool,
+}
+
+impl Stream for Paced {
+    type Item = Result<Bytes, axum::Error>;
+
+    fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        if !self.paused {
+            self.paused = true;
+            context.waker().wake_by_ref();
+            return Poll::Pending;
+        }
+        let next = Pin::new(&mut self.bytes).poll_next(context);
+        self.paused = next.is_pending();
+        next
+    }
 }
 
 /// Why an upload ends before its end.
@@ -153,12 +194,14 @@ struct Feed {
     header: UploadHeader,
     /// The header was sent.
     begun: bool,
+    /// Small pieces that are not sent yet.
+    gathered: BytesMut,
 }
 
 impl Feed {
     /// Sends the whole body on.
     async fn all(&mut self, body: &mut Multipart, limit: u64) -> Result<(), Stop> {
-        let mut held: Option<Vec<Bytes>> = None;
+        let mut held: Option<BytesMut> = None;
         while let Some(field) = body.next_field().await? {
             let name = field.name().unwrap_or_default().chars().take(100).collect::<String>();
             match name.as_str() {
@@ -177,22 +220,23 @@ impl Feed {
                 }
             }
         }
-        if let Some(chunks) = held {
-            self.begin(chunks).await?;
+        if let Some(bytes) = held {
+            self.begin(bytes).await?;
         }
         if !self.begun {
             return Err(Problem::invalid("file", "is required").into());
         }
+        self.flush().await?;
         self.send(Part::Finish(true)).await
     }
 
     /// Reads the file. A small one is answered, a large one sent.
-    async fn file(&mut self, mut field: Field<'_>, limit: u64) -> Result<Option<Vec<Bytes>>, Stop> {
+    async fn file(&mut self, mut field: Field<'_>, limit: u64) -> Result<Option<BytesMut>, Stop> {
         let Some(file_name) = file_name(&field).filter(|name| !name.trim().is_empty()) else {
             return Err(Problem::invalid("file", "must be a file with a name").into());
         };
         self.header.file_name = file_name.chars().take(1024).collect();
-        let (mut held, mut size) = (Vec::new(), 0_u64);
+        let (mut held, mut size) = (BytesMut::new(), 0_u64);
         while let Some(chunk) = field.chunk().await? {
             size += chunk.len() as u64;
             if size > limit {
@@ -202,7 +246,7 @@ impl Feed {
                 self.bytes(chunk).await?;
                 continue;
             }
-            held.push(chunk);
+            held.extend_from_slice(&chunk);
             if size > HELD_BACK as u64 {
                 self.begin(std::mem::take(&mut held)).await?;
             }
@@ -210,22 +254,32 @@ impl Feed {
         Ok((!self.begun).then_some(held))
     }
 
-    async fn begin(&mut self, chunks: Vec<Bytes>) -> Result<(), Stop> {
+    async fn begin(&mut self, held: BytesMut) -> Result<(), Stop> {
         self.begun = true;
         self.send(Part::Header(self.header.clone())).await?;
-        for chunk in chunks {
-            self.bytes(chunk).await?;
+        self.bytes(held.freeze()).await
+    }
+
+    async fn bytes(&mut self, mut piece: Bytes) -> Result<(), Stop> {
+        if piece.len() < PIECE {
+            self.gathered.extend_from_slice(&piece);
+            return if self.gathered.len() < PIECE { Ok(()) } else { self.flush().await };
+        }
+        self.flush().await?;
+        while !piece.is_empty() {
+            let chunk = piece.split_to(piece.len().min(CHUNK));
+            self.send(Part::Chunk(chunk)).await?;
         }
         Ok(())
     }
 
-    async fn bytes(&mut self, mut chunk: Bytes) -> Result<(), Stop> {
-        while !chunk.is_empty() {
-            let rest = chunk.split_off(chunk.len().min(CHUNK));
-            self.send(Part::Chunk(chunk)).await?;
-            chunk = rest;
+    /// Sends what was gathered: less than two pieces.
+    async fn flush(&mut self) -> Result<(), Stop> {
+        if self.gathered.is_empty() {
+            return Ok(());
         }
-        Ok(())
+        let chunk = self.gathered.split().freeze();
+        self.send(Part::Chunk(chunk)).await
     }
 
     async fn send(&mut self, part: Part) -> Result<(), Stop> {

@@ -1,5 +1,6 @@
 //! Changes of a test's fields, by side.
 
+use aegis_error::Fields;
 use aegis_proto::testing::v1::{UpdateBlueRequest, UpdateRedRequest, UpdateRemediationRequest, UpdateTestRequest};
 use axum::extract::State;
 use serde::Deserialize;
@@ -7,7 +8,7 @@ use utoipa::ToSchema;
 use utoipa_axum::{router::OpenApiRouter, routes};
 use uuid::Uuid;
 
-use super::{Test, answer};
+use super::{RemediatedTest, Test, answer, bulk};
 use crate::{
     answer::Answer,
     error::Problem,
@@ -46,6 +47,40 @@ pub struct TestChanges {
     #[serde(default)]
     #[schema(value_type = Option<String>)]
     tool_used: Change<String>,
+    /// A user: whose turn it is to run it. Not together with the fields above.
+    #[serde(default)]
+    #[schema(value_type = Option<Uuid>)]
+    red_assignee: Change<Uuid>,
+    /// A user: whose turn it is to evaluate it. Not together with the fields above.
+    #[serde(default)]
+    #[schema(value_type = Option<Uuid>)]
+    blue_assignee: Change<Uuid>,
+}
+
+impl TestChanges {
+    /// Who is to do it, if that is what the request is about.
+    fn assignment(&mut self) -> Result<Option<bulk::NewAssignment>, Problem> {
+        if self.red_assignee.is_keep() && self.blue_assignee.is_keep() {
+            return Ok(None);
+        }
+        let mut fields = Fields::default();
+        let others = [
+            ("name", self.name.is_none()),
+            ("description", self.description.is_keep()),
+            ("platform", self.platform.is_keep()),
+            ("procedure_text", self.procedure_text.is_keep()),
+            ("tool_used", self.tool_used.is_keep()),
+        ];
+        for (name, absent) in others {
+            fields.check(absent, name, "cannot be changed in one request with an assignee: others may do that");
+        }
+        fields.finish()?;
+        Ok(Some(bulk::NewAssignment {
+            red_assignee: std::mem::take(&mut self.red_assignee),
+            blue_assignee: std::mem::take(&mut self.blue_assignee),
+            remediation_assignee: Change::Keep,
+        }))
+    }
 }
 
 /// What the red side says; what is absent is left alone, `null` removes.
@@ -104,7 +139,7 @@ pub struct BlueChanges {
 #[serde(deny_unknown_fields)]
 #[schema(example = json!({
     "remediation_steps": "Step 1: ...\nStep 2: ...", "remediation_status": "in_progress",
-    "remediation_assignee": "0190b7a2-5f00-7c3e-9d2a-3f6d1c0e8a99"
+    "remediation_assignee": "0190b7a2-5f00-7c3e-9d2a-3f6d1c0e8a99", "remediation_due_date": "2024-02-01T00:00:00Z"
 }))]
 pub struct RemediationChanges {
     #[serde(default)]
@@ -117,11 +152,18 @@ pub struct RemediationChanges {
     #[serde(default)]
     #[schema(value_type = Option<Uuid>)]
     remediation_assignee: Change<Uuid>,
+    /// By when it is to be completed; a day long past is taken too.
+    #[serde(default)]
+    #[schema(value_type = Option<DateTime<Utc>>)]
+    remediation_due_date: Change<Moment>,
 }
 
 /// Change a test
 ///
-/// Its creator and administrators, in the states draft and rejected.
+/// Its creator and administrators, in the states draft and rejected. Who is to run or evaluate it (`red_assignee`,
+/// `blue_assignee`; `null` for nobody) is set in any state, by leads, administrators and the creator, and in a request
+/// without other fields (400 otherwise). An assignee is told; nobody else is kept from the test. For many tests at
+/// once: `POST /tests/bulk`.
 #[utoipa::path(patch, path = "/api/v1/tests/{id}", tag = "Tests", params(("id" = Uuid, Path, description = "Test")),
     request_body = TestChanges,
     extensions(("x-roles" = json!(["admin"])), ("x-also" = json!("creator"))),
@@ -134,8 +176,11 @@ async fn update_test(
     State(gateway): State<Gateway>,
     caller: Caller,
     id: Id,
-    Json(body): Json<TestChanges>,
+    Json(mut body): Json<TestChanges>,
 ) -> Result<Answer, Problem> {
+    if let Some(assignment) = body.assignment()? {
+        return bulk::assign_one(&gateway, &caller, id, assignment).await;
+    }
     let mut clear = Vec::new();
     let request = UpdateTestRequest {
         id: id.to_string(),
@@ -211,7 +256,9 @@ async fn update_blue(
 
 /// Change the remediation
 ///
-/// Leads, blue techs, the assignee and administrators.
+/// Leads, blue techs, the assignee and administrators. A request that completes the remediation of a validated test
+/// that was not fully detected makes its retest: a draft of the same procedure, in `retest` of the answer (null where
+/// none was made; at most five in a chain).
 #[utoipa::path(patch, path = "/api/v1/tests/{id}/remediation", tag = "Tests", request_body = RemediationChanges,
     params(("id" = Uuid, Path, description = "Test")),
     extensions(
@@ -219,7 +266,7 @@ async fn update_blue(
         ("x-also" = json!("assignee"))
     ),
     responses(
-        (status = 200, description = "Changed", body = Test),
+        (status = 200, description = "Changed", body = RemediatedTest),
         (status = 404, response = NotFound),
         (status = 409, response = Conflict),
     ))]
@@ -236,7 +283,12 @@ async fn update_remediation(
         remediation_steps: body.remediation_steps.or_clear("remediation_steps", &mut clear),
         remediation_status: body.remediation_status.or_clear("remediation_status", &mut clear).map(String::from),
         remediation_assignee: assignee.map(|id| id.to_string()),
+        remediation_due_date: body.remediation_due_date.or_clear("remediation_due_date", &mut clear).map(Into::into),
         clear,
     };
-    answer(gateway.deps.testing.clone().update_remediation(caller.ctx().outgoing(request)).await?.into_inner().test)
+    let answer = gateway.deps.testing.clone().update_remediation(caller.ctx().outgoing(request)).await?.into_inner();
+    let test = answer.test.ok_or_else(Problem::empty)?;
+    let version = test.version;
+    let remediated = RemediatedTest { test: test.into(), retest: answer.retest.map(Test::from) };
+    Answer::entity(version, &remediated)
 }

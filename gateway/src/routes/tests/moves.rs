@@ -202,8 +202,9 @@ async fn validate_blue(
 
 /// Approve a test
 ///
-/// Leads and administrators: casts the vote of the caller's side (an administrator's counts for both) and sets
-/// `detection_result`.
+/// Leads and administrators, in review: casts the vote of the caller's side (an administrator's counts for both) and
+/// sets `detection_result`. A lead cannot vote on a test that it created or ran (403); an administrator can, and the
+/// audit record says so. A second vote of a side replaces its first until the state changes.
 #[utoipa::path(post, path = "/api/v1/tests/{id}/validate", tag = "Workflow", request_body = Validation,
     params(("id" = Uuid, Path, description = "Test")),
     extensions(("x-roles" = json!(["admin", "red_lead", "blue_lead"]))),
@@ -231,7 +232,8 @@ async fn validate_test(
 
 /// Reject a test
 ///
-/// Leads and administrators: casts the vote of the caller's side. The body may be left out.
+/// Leads and administrators, in review: casts the vote of the caller's side (an administrator's counts for both), and
+/// one rejection rejects the test. A lead cannot vote on a test that it created or ran (403). The body may be left out.
 #[utoipa::path(post, path = "/api/v1/tests/{id}/reject", tag = "Workflow", request_body = Option<Rejection>,
     params(("id" = Uuid, Path, description = "Test")),
     extensions(("x-roles" = json!(["admin", "red_lead", "blue_lead"]))),

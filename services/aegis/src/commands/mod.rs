@@ -2,6 +2,7 @@
 
 pub mod access;
 pub mod audit;
+pub mod evidence;
 pub mod health;
 pub mod keys;
 pub mod migrate;

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use crate::{
     conventions::{IDEMPOTENCY_KEY, People, WAYS, draft, fresh, go, id, mover, post, version},
-    harness::{Answer, Api, PASSWORD, Product, send},
+    harness::{Answer, Api, PASSWORD, Product, form, send},
 };
 
 const NOBODYS_VERSION: &str = "\"999999-0123456789abcdef\"";
@@ -15,6 +15,7 @@ pub async fn scenario(product: &mut Product) {
     let people = People::of(product).await;
     technique_and_template(&people).await;
     tests(&people).await;
+    campaigns(&people).await;
     knowledge(&people).await;
     data_source(product, &people).await;
     users(&people).await;
@@ -83,6 +84,13 @@ async fn tests(people: &People) {
             conditional(&people.admin, &entity, who, Method::POST, &format!("{entity}/{name}"), body).await;
         }
     }
+    let test = draft(people).await;
+    let upload = people.red.request(Method::POST, &format!("/tests/{test}/evidence"));
+    let file = id(&send(upload.multipart(form("kept.bin", b"kept".to_vec(), &[]))).await);
+    let entity = format!("/evidence/{file}");
+    let path = format!("{entity}?reason=not%20kept");
+    conditional(&people.red, &entity, &people.red, Method::DELETE, &path, None).await;
+    people.red.get(&entity).await.error(404, "NOT_FOUND");
     // Of many who read the same, one changes it.
     let test = draft(people).await;
     let path = format!("/tests/{test}");
@@ -94,6 +102,30 @@ async fn tests(people: &People) {
     .await;
     let won = answers.iter().filter(|answer| answer.status == 200).count();
     assert!(won == 1 && answers.iter().all(|answer| matches!(answer.status, 200 | 412)), "{}", answers[0]);
+}
+
+/// A campaign, its tests and their order, its schedule; and at last it and its test.
+async fn campaigns(people: &People) {
+    let red = &people.red;
+    let (one, other) = (draft(people).await, draft(people).await);
+    let entity = format!("/campaigns/{}", id(&red.post("/campaigns", &json!({"name": "Kept"})).await));
+    let tests = format!("{entity}/tests");
+    let places = json!({"tests": [{"test_id": one}, {"test_id": other}]});
+    red.post(&tests, &places).await.json(201);
+    let change = async |method: Method, path: &str, body: Option<Value>| {
+        conditional(red, &entity, red, method, path, body).await;
+    };
+    change(Method::PATCH, &entity, Some(json!({"description": "Kept as it is"}))).await;
+    let turned = json!({"tests": [{"test_id": other, "phase": "first"}, {"test_id": one}]});
+    change(Method::PUT, &tests, Some(turned)).await;
+    let schedule = json!({"schedule": "monthly", "time_zone": "Europe/Berlin", "enabled": true});
+    change(Method::PATCH, &format!("{entity}/schedule"), Some(schedule)).await;
+    change(Method::DELETE, &format!("{tests}/{other}"), None).await;
+    change(Method::DELETE, &entity, None).await;
+    red.get(&entity).await.error(404, "NOT_FOUND");
+    let test = format!("/tests/{one}");
+    conditional(red, &test, red, Method::DELETE, &test, None).await;
+    red.get(&test).await.error(404, "NOT_FOUND");
 }
 
 /// A rule that was brought in, a feed, and what a feed said.

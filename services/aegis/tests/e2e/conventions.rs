@@ -30,6 +30,13 @@ const REPEATED: &[&str] = &[
     "validate_test",
     "reject_test",
     "reopen_test",
+    "change_tests",
+    "add_comment",
+    "create_retest",
+    "create_campaign",
+    "add_campaign_tests",
+    "generate_campaign",
+    "run_campaign",
     "upload_evidence",
     "sync_data_source",
     "sync_mitre",
@@ -59,6 +66,13 @@ const CONDITIONAL: &[&str] = &[
     "validate_test",
     "reject_test",
     "reopen_test",
+    "delete_test",
+    "update_campaign",
+    "delete_campaign",
+    "order_campaign_tests",
+    "remove_campaign_test",
+    "set_campaign_schedule",
+    "remove_evidence",
     "update_data_source",
     "sync_data_source",
     "update_defence",
@@ -85,6 +99,7 @@ pub async fn scenario(product: &mut Product) {
     made_once(&people).await;
     moved_once(&people).await;
     evidence_once(&people).await;
+    campaigns_once(&people).await;
     syncs_once(product, &people).await;
     knowledge_once(&people).await;
     secrets_once(product, &people).await;
@@ -298,6 +313,56 @@ async fn evidence_once(people: &People) {
         send(upload(&bytes, "one")).await.error(409, "DUPLICATE");
     }
     assert_eq!(people.red.total(&path).await, 2);
+}
+
+/// Comments, retests, changes of many tests, and what belongs to campaigns.
+async fn campaigns_once(people: &People) {
+    let (red, nothing) = (&people.red, json!({}));
+    let (test, elsewhere) = (draft(people).await, draft(people).await);
+    let comment = |text: &str| json!({ "text": text });
+    let (one, other) = (comment("Once"), comment("Twice"));
+    let path = format!("/tests/{test}/comments");
+    let (_, key) = twice(201, || post(red, &path, Some(&one))).await;
+    refused(&key, post(red, &path, Some(&other))).await;
+    let timeline = red.get(&format!("/tests/{test}/timeline")).await.json(200);
+    assert_eq!(timeline.as_array().unwrap().iter().filter(|entry| entry["kind"] == "comment").count(), 1);
+
+    go(people, &test, &["start-execution", "submit-red", "submit-blue", "reject"]).await;
+    let (_, key) = twice(201, || post(red, &format!("/tests/{test}/retest"), None)).await;
+    refused(&key, post(red, &format!("/tests/{elsewhere}/retest"), None)).await;
+    let chain = red.get(&format!("/tests/{test}/retest-chain")).await.json(200);
+    assert_eq!(chain.as_array().map(Vec::len), Some(2), "{chain}");
+
+    let bulk = |ids: &[&str]| json!({"ids": ids, "move": "start_execution"});
+    let (one, other) = (bulk(&[&elsewhere]), bulk(&[&test]));
+    let (_, key) = twice(200, || post(red, "/tests/bulk", Some(&one))).await;
+    refused(&key, post(red, "/tests/bulk", Some(&other))).await;
+
+    let named = |name: &str| json!({"name": name, "type": "custom"});
+    let (one, other) = (named("Once"), named("Twice"));
+    let (made, key) = twice(201, || post(red, "/campaigns", Some(&one))).await;
+    refused(&key, post(red, "/campaigns", Some(&other))).await;
+    let campaign = format!("/campaigns/{}", id(&made));
+    let place = |test: &str| json!({ "test_id": test });
+    let (one, other) = (place(&test), place(&elsewhere));
+    let path = format!("{campaign}/tests");
+    let (_, key) = twice(201, || post(red, &path, Some(&one))).await;
+    refused(&key, post(red, &path, Some(&other))).await;
+    let another = format!("/campaigns/{}", id(&red.post("/campaigns", &named("Another")).await));
+    let (_, key) = twice(201, || post(red, &format!("{campaign}/run"), Some(&nothing))).await;
+    refused(&key, post(red, &format!("{another}/run"), Some(&nothing))).await;
+    assert_eq!(red.total(&format!("{campaign}/history")).await, 1);
+
+    // The starter matrix has no actors; what a sync brought before has.
+    let actors = red.get("/threat-actors?limit=1").await.json(200);
+    let Some(actor) = actors.as_array().and_then(|actors| actors.first()) else { return };
+    red.patch(&campaign, &json!({"threat_actor_id": actor["id"]})).await.json(200);
+    let few = |limit: u32| json!({ "limit": limit });
+    let (one, other) = (few(1), few(2));
+    let path = format!("{campaign}/generate");
+    let (_, key) = twice(200, || post(red, &path, Some(&one))).await;
+    refused(&key, post(red, &path, Some(&other))).await;
+    assert_eq!(red.get(&campaign).await.json(200)["test_count"], 2);
 }
 
 /// Rules, templates and feeds are brought in once, and a scan runs once.

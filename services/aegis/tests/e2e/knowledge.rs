@@ -1,12 +1,12 @@
 //! The knowledge base from outside: every source from its real file, the golden rows, search, and what people bring in.
 
-use std::{net::SocketAddr, path::Path, time::Duration};
+use std::{collections::BTreeSet, net::SocketAddr, path::Path, time::Duration};
 
 use reqwest::Method;
-use serde_json::json;
+use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-use crate::harness::{Answer, Api, Product, send};
+use crate::harness::{Answer, Api, Product, eventually, send};
 
 /// The sources with their files, and the companion of those that need two. Other scenarios count the techniques of one
 /// matrix, so no second one is among them.
@@ -101,6 +101,7 @@ pub async fn scenario(product: &mut Product) {
         countermeasures(product, &viewer).await;
         controls(&viewer).await;
         search(&viewer).await;
+        generation(&admin, &viewer).await;
         for source in before.as_array().unwrap() {
             let path = format!("/data-sources/{}", source["id"].as_str().unwrap());
             let mut old = json!({ "url": source["url"] });
@@ -374,4 +375,54 @@ async fn serve(body: &'static str) -> SocketAddr {
         }
     });
     address
+}
+
+/// A campaign that is generated from what is known of an actor. What it made is removed: others count techniques.
+async fn generation(admin: &Api, viewer: &Api) {
+    let bear = viewer.get("/threat-actors/G0007").await.json(200);
+    let known: BTreeSet<&str> = bear["techniques"].as_array().unwrap().iter().map(text("mitre_id")).collect();
+    let body = json!({"name": "Like APT28", "type": "apt_emulation", "threat_actor_id": bear["id"]});
+    let made = admin.post("/campaigns", &body).await.json(201);
+    assert_eq!(made["threat_actor_name"], "APT28", "{made}");
+    let path = format!("/campaigns/{}", made["id"].as_str().unwrap());
+    send(viewer.request(Method::POST, &format!("{path}/generate"))).await.error(403, "FORBIDDEN");
+    let status = async || viewer.get("/techniques/T1059.001").await.json(200)["status_global"].clone();
+    let before = status().await;
+    let done = admin.post(&format!("{path}/generate"), &json!({"per_technique": 1})).await.json(200);
+    let campaign = viewer.get(&path).await.json(200);
+    let tests = campaign["tests"].as_array().unwrap();
+    let made: BTreeSet<&str> = tests.iter().map(text("mitre_id")).collect();
+    assert_eq!(made, known, "every technique of the actor, and no other");
+    assert_eq!((tests.len(), &campaign["progress"]["draft"]), (made.len(), &json!(made.len())), "one of each");
+    assert_eq!(done["created"], json!(tests.len()), "{done}");
+    for (n, test) in tests.iter().enumerate() {
+        assert_eq!(test["position"], json!(n + 1));
+        assert!(test["phase"].is_string() && test["state"] == "draft", "{test}");
+    }
+    let without: BTreeSet<&str> =
+        done["without_template"].as_array().unwrap().iter().filter_map(Value::as_str).collect();
+    assert!(without.is_subset(&known) && without.len() < known.len() / 2, "{without:?}");
+    let one = tests.iter().find(|test| test["mitre_id"] == "T1059.001").unwrap();
+    let one = viewer.get(&format!("/tests/{}", one["test_id"].as_str().unwrap())).await.json(200);
+    assert!(one["template_id"].is_string() && one["procedure_text"].is_string(), "{one}");
+    // A second time nothing is new.
+    let again = admin.post(&format!("{path}/generate"), &json!({})).await.json(200);
+    assert_eq!((&again["created"], &again["campaign"]["test_count"]), (&json!(0), &json!(tests.len())), "{again}");
+
+    let ids: Vec<&str> = tests.iter().map(text("test_id")).collect();
+    let gone = admin.post("/tests/bulk", &json!({"ids": ids, "delete": true})).await.json(200);
+    assert_eq!(gone["changed"], json!(ids.len()), "{gone}");
+    let empty = viewer.get(&path).await.json(200);
+    assert_eq!((&empty["test_count"], &empty["tests"]), (&json!(0), &json!([])), "{empty}");
+    assert_eq!(send(admin.request(Method::DELETE, &path)).await.status, 204);
+    eventually("the drafts count no more", Duration::from_secs(30), || async {
+        let now = status().await;
+        if now == before { Ok(()) } else { Err(format!("{now}, before it was {before}")) }
+    })
+    .await;
+}
+
+/// A field of a row that is a text.
+fn text(field: &str) -> impl Fn(&Value) -> &str {
+    move |row| row[field].as_str().unwrap_or_else(|| panic!("no {field}: {row}"))
 }

@@ -8,6 +8,7 @@
 
 mod access;
 mod audit;
+mod chaos;
 mod conditions;
 mod config;
 mod conventions;
@@ -23,6 +24,7 @@ mod races;
 mod roles;
 mod start;
 mod story;
+mod workflow;
 
 /// Every scenario in both modes, side by side: those of one mode wait for each other, those of two do not.
 macro_rules! scenarios {
@@ -55,10 +57,13 @@ scenarios! {
     changes_of_old_versions_are_refused => crate::conditions::scenario;
     every_route_and_every_role => crate::roles::scenario;
     kill_9_loses_nothing => crate::durability::scenario;
+    no_move_is_lost_or_made_twice => crate::chaos::scenario;
+    the_workflow_refuses_what_it_must => crate::workflow::scenario;
     the_audit_trail_is_exported_and_proved => crate::audit::scenario;
     races_have_one_winner => crate::races::scenario;
     notifications_are_told_as_they_come => crate::notifications::scenario;
-    the_knowledge_base => crate::knowledge::scenario;
+    // After the story, which brings an older ATT&CK in first.
+    the_whole_knowledge_base => crate::knowledge::scenario;
     a_killed_sync_is_run_again => crate::killed_sync::scenario;
     grpc_introspection => crate::introspection::scenario;
     pages_need_no_network => crate::pages::scenario;

@@ -20,6 +20,8 @@ const LEADS: &[&str] = &["admin", "red_lead", "blue_lead"];
 const AUTHORS: &[&str] = &["admin", "red_tech"];
 const REMEDIATORS: &[&str] = &["admin", "red_lead", "blue_lead", "blue_tech"];
 const UPLOADERS: &[&str] = &["admin", "red_tech", "blue_tech", "red_lead", "blue_lead"];
+/// Who may have tests made for a campaign, and tests made again.
+const PLANNERS: &[&str] = &["admin", "red_tech", "red_lead", "blue_lead"];
 const EVERYONE: &[&str] = &["admin", "red_tech", "blue_tech", "red_lead", "blue_lead", "viewer"];
 
 /// Who may call a route.
@@ -51,8 +53,8 @@ type Rule = (&'static str, Who, With);
 
 /// The table. It has no arm for the rest: a route that nobody thought about does not compile.
 ///
-/// `$test` is an administrator's draft, `$nobody` the id of nothing: what a request is about does not matter where the
-/// role alone decides.
+/// `$test`, `$spare`, `$file`, `$campaign` and `$finished` are an administrator's, `$nobody` is the id of nothing: what a
+/// request is about does not matter where the role alone decides.
 fn rule(operation: Operation) -> Rule {
     match operation {
         // Authentication
@@ -99,7 +101,30 @@ fn rule(operation: Operation) -> Rule {
         Op::ValidateTest => ("$nobody", These(LEADS), Json(r#"{"result": "detected"}"#)),
         Op::RejectTest => ("$nobody", These(LEADS), Nothing),
         Op::ReopenTest => ("$test", These(LEADS), Nothing),
+        Op::DeleteTest => ("$spare", These(ADMIN), Nothing),
+        Op::ChangeTests => ("", These(UPLOADERS), Json(r#"{"ids": ["$nobody"], "move": "reopen"}"#)),
+        Op::AddComment => ("$test", These(UPLOADERS), Json(r#"{"text": "By the table"}"#)),
+        Op::CreateRetest => ("$nobody", These(PLANNERS), Nothing),
+        Op::GetRetestChain => ("$test", These(EVERYONE), Nothing),
+        // Campaigns
+        Op::ListCampaigns => ("", These(EVERYONE), Nothing),
+        Op::CreateCampaign => ("", These(UPLOADERS), Json(r#"{"name": "By the table"}"#)),
+        Op::GetCampaign => ("$campaign", These(EVERYONE), Nothing),
+        Op::UpdateCampaign => ("$campaign", These(ADMIN), Json(r#"{"description": "By the table"}"#)),
+        Op::DeleteCampaign => ("$finished", These(ADMIN), Nothing),
+        Op::AddCampaignTests => ("$campaign", These(UPLOADERS), Json(r#"{"test_id": "$nobody"}"#)),
+        Op::OrderCampaignTests => ("$campaign", These(UPLOADERS), Json(r#"{"tests": []}"#)),
+        Op::RemoveCampaignTest => ("$campaign $nobody", These(UPLOADERS), Nothing),
+        Op::GenerateCampaign => ("$campaign", These(PLANNERS), Json("{}")),
+        Op::SetCampaignSchedule => ("$campaign", These(UPLOADERS), Json(r#"{"schedule": null}"#)),
+        Op::RunCampaign => ("$campaign", These(PLANNERS), Nothing),
+        Op::GetCampaignHistory => ("$campaign", These(EVERYONE), Nothing),
+        Op::ListRunTests => ("$campaign $nobody", These(EVERYONE), Nothing),
         // Evidence
+        Op::RemoveEvidence => ("$file", These(LEADS), Nothing),
+        Op::VerifyEvidence => ("$nobody", These(EVERYONE), Nothing),
+        Op::GetManifest => ("$test", These(EVERYONE), Nothing),
+        Op::GetEvidenceStore => ("", These(ADMIN), Nothing),
         Op::UploadEvidence => ("$test", These(UPLOADERS), File),
         Op::ListEvidence => ("$test", These(EVERYONE), Nothing),
         Op::GetEvidence => ("$nobody", These(EVERYONE), Nothing),
@@ -112,6 +137,7 @@ fn rule(operation: Operation) -> Rule {
         Op::ToggleTemplateActive => ("$nobody", These(ADMIN), Nothing),
         // Metrics
         Op::GetSummary => ("", These(EVERYONE), Nothing),
+        Op::GetTestPipeline => ("", These(EVERYONE), Nothing),
         Op::ListTacticCoverage => ("", These(EVERYONE), Nothing),
         // Notifications
         Op::ListNotifications => ("", These(EVERYONE), Nothing),
@@ -198,10 +224,24 @@ struct Fixture(Vec<(&'static str, String)>);
 impl Fixture {
     async fn make(admin: &Api) -> Fixture {
         let technique = admin.get("/techniques/T1003").await.json(200)["id"].as_str().unwrap().to_owned();
-        let body = json!({"technique_id": technique, "name": "An administrator's draft"});
-        let test = admin.post("/tests", &body).await.json(201)["id"].as_str().unwrap().to_owned();
+        let made =
+            async |path: &str, body: Value| admin.post(path, &body).await.json(201)["id"].as_str().unwrap().to_owned();
+        let draft = json!({"technique_id": technique, "name": "An administrator's draft"});
+        let (test, spare) = (made("/tests", draft.clone()).await, made("/tests", draft).await);
+        let campaign = made("/campaigns", json!({"name": "An administrator's campaign"})).await;
+        let finished = made("/campaigns", json!({"name": "An administrator's campaign, finished"})).await;
+        let upload = admin.request(Method::POST, &format!("/tests/{test}/evidence"));
+        let file = send(upload.multipart(form("removed.txt", b"removed by the table".to_vec(), &[]))).await.json(201);
         let nobody = "018f0000-0000-7000-8000-00000000dead".to_owned();
-        Fixture(vec![("$technique", technique), ("$test", test), ("$nobody", nobody)])
+        Fixture(vec![
+            ("$technique", technique),
+            ("$test", test),
+            ("$spare", spare),
+            ("$campaign", campaign),
+            ("$finished", finished),
+            ("$file", file["id"].as_str().unwrap().to_owned()),
+            ("$nobody", nobody),
+        ])
     }
 
     fn fill(&self, text: &str) -> String {
@@ -228,17 +268,17 @@ pub async fn scenario(product: &mut Product) {
         } else if stranger {
             answer.error(401, "UNAUTHENTICATED");
         }
-        for role in EVERYONE {
+        let may = |role: &&str| matches!(who, Public) || matches!(who, These(roles) if roles.contains(role));
+        // Those who may not come first: what the others do may leave nothing to be refused.
+        let (allowed, others): (Vec<&str>, Vec<&str>) = EVERYONE.iter().partition(|role| may(role));
+        for role in others.iter().chain(&allowed) {
             let someone = match operation {
                 // It ends the token that it is called with.
                 Operation::Logout => fresh(product, role).await,
                 _ => product.someone(role).await,
             };
             let answer = call(&someone, operation, &fixture).await;
-            let may = match who {
-                Public => true,
-                These(roles) => roles.contains(role),
-            };
+            let may = may(role);
             let fits = if may {
                 !matches!(answer.status, 401 | 403 | 405) && answer.status < 500
             } else {
@@ -264,9 +304,15 @@ pub async fn scenario(product: &mut Product) {
 
 /// Every refusal, and every operation that changed something, is in the audit trail under the id of its request.
 async fn recorded(admin: &Api, done: &BTreeMap<Operation, Vec<String>>, refused: &BTreeMap<Operation, Vec<String>>) {
-    // There was nothing to mark; a ticket changes nothing and is gone in a minute; the login of the table is a failed one.
-    const CHANGE_NOTHING: &[Operation] =
-        &[Operation::MarkAllNotificationsRead, Operation::CreateStreamTicket, Operation::Login];
+    // There was nothing to mark, to put in order or to take off the calendar; a ticket changes nothing and is gone in a
+    // minute; the login of the table is a failed one.
+    const CHANGE_NOTHING: &[Operation] = &[
+        Operation::MarkAllNotificationsRead,
+        Operation::OrderCampaignTests,
+        Operation::SetCampaignSchedule,
+        Operation::CreateStreamTicket,
+        Operation::Login,
+    ];
     assert!(done.len() > 5 && refused.len() > 20, "{} done, {} refused", done.len(), refused.len());
     eventually("the audit trail has all of it", Duration::from_secs(30), || async {
         let export = admin.get("/audit-logs/export").await;
@@ -347,7 +393,9 @@ async fn call(who: &Api, operation: Operation, fixture: &Fixture) -> Answer {
         rest = tail;
     }
     let method = Method::from_bytes(method.as_bytes()).expect("a method");
-    let request = who.request(method, &format!("/{filled}{rest}"));
+    // What is asked in the query.
+    let query = if operation == Operation::RemoveEvidence { "?reason=By%20the%20table" } else { "" };
+    let request = who.request(method, &format!("/{filled}{rest}{query}"));
     send(match with {
         Nothing => request,
         Json(body) => request.header("content-type", "application/json").body(fixture.fill(body)),

@@ -28,12 +28,15 @@ CREATE VIRTUAL TABLE search_name USING fts5 (
 );
 CREATE VIRTUAL TABLE search_text USING fts5 (
     kind, lookup, title, aliases, body,
-    content = '', contentless_delete = 1, prefix = '3', tokenize = 'unicode61 remove_diacritics 2'
+    content = '', contentless_delete = 1, tokenize = 'unicode61 remove_diacritics 2'
 );
 
 -- A whole document's words are sorted in memory before they are written, not a mebibyte of them at a time.
 INSERT INTO search_name (search_name, rank) VALUES ('hashsize', 8388608);
 INSERT INTO search_text (search_text, rank) VALUES ('hashsize', 16777216);
+-- And not merged with what was there before by each of a few imports.
+INSERT INTO search_name (search_name, rank) VALUES ('automerge', 8);
+INSERT INTO search_text (search_text, rank) VALUES ('automerge', 8);
 
 -- A kind is one word that begins with U+E000: nothing that is searched for has that.
 CREATE TRIGGER search_entry_insert AFTER INSERT ON search_entry WHEN new.active BEGIN

@@ -22,29 +22,36 @@ use crate::{
     },
 };
 
-/// Takes in a fact about a test and computes the status of its technique anew.
+/// Takes in a fact about a test and computes the status of its technique anew, where the fact can have changed it.
 ///
 /// A fact that is older than what is known changes nothing; one about a technique that is not in the catalogue is kept.
 pub(crate) async fn take_in(catalog: &Catalog, tx: &mut Tx, fact: TestFact, actor: &Actor) -> Result<(), Error> {
     dialect::lock_catalogue(tx).await?;
-    let before = facts::technique_of(tx, fact.test_id).await?;
-    let technique_id = fact.technique_id;
-    if facts::write(tx, &[fact], now()).await? == 0 {
+    let before = facts::find(tx, fact.test_id).await?;
+    if before.as_ref().is_some_and(|before| before.version >= fact.version) {
         return Ok(());
     }
-    recompute(catalog, tx, technique_id, actor).await?;
+    facts::write(tx, std::slice::from_ref(&fact), now()).await?;
+    // Most moves and edits say nothing else of the technique than what the test said before.
+    if before.as_ref().is_some_and(|before| before.says() == fact.says()) {
+        return Ok(());
+    }
+    recompute(catalog, tx, fact.technique_id, actor).await?;
     match before {
-        Some(before) if before != technique_id => recompute(catalog, tx, before, actor).await,
+        Some(before) if before.technique_id != fact.technique_id => {
+            recompute(catalog, tx, before.technique_id, actor).await
+        }
         _ => Ok(()),
     }
 }
 
 async fn recompute(catalog: &Catalog, tx: &mut Tx, technique_id: Uuid, actor: &Actor) -> Result<(), Error> {
-    let Some(mut technique) = techniques::lock_by_id(tx, technique_id).await? else { return Ok(()) };
+    let Some(known) = techniques::computed_status(tx, technique_id).await? else { return Ok(()) };
     let status = facts::status_of(tx, technique_id).await?;
-    if status == technique.status_computed {
+    if status == known {
         return Ok(());
     }
+    let Some(mut technique) = techniques::lock_by_id(tx, technique_id).await? else { return Ok(()) };
     let now = now();
     technique.status_computed = status;
     technique.touch(now);

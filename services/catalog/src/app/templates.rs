@@ -1,10 +1,10 @@
 //! Templates: lists, statistics, and those that administrators make.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
 use aegis_auth::{OpCtx, Role};
 use aegis_db::{now, page};
-use aegis_error::Fields;
+use aegis_error::{Code, Failure, Fields};
 use aegis_events::Audit;
 use serde_json::json;
 use uuid::Uuid;
@@ -24,6 +24,10 @@ use crate::{
 
 /// Bytes of a page's texts at most, so that it fits into a message. The token goes on after a page cut short.
 const PAGE_BYTES: usize = 12 * 1024 * 1024;
+/// Techniques whose templates are picked at once, at most.
+const MAX_PICKED: usize = 2_000;
+/// Templates picked of one technique, at most.
+const MAX_PER_TECHNIQUE: i32 = 20;
 /// The platform of templates that name none, in the statistics.
 const ANY_PLATFORM: &str = "any";
 
@@ -104,6 +108,35 @@ fn size(template: &Template) -> usize {
 pub(crate) async fn get(catalog: &Catalog, ctx: &OpCtx, id: Uuid) -> Result<Template, Error> {
     ctx.user()?;
     templates::by_id(&catalog.db, id).await?.ok_or_else(|| Error::UnknownTemplate(id.to_string()))
+}
+
+/// The best templates of techniques, in the order of the ids.
+pub(crate) async fn pick(
+    catalog: &Catalog,
+    ctx: &OpCtx,
+    mitre_ids: Vec<String>,
+    per_technique: i32,
+    platform: Option<String>,
+) -> Result<Vec<Template>, Error> {
+    ctx.user()?;
+    let mut fields = Fields::default();
+    fields.check(mitre_ids.len() <= MAX_PICKED, "mitre_ids", &format!("must have at most {MAX_PICKED} entries"));
+    let mitre_ids: Vec<String> = mitre_ids.iter().take(MAX_PICKED).map(|id| id.trim().to_uppercase()).collect();
+    fields.check(mitre_ids.iter().all(|id| is_mitre_id(id)), "mitre_ids", "must be ids such as T1059 or T1059.001");
+    fields.check((0..=MAX_PER_TECHNIQUE).contains(&per_technique), "per_technique", "must be 1 to 20");
+    fields.text("platform", platform.as_deref().unwrap_or_default(), 0, 200);
+    fields.finish()?;
+    let platform = search_term(platform);
+    let places: HashMap<&str, usize> = mitre_ids.iter().map(String::as_str).zip(0..).collect();
+    let most = i64::from(per_technique.max(1));
+    let mut best = templates::best(&catalog.db, &mitre_ids, most, platform.as_deref()).await?;
+    if best.iter().map(size).sum::<usize>() > PAGE_BYTES {
+        let text = "the templates are too much for one answer: ask for fewer techniques at once";
+        return Err(Failure::new(Code::TooLarge, text).into());
+    }
+    // Stable: of one technique the best stay first.
+    best.sort_by_key(|template| places.get(template.mitre_technique_id.as_str()).copied());
+    Ok(best)
 }
 
 /// A template that an administrator makes.

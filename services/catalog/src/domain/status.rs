@@ -72,6 +72,11 @@ impl Verdict {
         }
     }
 
+    /// Whether it says what was detected: only these count where there are any.
+    pub fn is_result(self) -> bool {
+        self.halves().is_some()
+    }
+
     /// Twice the share that was detected, of a validated test with a result.
     fn halves(self) -> Option<u64> {
         match self {

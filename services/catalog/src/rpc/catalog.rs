@@ -20,14 +20,14 @@ use crate::{
     },
     cache::Key,
     error::Error,
-    events::id,
+    events::{id, time},
     store::facts::TestFact,
 };
 
 /// Techniques of one message of an export.
 const EXPORTED: i64 = 500;
 /// Facts of a rebuild at most.
-const MAX_FACTS: usize = 1_000_000;
+const MAX_FACTS: usize = 5_000_000;
 
 /// See the proto.
 pub(crate) struct CatalogRpc(pub(crate) Catalog);
@@ -166,6 +166,16 @@ impl CatalogService for CatalogRpc {
         Ok(Response::new(Box::pin(pages.into_stream())))
     }
 
+    async fn get_rebuild_start(
+        &self,
+        request: Request<pb::GetRebuildStartRequest>,
+    ) -> Result<Response<pb::GetRebuildStartResponse>, Status> {
+        let ctx = OpCtx::of(&request)?;
+        let may = statuses::may_rebuild(&ctx);
+        self.0.outbox.audited(&self.0.db, &ctx, "GetRebuildStart", may).await?;
+        Ok(Response::new(pb::GetRebuildStartResponse { started_at: Some(messages::timestamp(now())) }))
+    }
+
     async fn rebuild_statuses(
         &self,
         request: Request<Streaming<pb::RebuildStatusesRequest>>,
@@ -229,9 +239,11 @@ impl CatalogRpc {
 
     async fn rebuild(&self, ctx: &OpCtx, mut parts: Streaming<pb::RebuildStatusesRequest>) -> Result<i64, Error> {
         statuses::may_rebuild(ctx)?;
-        let started = now();
+        let called = now();
+        let mut started = None;
         let mut facts: Vec<TestFact> = Vec::new();
         while let Some(message) = parts.message().await.map_err(Failure::from)? {
+            started = started.or(message.started_at.and_then(time));
             for fact in message.tests {
                 facts.push(messages::test_fact(fact)?);
             }
@@ -239,6 +251,6 @@ impl CatalogRpc {
                 return Err(Error::TooLarge(format!("a rebuild takes at most {MAX_FACTS} tests; nothing was changed")));
             }
         }
-        statuses::rebuild(&self.0, ctx, facts, started).await
+        statuses::rebuild(&self.0, ctx, facts, started.unwrap_or(called)).await
     }
 }

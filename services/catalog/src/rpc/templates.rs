@@ -56,6 +56,17 @@ impl TemplateService for TemplateRpc {
         Ok(Response::new(pb::GetTemplateResponse { template: Some(messages::template(template)) }))
     }
 
+    async fn pick_templates(
+        &self,
+        request: Request<pb::PickTemplatesRequest>,
+    ) -> Result<Response<pb::PickTemplatesResponse>, Status> {
+        let ctx = OpCtx::of(&request)?;
+        let m = request.into_inner();
+        let result = templates::pick(&self.0, &ctx, m.mitre_ids, m.per_technique, m.platform).await;
+        let best = self.0.outbox.audited(&self.0.db, &ctx, "PickTemplates", result).await?;
+        Ok(Response::new(pb::PickTemplatesResponse { templates: best.into_iter().map(messages::template).collect() }))
+    }
+
     async fn create_template(
         &self,
         request: Request<pb::CreateTemplateRequest>,

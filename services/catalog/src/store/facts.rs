@@ -12,7 +12,7 @@ use super::MAX_BINDS;
 use crate::domain::status::{Fact, Status, Verdict, status};
 
 /// The last that was heard of a test.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, sqlx::FromRow)]
 pub(crate) struct TestFact {
     pub test_id: Uuid,
     pub version: i64,
@@ -22,6 +22,18 @@ pub(crate) struct TestFact {
     pub chain_id: Uuid,
     pub validated_at: Option<DateTime<Utc>>,
     pub deleted: bool,
+}
+
+impl TestFact {
+    /// All that the status of a technique depends on: of which technique it is and what it says; of one that counts with
+    /// a result also where in its chain it stands.
+    pub(crate) fn says(&self) -> impl PartialEq + use<> {
+        let verdict = match self.deleted {
+            true => Verdict::Nothing,
+            false => Verdict::of(&self.state, &self.detection_result),
+        };
+        (self.technique_id, verdict, verdict.is_result().then_some((self.chain_id, self.validated_at)))
+    }
 }
 
 #[derive(sqlx::FromRow)]
@@ -47,13 +59,16 @@ impl Row {
 
 const COLUMNS: usize = 9;
 
-/// Which technique a test was last heard to be of.
-pub(crate) async fn technique_of(tx: &mut Tx, test_id: Uuid) -> Result<Option<Uuid>> {
-    let id = on!(tx, |c| sqlx::query_scalar("SELECT technique_id FROM test_fact WHERE test_id = $1")
-        .bind(test_id)
-        .fetch_optional(c)
-        .await)?;
-    Ok(id)
+/// What was last heard of a test.
+pub(crate) async fn find(tx: &mut Tx, test_id: Uuid) -> Result<Option<TestFact>> {
+    let fact = on!(tx, |c| sqlx::query_as(
+        "SELECT test_id, version, technique_id, state, detection_result, chain_id, validated_at, deleted \
+         FROM test_fact WHERE test_id = $1"
+    )
+    .bind(test_id)
+    .fetch_optional(c)
+    .await)?;
+    Ok(fact)
 }
 
 /// Writes facts; of two about one test the one with the higher version stays. Answers how many rows changed.
@@ -96,16 +111,28 @@ pub(crate) async fn remove_before(tx: &mut Tx, moment: DateTime<Utc>) -> Result<
     Ok(())
 }
 
-/// The status of one technique from its tests.
+/// The status of one technique from its tests: from those that are validated; where none has a result, from whether one
+/// is under way. An index has all that is read here.
 pub(crate) async fn status_of(tx: &mut Tx, technique_id: Uuid) -> Result<Status> {
     let rows: Vec<Row> = on!(tx, |c| sqlx::query_as(
         "SELECT test_id, technique_id, state, detection_result, chain_id, validated_at FROM test_fact \
-         WHERE technique_id = $1 AND deleted = FALSE"
+         WHERE technique_id = $1 AND deleted = FALSE AND state = 'validated'"
     )
     .bind(technique_id)
     .fetch_all(c)
     .await)?;
-    Ok(status(&rows.iter().map(Row::fact).collect::<Vec<_>>()))
+    let facts: Vec<Fact> = rows.iter().map(Row::fact).collect();
+    if facts.iter().any(|fact| fact.verdict.is_result()) {
+        return Ok(status(&facts));
+    }
+    let open: Option<i32> = on!(tx, |c| sqlx::query_scalar(
+        "SELECT 1 FROM test_fact WHERE technique_id = $1 AND deleted = FALSE \
+         AND state IN ('draft', 'red_executing', 'blue_evaluating', 'in_review') LIMIT 1"
+    )
+    .bind(technique_id)
+    .fetch_optional(c)
+    .await)?;
+    Ok(if open.is_some() { Status::InProgress } else { Status::NotEvaluated })
 }
 
 /// How many tests techniques have, those that have any.

@@ -149,6 +149,15 @@ pub(crate) async fn lock_by_id(tx: &mut Tx, id: Uuid) -> Result<Option<Technique
     row.map(Technique::try_from).transpose()
 }
 
+/// The status of a technique that its tests gave it last.
+pub(crate) async fn computed_status(tx: &mut Tx, id: Uuid) -> Result<Option<Status>> {
+    let name: Option<String> = on!(tx, |c| sqlx::query_scalar("SELECT status_computed FROM technique WHERE id = $1")
+        .bind(id)
+        .fetch_optional(c)
+        .await)?;
+    Ok(name.map(|name| Status::parse(&name).unwrap_or_default()))
+}
+
 /// All techniques of a domain, held until the end of the transaction.
 pub(crate) async fn lock_domain(tx: &mut Tx, domain: Domain) -> Result<Vec<Technique>> {
     let sql = format!("SELECT {COLUMNS} FROM technique WHERE domain = $1 ORDER BY id{}", dialect::for_update(tx));

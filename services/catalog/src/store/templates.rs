@@ -200,6 +200,40 @@ pub(crate) async fn list(db: &Db, filter: &Filter, limit: i64, offset: i64) -> R
     Ok((rows.into_iter().map(Template::from).collect(), total))
 }
 
+/// The best `most` templates of each of these techniques that people may make tests of, by technique and best first.
+/// With a platform: of those that name it, or that name none.
+pub(crate) async fn best(db: &Db, mitre_ids: &[String], most: i64, platform: Option<&str>) -> Result<Vec<Template>> {
+    let mut best = Vec::new();
+    for chunk in mitre_ids.chunks(MAX_BINDS - 2) {
+        let rows: Vec<Row> = read!(db, |pool| {
+            let mut query = QueryBuilder::new("SELECT ");
+            query.push(COLUMNS).push(
+                " FROM template JOIN (SELECT t.id AS picked, ROW_NUMBER() OVER (PARTITION BY t.mitre_technique_id \
+                 ORDER BY CASE t.source WHEN 'custom' THEN 0 WHEN 'aegis' THEN 1 WHEN 'atomic_red_team' THEN 2 \
+                 WHEN 'caldera' THEN 3 WHEN 'lolbas' THEN 4 ELSE 5 END, t.name, t.id) AS place FROM template t \
+                 WHERE t.is_active = TRUE AND t.vanished = FALSE AND t.mitre_technique_id IN (",
+            );
+            let mut list = query.separated(", ");
+            for id in chunk {
+                list.push_bind(id);
+            }
+            query.push(")");
+            if let Some(platform) = platform {
+                query.push(
+                    " AND (NOT EXISTS (SELECT 1 FROM template_platform p WHERE p.template_id = t.id) OR EXISTS \
+                     (SELECT 1 FROM template_platform p WHERE p.template_id = t.id AND p.platform = ",
+                );
+                query.push_bind(platform).push("))");
+            }
+            query.push(") best ON best.picked = template.id WHERE best.place <= ").push_bind(most);
+            query.push(" ORDER BY mitre_technique_id, best.place");
+            query.build_query_as().persistent(false).fetch_all(pool).await
+        })?;
+        best.extend(rows.into_iter().map(Template::from));
+    }
+    Ok(best)
+}
+
 /// The template with an id.
 pub(crate) async fn by_id(db: &Db, id: Uuid) -> Result<Option<Template>> {
     let sql = format!("SELECT {COLUMNS} FROM template WHERE id = $1");

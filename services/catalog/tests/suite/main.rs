@@ -8,6 +8,7 @@ mod knowledge_imports;
 mod reading;
 mod search;
 mod seeding;
+mod status_histories;
 mod statuses;
 mod templates;
 mod writing;

@@ -42,7 +42,8 @@ async fn rebuild(world: &World, tests: Vec<TestChanged>) -> i64 {
             validated_at: t.validated_at,
         })
         .collect();
-    let parts: Vec<_> = tests.chunks(50).map(|part| pb::RebuildStatusesRequest { tests: part.to_vec() }).collect();
+    let parts: Vec<_> =
+        tests.chunks(50).map(|part| pb::RebuildStatusesRequest { tests: part.to_vec(), started_at: None }).collect();
     let answer = world.catalog(Role::Service).rebuild_statuses(futures::stream::iter(parts)).await.unwrap();
     answer.into_inner().techniques_changed
 }
@@ -147,10 +148,10 @@ async fn facts_about_unknown_techniques_wait_and_unreadable_ones_stop_nothing() 
 }
 
 /// A small generator, so that a failure can be run again.
-struct Dice(u64);
+pub struct Dice(pub u64);
 
 impl Dice {
-    fn roll(&mut self, sides: usize) -> usize {
+    pub fn roll(&mut self, sides: usize) -> usize {
         self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         (self.0 >> 33) as usize % sides
     }

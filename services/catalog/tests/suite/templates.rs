@@ -90,3 +90,67 @@ async fn wrong_templates_are_refused() {
         world.close().await;
     }
 }
+
+#[tokio::test]
+async fn the_best_templates_of_techniques_are_picked() {
+    for world in World::all().await {
+        let mut admin = world.templates(Role::Admin);
+        let mut make = async |name: &str, mitre_id: &str, platform: Option<&str>, source: &str| {
+            let request = pb::CreateTemplateRequest {
+                name: name.into(),
+                mitre_technique_id: mitre_id.into(),
+                platform: platform.map(str::to_owned),
+                ..Default::default()
+            };
+            let made = admin.create_template(request).await.unwrap().into_inner().template.unwrap();
+            let id = uuid::Uuid::parse_str(&made.id).unwrap();
+            let mut tx = world.home.db.begin().await.unwrap();
+            on!(tx, |c| sqlx::query("UPDATE template SET source = $1, vanished = $2 WHERE id = $3")
+                .bind(source)
+                .bind(name == "Vanished")
+                .bind(id)
+                .execute(c)
+                .await
+                .map(|_| ()))
+            .unwrap();
+            tx.commit().await.unwrap();
+            made.id
+        };
+        make("Living off the land", "T0901", None, "lolbas").await;
+        make("Ability", "T0901", Some("Linux"), "caldera").await;
+        make("Atomic B", "T0901", Some("Windows"), "atomic_red_team").await;
+        make("Atomic A", "T0901", Some("Windows"), "atomic_red_team").await;
+        make("Product", "T0901", Some("macos"), "aegis").await;
+        let off = make("Ours, off", "T0901", None, "custom").await;
+        make("Vanished", "T0901", None, "custom").await;
+        make("Ours", "T0901", Some("windows"), "custom").await;
+        make("Other", "T0902.001", Some("linux"), "lolbas").await;
+        admin.toggle_template_active(pb::ToggleTemplateActiveRequest { id: off }).await.unwrap();
+
+        let mut viewer = world.templates(Role::Viewer);
+        let mut pick = async |ids: &[&str], per_technique: i32, platform: Option<&str>| {
+            let request = pb::PickTemplatesRequest {
+                mitre_ids: ids.iter().map(|id| (*id).to_owned()).collect(),
+                per_technique,
+                platform: platform.map(str::to_owned),
+            };
+            let picked = viewer.pick_templates(request).await.map_err(Failure::from)?.into_inner().templates;
+            Ok::<_, Failure>(picked.into_iter().map(|template| template.name).collect::<Vec<_>>())
+        };
+        let all = ["Ours", "Product", "Atomic A", "Atomic B", "Ability", "Living off the land"];
+        assert_eq!(pick(&["T0901"], 20, None).await.unwrap(), all);
+        assert_eq!(pick(&["T0902.001", "T0901", "T0903"], 2, None).await.unwrap(), ["Other", "Ours", "Product"]);
+        assert_eq!(pick(&["t0901"], 0, None).await.unwrap(), ["Ours"]);
+        let linux = pick(&["T0901", "T0902.001"], 3, Some("Linux")).await.unwrap();
+        assert_eq!(linux, ["Ability", "Living off the land", "Other"]);
+        assert!(pick(&[], 1, None).await.unwrap().is_empty());
+
+        let many: Vec<String> = (0..2_001).map(|n| format!("T{:04}", n % 9_999)).collect();
+        let many: Vec<&str> = many.iter().map(String::as_str).collect();
+        assert_eq!(pick(&many[..2_000], 1, None).await.unwrap().iter().filter(|name| *name == "Ours").count(), 1);
+        for (ids, per_technique) in [(&many[..], 1), (&["T1"][..], 1), (&["T0901"][..], 21), (&["T0901"][..], -1)] {
+            assert_eq!(pick(ids, per_technique, None).await.unwrap_err().code(), Code::Validation);
+        }
+        world.close().await;
+    }
+}

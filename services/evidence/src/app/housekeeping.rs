@@ -1,4 +1,4 @@
-//! Clears away what uploads left behind whose process was killed.
+//! Clears away blobs that are to be removed: of uploads whose process was killed, and of evidence that was removed.
 
 use std::{sync::Arc, time::Duration};
 
@@ -9,51 +9,53 @@ use futures::{StreamExt, stream};
 use uuid::Uuid;
 
 use super::{App, upload::MAX_TIME};
-use crate::{error::Error, store};
+use crate::{error::Error, store::uploads};
 
 /// How often it looks.
-const PAUSE: Duration = Duration::from_secs(10 * 60);
+const PAUSE: Duration = Duration::from_secs(60);
 /// An upload that began before this is left behind: twice the longest that one may take.
-const ABANDONED_AFTER: TimeDelta = TimeDelta::hours(2);
+pub(super) const ABANDONED_AFTER: TimeDelta = TimeDelta::hours(2);
 /// Uploads cleared at once.
 const BATCH: i64 = 200;
 /// Blobs removed at the same time.
 const AT_ONCE: usize = 8;
 
 impl App {
-    /// Looks at the start and then from time to time, until `stop`.
+    /// Looks at the start, when there is something, and from time to time, until `stop`.
     pub(crate) async fn keep_house(self: Arc<Self>, stop: Shutdown) {
         loop {
             match self.tidy(now()).await {
                 Ok(0) => {}
-                Ok(removed) => tracing::info!(removed, "cleared uploads that were left behind"),
-                Err(error) => tracing::warn!(%error, "uploads that were left behind stay for now"),
+                Ok(removed) => tracing::info!(removed, "removed blobs that nothing needs"),
+                Err(error) => tracing::warn!(%error, "blobs that nothing needs stay for now"),
             }
             tokio::select! {
                 () = tokio::time::sleep(PAUSE) => {}
+                () = self.left.notified() => {}
                 () = stop.cancelled() => return,
             }
         }
     }
 
-    /// Removes the blobs of uploads that were left behind, and their rows; how many.
+    /// Removes the blobs that are to be removed, and their rows; how many.
     pub(crate) async fn tidy(&self, now: DateTime<Utc>) -> Result<usize, Error> {
         let before = now - ABANDONED_AFTER;
-        let mut removed = 0;
+        let (mut removed, mut cut_off) = (0, false);
         loop {
             // First marked, so that an upload which ends just now cannot succeed without its blob.
             let mut tx = self.db.begin().await?;
-            let leftovers = store::abandon(&mut tx, before, BATCH).await?;
+            let leftovers = uploads::abandon(&mut tx, before, BATCH).await?;
             if leftovers.is_empty() {
                 tx.rollback().await?;
                 break;
             }
             tx.commit().await?;
+            cut_off |= leftovers.iter().any(|leftover| leftover.started_at > DateTime::UNIX_EPOCH);
             let gone: Vec<Option<Uuid>> = stream::iter(leftovers)
                 .map(|leftover| async move {
                     let deleted = self.blobs.delete(&leftover.blob_key).await;
                     if let Err(error) = &deleted {
-                        tracing::warn!(%error, key = leftover.blob_key, "a blob that was left behind stays for now");
+                        tracing::warn!(%error, key = leftover.blob_key, "a blob that nothing needs stays for now");
                     }
                     deleted.is_ok().then_some(leftover.id)
                 })
@@ -64,7 +66,7 @@ impl App {
             let gone: Vec<Uuid> = gone.into_iter().flatten().collect();
             if !gone.is_empty() {
                 let mut tx = self.db.begin().await?;
-                store::forget(&mut tx, &gone).await?;
+                uploads::forget(&mut tx, &gone).await?;
                 tx.commit().await?;
                 removed += gone.len();
             }
@@ -73,7 +75,7 @@ impl App {
                 break;
             }
         }
-        if removed > 0 {
+        if cut_off {
             // A write that was cut off may have left its parts, too.
             self.blobs.sweep(MAX_TIME).await?;
         }

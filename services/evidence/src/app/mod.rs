@@ -1,26 +1,47 @@
-//! The use cases: bring a file, read about files, read a file, clear away what was left behind.
+//! The use cases: bring a file, read about files, read a file, verify it, remove it; clear away what was left behind.
 
 mod download;
+mod hash;
 mod housekeeping;
+mod look;
+mod manifest;
 mod read;
+mod remove;
 mod upload;
+mod verify;
 
-use aegis_auth::OpCtx;
+use std::time::Duration;
+
+use aegis_auth::{Background, OpCtx};
 use aegis_blob::Blobs;
 use aegis_db::Db;
 use aegis_error::Failure;
 use aegis_events::Outbox;
-use aegis_proto::testing::v1::{GetTestRequest, testing_service_client::TestingServiceClient};
+use aegis_proto::{
+    identity::v1::identity_service_client::IdentityServiceClient,
+    testing::v1::{GetTestRequest, Test, testing_service_client::TestingServiceClient},
+};
 use aegis_rpc::RpcService;
 use chrono::{DateTime, TimeDelta, Utc};
 use secrecy::ExposeSecret;
+use tokio::sync::{Notify, Semaphore};
 use uuid::Uuid;
 
 use crate::{Config, Deps, domain::LinkSigner, error::Error, store::Evidence};
 
-pub(crate) use download::Download;
+pub(crate) use download::{Download, Shown};
 pub(crate) use read::Page;
 pub(crate) use upload::{Header, Part};
+pub(crate) use verify::Verified;
+
+/// Files of one test at most: as many as one list and one manifest show.
+pub(crate) const MAX_FILES: i64 = 1_000;
+/// The state in which a test takes no evidence and gives none away.
+const VALIDATED: &str = "validated";
+/// A download that goes on this long after its last beginning is another one.
+const SAME_DOWNLOAD: Duration = Duration::from_secs(5 * 60);
+/// Links that are remembered to have been used.
+const MAX_DOWNLOADS: u64 = 10_000;
 
 /// What the use cases stand on.
 pub(crate) struct App {
@@ -28,8 +49,15 @@ pub(crate) struct App {
     pub(crate) outbox: Outbox,
     blobs: Blobs,
     testing: TestingServiceClient<RpcService>,
+    identity: IdentityServiceClient<RpcService>,
+    background: Background,
     signer: LinkSigner,
     config: Config,
+    /// Links that were used not long ago: the file, the user, the end of the link.
+    downloads: moka::sync::Cache<(Uuid, Uuid, i64), ()>,
+    verifying: Semaphore,
+    /// There are blobs to be removed.
+    pub(crate) left: Notify,
 }
 
 /// A file with a link that reads it.
@@ -48,12 +76,24 @@ pub(crate) struct Link {
 
 impl App {
     pub(crate) fn new(deps: Deps, outbox: Outbox) -> Result<Self, Failure> {
-        let Deps { db, bus: _, blobs, testing, config } = deps;
+        let Deps { db, bus: _, blobs, testing, identity, background, config } = deps;
         config.check()?;
         let signer = LinkSigner::new(config.link_secret.expose_secret().as_bytes())
             .ok_or_else(|| Failure::invalid("link_secret", "cannot sign links"))?;
         let testing = testing.max_decoding_message_size(aegis_rpc::MAX_MESSAGE);
-        Ok(App { db, outbox, blobs, testing, signer, config })
+        Ok(App {
+            db,
+            outbox,
+            blobs,
+            testing,
+            identity,
+            background,
+            signer,
+            config,
+            downloads: moka::sync::Cache::builder().max_capacity(MAX_DOWNLOADS).time_to_live(SAME_DOWNLOAD).build(),
+            verifying: Semaphore::new(verify::AT_ONCE),
+            left: Notify::new(),
+        })
     }
 
     #[cfg(test)]
@@ -61,14 +101,18 @@ impl App {
         &self.signer
     }
 
-    /// Fails unless the test exists and still takes evidence.
-    async fn check_test(&self, ctx: &OpCtx, test_id: Uuid) -> Result<(), Error> {
+    /// The test, as it is now.
+    async fn test(&self, ctx: &OpCtx, test_id: Uuid) -> Result<Test, Error> {
         let request = ctx.outgoing(GetTestRequest { id: test_id.to_string() });
         let answer = self.testing.clone().get_test(request).await.map_err(Failure::from)?;
-        match answer.into_inner().test {
-            Some(test) if test.state == "validated" => Err(Error::Validated),
-            Some(_) => Ok(()),
-            None => Err(Failure::not_found("test", test_id).into()),
+        Ok(answer.into_inner().test.ok_or_else(|| Failure::not_found("test", test_id))?)
+    }
+
+    /// Fails unless the test exists and still takes evidence.
+    async fn check_test(&self, ctx: &OpCtx, test_id: Uuid) -> Result<(), Error> {
+        match self.test(ctx, test_id).await?.state == VALIDATED {
+            true => Err(Error::Validated),
+            false => Ok(()),
         }
     }
 

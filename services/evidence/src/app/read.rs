@@ -26,11 +26,10 @@ impl App {
     /// One file; for everyone who is signed in.
     pub(crate) async fn get(&self, ctx: &OpCtx, id: &str) -> Result<Linked, Error> {
         let user = ctx.user()?.user_id;
-        let parsed = id.parse::<Uuid>().map_err(|_| Failure::invalid("id", "must be a UUID"))?;
-        let evidence = store::get(&self.db, parsed).await?.ok_or_else(|| Failure::not_found("evidence", parsed))?;
+        let evidence = self.find(id).await?;
         let link = self.link(&evidence, user).await?;
         if link.direct {
-            self.record_links(ctx, "evidence", parsed, evidence.facts()).await?;
+            self.record_links(ctx, "evidence", evidence.id, evidence.facts()).await?;
         }
         Ok(Linked { evidence, link })
     }

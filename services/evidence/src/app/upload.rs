@@ -10,12 +10,15 @@ use aegis_events::{Audit, Claim};
 use aegis_proto::events::v1::EvidenceAdded;
 use bytes::Bytes;
 use futures::{Stream, StreamExt};
-use sha2::{Digest, Sha256};
 use tokio::time::{Instant, timeout_at};
 use uuid::Uuid;
 
-use super::{App, Linked};
-use crate::{domain, error::Error, store, store::Evidence};
+use super::{App, Linked, MAX_FILES, hash::Hasher};
+use crate::{
+    domain,
+    error::Error,
+    store::{self, Evidence, uploads},
+};
 
 /// Longest upload. Housekeeping takes what is twice as old for left behind.
 pub(super) const MAX_TIME: Duration = Duration::from_secs(60 * 60);
@@ -26,7 +29,7 @@ const MAX_NOTES: usize = 2_000;
 /// Whatever it is, a browser must save it and not open it.
 const CONTENT_TYPE: &str = "application/octet-stream";
 /// Who may bring files.
-const UPLOADERS: &[Role] = &[Role::Admin, Role::RedTech, Role::BlueTech, Role::RedLead, Role::BlueLead];
+pub(super) const UPLOADERS: &[Role] = &[Role::Admin, Role::RedTech, Role::BlueTech, Role::RedLead, Role::BlueLead];
 
 /// One message of an upload: a header, then chunks, then the finish.
 #[derive(Debug)]
@@ -78,12 +81,15 @@ impl App {
             return Err(Claim::taken().into());
         }
         self.check_test(ctx, about.test_id).await?;
+        if store::count_of_test(&self.db, about.test_id).await? >= MAX_FILES {
+            return Err(Error::TooMany);
+        }
 
         let id = Uuid::now_v7();
         let key = store::blob_key(about.test_id, id);
         // Before the first byte is stored: a blob that nothing names could never be found again.
         let mut tx = self.db.begin().await?;
-        store::begin_upload(&mut tx, id, &key, now()).await?;
+        uploads::begin_upload(&mut tx, id, &key, now()).await?;
         tx.commit().await?;
 
         match self.store(ctx, who, about, id, &key, &mut parts).await {
@@ -142,14 +148,22 @@ impl App {
         self.check_test(ctx, evidence.test_id).await?;
 
         let mut tx = self.db.begin().await?;
-        if !store::end_upload(&mut tx, id).await? {
+        if !uploads::end_upload(&mut tx, id).await? {
             return Err(Error::TooSlow);
+        }
+        // And the last time: held, so that its end comes before all of this or after it.
+        if store::hold_test(&mut tx, evidence.test_id).await? {
+            return Err(Failure::not_found("test", evidence.test_id).into());
         }
         // Before a copy of the bytes is looked for: the same upload may have brought it just now.
         self.outbox.claim(&mut tx, ctx, &id.to_string()).await?;
         if let Some(first) = store::insert(&mut tx, &evidence).await? {
             tx.rollback().await?;
             return Err(Error::Duplicate { first });
+        }
+        if store::count_held(&mut tx, evidence.test_id).await? > MAX_FILES {
+            tx.rollback().await?;
+            return Err(Error::TooMany);
         }
         let subject = id.to_string();
         let event = EvidenceAdded {
@@ -167,18 +181,18 @@ impl App {
         Ok((tx, Linked { evidence, link }))
     }
 
-    /// Removes what an upload that failed left. What cannot be removed now is housekeeping's.
-    async fn discard(&self, id: Uuid, key: &str) {
+    /// Removes a blob that no evidence names. What cannot be removed now is housekeeping's.
+    pub(super) async fn discard(&self, id: Uuid, key: &str) {
         let removed: Result<(), Error> = async {
             self.blobs.delete(key).await?;
             let mut tx = self.db.begin().await?;
-            store::forget(&mut tx, &[id]).await?;
+            uploads::forget(&mut tx, &[id]).await?;
             tx.commit_relaxed().await?;
             Ok(())
         }
         .await;
         if let Err(error) = removed {
-            tracing::warn!(%error, key, "what a failed upload left will be removed later");
+            tracing::warn!(%error, key, "a blob that nothing needs will be removed later");
         }
     }
 }
@@ -211,7 +225,7 @@ async fn receive<S: Stream<Item = Result<Part, Failure>>>(
     parts: &mut Parts<'_, S>,
     limit: u64,
 ) -> Result<Written, Error> {
-    let mut hash = Sha256::new();
+    let mut hasher = Hasher::new();
     let mut size = 0;
     loop {
         match parts.next().await? {
@@ -223,7 +237,8 @@ async fn receive<S: Stream<Item = Result<Part, Failure>>>(
                 if size > limit {
                     return Err(Error::TooLarge { limit });
                 }
-                hash.update(&chunk);
+                // Shared, not copied: hashed and written at the same time.
+                hasher.update(chunk.clone()).await?;
                 if let Some(writer) = writer.as_mut() {
                     writer.write(chunk).await?;
                 }
@@ -239,7 +254,7 @@ async fn receive<S: Stream<Item = Result<Part, Failure>>>(
     if size == 0 {
         return Err(Failure::invalid("file", "must not be empty").into());
     }
-    Ok(Written { sha256: hex::encode(hash.finalize()), size })
+    Ok(Written { sha256: hasher.finish().await?, size })
 }
 
 fn check(header: Header, role: Role) -> Result<About, Failure> {

@@ -17,6 +17,9 @@ pub enum LinkError {
     /// It is not one that we gave, or not for this file.
     #[error("the link is not valid: ask for a new one")]
     Altered,
+    /// It is one that we gave, to somebody who may read nothing any more.
+    #[error("the user for whom the link was made is disabled or gone")]
+    Holder,
 }
 
 /// Signs links and verifies them.

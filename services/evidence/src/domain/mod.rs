@@ -1,7 +1,9 @@
-//! Rules of evidence: names, sides, links.
+//! Rules of evidence: names, sides, links, parts of files, manifests.
 
 mod file_name;
 mod link;
+pub(crate) mod manifest;
+pub(crate) mod range;
 mod team;
 
 pub(crate) use file_name::clean;

@@ -26,7 +26,7 @@ async fn orphan(world: &World, test: Uuid, age: TimeDelta) -> String {
     let id = Uuid::now_v7();
     let key = store::blob_key(test, id);
     let mut tx = world.test.db.begin().await.unwrap();
-    store::begin_upload(&mut tx, id, &key, now() - age).await.unwrap();
+    store::uploads::begin_upload(&mut tx, id, &key, now() - age).await.unwrap();
     tx.commit().await.unwrap();
     let mut writer = world.blobs.writer(&key, &BlobMeta::default()).await.unwrap();
     writer.write(content(10).into()).await.unwrap();
@@ -105,6 +105,8 @@ async fn the_built_service_starts_and_stops() {
             bus: aegis_events::Bus::local(),
             blobs: world.blobs.clone(),
             testing: world.tests.client(),
+            identity: world.users.client(),
+            background: world.users.background(),
             config: Config { link_secret: SecretString::from(secret), ..Config::default() },
         };
         let failure = crate::build(deps("short")).await.err().unwrap();

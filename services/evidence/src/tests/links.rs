@@ -14,10 +14,10 @@ use secrecy::SecretString;
 use url::Url;
 use uuid::Uuid;
 
-use super::{World, app, client, content, file, header, nobody, worlds};
+use super::{CHUNK, World, app, client, content, file, header, identity::Fate, nobody, worlds};
 use crate::store::{self, Evidence};
 
-fn request(download_url: &str) -> DownloadEvidenceRequest {
+pub(crate) fn request(download_url: &str) -> DownloadEvidenceRequest {
     let url = Url::parse("http://gateway").unwrap().join(download_url).unwrap();
     let path: Vec<_> = url.path().split('/').collect();
     let ["", "api", "v1", "evidence", id, "download"] = path[..] else { panic!("{download_url}") };
@@ -27,10 +27,11 @@ fn request(download_url: &str) -> DownloadEvidenceRequest {
         expires: part("expires").parse().unwrap(),
         user_id: part("user"),
         signature: part("signature"),
+        range: None,
     }
 }
 
-async fn download(
+pub(crate) async fn download(
     world: &World,
     ctx: OpCtx,
     request: DownloadEvidenceRequest,
@@ -40,7 +41,7 @@ async fn download(
     let mut bytes = Vec::new();
     while let Some(message) = stream.message().await? {
         let Some(Part::Chunk(chunk)) = message.part else { panic!("no chunk") };
-        assert!((1..=64 * 1024).contains(&chunk.len()));
+        assert!((1..=CHUNK).contains(&chunk.len()));
         bytes.extend(chunk);
     }
     Ok((head, bytes))
@@ -55,6 +56,7 @@ async fn a_link_reads_the_same_bytes_and_is_recorded() {
         let link = world.get(&kept.id).await;
         let (head, read) = download(&world, nobody(), request(&link.download_url)).await.unwrap();
         assert_eq!((head.file_name.as_str(), head.size_bytes), ("захват.pcap", 700_001));
+        assert_eq!((head.offset, head.length), (0, 700_001));
         assert_eq!(head.sha256_hash, kept.sha256_hash);
         assert!(read == bytes);
 
@@ -110,6 +112,27 @@ async fn a_link_that_is_altered_or_old_reads_nothing() {
 }
 
 #[tokio::test]
+async fn a_link_of_somebody_who_is_disabled_or_gone_reads_nothing() {
+    for world in worlds().await {
+        let test = world.tests.add(&["draft"]);
+        for (who, fate) in [("rita", Fate::Disabled), ("ron", Fate::Deleted)] {
+            let bytes = content(who.len());
+            let kept = world.upload(ctx(Role::RedTech, who), file(header(test, "a.txt"), &bytes)).await.unwrap();
+            let link = request(&kept.download_url);
+            download(&world, nobody(), link.clone()).await.unwrap();
+            world.users.lose(user_id(who), fate);
+            // Somebody else's token does not help.
+            for caller in [nobody(), ctx(Role::Admin, "ada")] {
+                let failure = download(&world, caller, link.clone()).await.unwrap_err();
+                assert_eq!(failure.code(), Code::Forbidden);
+                assert!(failure.message().contains("disabled or gone"), "{failure}");
+            }
+        }
+        world.close().await;
+    }
+}
+
+#[tokio::test]
 async fn a_file_whose_bytes_are_gone_is_not_served() {
     for world in worlds().await {
         let test = world.tests.add(&["draft"]);
@@ -149,7 +172,7 @@ async fn links_of_the_store_itself_are_recorded_when_they_are_given_out() {
             ..S3Options::default()
         };
         let blobs = Blobs::s3("s3://bucket/files", &options).unwrap();
-        let app = Arc::new(app(&world.test.db, &blobs, &world.tests));
+        let app = Arc::new(app(&world.test.db, &blobs, &world.tests, &world.users));
         let row = Evidence {
             id: Uuid::now_v7(),
             test_id: world.tests.add(&["draft"]),

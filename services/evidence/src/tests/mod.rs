@@ -2,14 +2,19 @@
 
 mod conditions;
 mod housekeeping;
+mod identity;
+mod integrity;
 mod links;
+mod look;
+mod ranges;
+mod remove;
 mod testing;
 mod upload;
 
 use std::sync::Arc;
 
 use aegis_auth::{OpCtx, Origin, Role};
-use aegis_blob::Blobs;
+use aegis_blob::{Blobs, S3Options};
 use aegis_db::{Db, read};
 use aegis_error::Failure;
 use aegis_events::{Bus, Event, Outbox};
@@ -33,6 +38,7 @@ use tower::ServiceExt;
 use uuid::Uuid;
 
 use crate::{App, Config, Deps, NAME, rpc::Rpc};
+use identity::Users;
 use testing::Tests;
 
 pub(crate) const CHUNK: usize = 256 * 1024;
@@ -42,9 +48,10 @@ pub(crate) const LIMIT: u64 = 4 * CHUNK as u64;
 pub(crate) struct World {
     pub(crate) test: TestDb,
     pub(crate) tests: Tests,
+    pub(crate) users: Users,
     pub(crate) blobs: Blobs,
     pub(crate) app: Arc<App>,
-    _folder: TempDir,
+    pub(crate) folder: TempDir,
 }
 
 pub(crate) async fn worlds() -> Vec<World> {
@@ -52,13 +59,43 @@ pub(crate) async fn worlds() -> Vec<World> {
     databases(NAME, &migrations).await.into_iter().map(World::new).collect()
 }
 
+/// The same, and one over a bucket where the environment names one.
+pub(crate) async fn stores() -> Vec<World> {
+    let mut all = worlds().await;
+    let migrations = [aegis_events::migrations(), crate::migrations()];
+    if let (Some(blobs), Some(test)) = (bucket(), databases(NAME, &migrations).await.into_iter().next()) {
+        all.push(World::over(test, tempfile::tempdir().unwrap(), blobs));
+    }
+    all
+}
+
+/// A place of its own in the bucket that the environment names.
+fn bucket() -> Option<Blobs> {
+    let setting = |name: &str| std::env::var(format!("AEGIS_TEST_S3_{name}")).ok();
+    let Some(url) = setting("URL") else {
+        println!("skipped on S3: AEGIS_TEST_S3_URL is not set");
+        return None;
+    };
+    let options = S3Options {
+        endpoint: setting("ENDPOINT"),
+        access_key_id: setting("ACCESS_KEY_ID").map(SecretString::from),
+        secret_access_key: setting("SECRET_ACCESS_KEY").map(SecretString::from),
+        ..S3Options::default()
+    };
+    Some(Blobs::s3(&format!("{}/run-{}", url.trim_end_matches('/'), Uuid::now_v7()), &options).unwrap())
+}
+
 impl World {
     fn new(test: TestDb) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let blobs = Blobs::folder(folder.path()).unwrap();
-        let tests = Tests::default();
-        let app = Arc::new(app(&test.db, &blobs, &tests));
-        World { test, tests, blobs, app, _folder: folder }
+        World::over(test, folder, blobs)
+    }
+
+    fn over(test: TestDb, folder: TempDir, blobs: Blobs) -> Self {
+        let (tests, users) = (Tests::default(), Users::default());
+        let app = Arc::new(app(&test.db, &blobs, &tests, &users));
+        World { test, tests, users, blobs, app, folder }
     }
 
     /// A client whose calls come from `ctx`.
@@ -107,13 +144,21 @@ impl World {
     }
 }
 
-pub(crate) fn app(db: &Db, blobs: &Blobs, tests: &Tests) -> App {
+pub(crate) fn app(db: &Db, blobs: &Blobs, tests: &Tests, users: &Users) -> App {
     let config = Config {
         max_bytes: LIMIT,
         link_secret: SecretString::from("a secret of the tests, long enough to sign links"),
         ..Config::default()
     };
-    let deps = Deps { db: db.clone(), bus: Bus::local(), blobs: blobs.clone(), testing: tests.client(), config };
+    let deps = Deps {
+        db: db.clone(),
+        bus: Bus::local(),
+        blobs: blobs.clone(),
+        testing: tests.client(),
+        identity: users.client(),
+        background: users.background(),
+        config,
+    };
     App::new(deps, Outbox::new(NAME)).unwrap()
 }
 

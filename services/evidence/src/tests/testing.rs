@@ -48,7 +48,8 @@ macro_rules! absent {
                 let mut tests = self.0.lock().unwrap();
                 let Some(states) = tests.get_mut(&id) else { return Err(Failure::not_found("test", id).into()) };
                 let state = if states.len() > 1 { states.pop_front() } else { states.front().copied() };
-                let test = Test { id, state: state.unwrap().into(), ..Test::default() };
+                let (name, mitre_id) = ("Encoded command".into(), "T1059.001".into());
+                let test = Test { id, state: state.unwrap().into(), name, mitre_id, ..Test::default() };
                 Ok(Response::new(GetTestResponse { test: Some(test) }))
             }
 
@@ -76,4 +77,9 @@ absent! {
     move_test(MoveTestRequest) -> MoveTestResponse;
     cast_vote(CastVoteRequest) -> CastVoteResponse;
     get_timeline(GetTimelineRequest) -> GetTimelineResponse;
+    add_comment(AddCommentRequest) -> AddCommentResponse;
+    delete_test(DeleteTestRequest) -> DeleteTestResponse;
+    change_tests(ChangeTestsRequest) -> ChangeTestsResponse;
+    create_retest(CreateRetestRequest) -> CreateRetestResponse;
+    get_retest_chain(GetRetestChainRequest) -> GetRetestChainResponse;
 }

@@ -1,4 +1,4 @@
-//! Notifications: made when a test changes, read and marked by those they are for.
+//! Notifications: made when something happens to tests and campaigns, read and marked by those they are for.
 
 use aegis_auth::{OpCtx, Role};
 use aegis_db::{Tx, now, page};
@@ -25,34 +25,36 @@ const KEEP_READ: TimeDelta = TimeDelta::days(90);
 /// How long any notification is kept.
 const KEEP: TimeDelta = TimeDelta::days(365);
 
-/// What a notice is about, and who brought it about.
+/// What notices are about, and who brought it about.
 pub(crate) struct Cause {
-    pub(crate) test_id: String,
-    /// Who made the test.
-    pub(crate) creator: Option<Uuid>,
+    pub(crate) entity_type: &'static str,
+    pub(crate) entity_id: String,
     /// Who changed it.
     pub(crate) actor: Option<Uuid>,
     pub(crate) at: DateTime<Utc>,
 }
 
-/// Gives a notice on a test to each of its recipients who wants it.
-pub(crate) async fn notify(tx: &mut Tx, hub: &Hub, notice: Notice, cause: Cause) -> aegis_db::Result<()> {
-    let recipients = store::notifications::recipients(tx, notice.kind, cause.creator, cause.actor).await?;
-    let mut rows: Vec<_> = recipients
-        .into_iter()
-        .map(|user_id| Notification {
+/// Gives each notice to those of its recipients who want it.
+pub(crate) async fn notify(tx: &mut Tx, hub: &Hub, notices: Vec<Notice>, cause: &Cause) -> aegis_db::Result<()> {
+    let mut rows = Vec::new();
+    for notice in notices {
+        let recipients = store::notifications::recipients(tx, &notice, cause.actor).await?;
+        rows.extend(recipients.into_iter().map(|user_id| Notification {
             id: Uuid::now_v7(),
             user_id,
             kind: notice.kind.name.to_owned(),
             title: notice.title.clone(),
             message: notice.message.clone(),
-            entity_type: "test".to_owned(),
-            entity_id: cause.test_id.clone(),
+            entity_type: cause.entity_type.to_owned(),
+            entity_id: cause.entity_id.clone(),
             is_read: false,
             created_at: cause.at,
             seq: 0,
-        })
-        .collect();
+        }));
+    }
+    if rows.is_empty() {
+        return Ok(());
+    }
     store::notifications::insert(tx, &mut rows).await?;
     let hub = hub.clone();
     tx.on_commit(move || hub.wake());

@@ -11,7 +11,10 @@ use aegis_error::Failure;
 use aegis_events::{Audit, Outbox, system_actor};
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use chrono::TimeDelta;
-use ed25519_dalek::{SigningKey, pkcs8::EncodePrivateKey};
+use ed25519_dalek::{
+    SigningKey,
+    pkcs8::{DecodePrivateKey, EncodePrivateKey},
+};
 use jsonwebtoken::{Algorithm, EncodingKey, Header};
 use sha2::{Digest, Sha256};
 use uuid::Uuid;
@@ -36,9 +39,12 @@ pub(super) struct Tokens {
     held: RwLock<Option<(Arc<Signer>, Instant)>>,
 }
 
-struct Signer {
-    kid: String,
-    key: EncodingKey,
+/// The key that signs now.
+pub(super) struct Signer {
+    pub(super) kid: String,
+    pub(super) key: EncodingKey,
+    /// Its public half.
+    pub(super) jwk: serde_json::Value,
 }
 
 /// A token that was just signed. Has no Debug on purpose.
@@ -123,7 +129,7 @@ impl Tokens {
         Ok(Token { text, expires_in: Duration::from_secs(seconds), jti: claims.jti })
     }
 
-    async fn signer(&self) -> Result<Arc<Signer>, Error> {
+    pub(super) async fn signer(&self) -> Result<Arc<Signer>, Error> {
         {
             let held = self.held.read().unwrap_or_else(|poisoned| poisoned.into_inner());
             if let Some((signer, read_at)) = held.as_ref()
@@ -135,7 +141,9 @@ impl Tokens {
         let keys = store::keys::signing(&self.db, now()).await?;
         let row = store::keys::signer(keys, now() - KEY_LEAD)
             .ok_or_else(|| Failure::internal("there is no key to sign tokens with"))?;
-        let signer = Arc::new(Signer { key: EncodingKey::from_ed_der(&row.private_pkcs8), kid: row.kid });
+        let public = SigningKey::from_pkcs8_der(&row.private_pkcs8).map_err(Failure::internal)?.verifying_key();
+        let jwk = jwk(&PublicKeyRow { kid: row.kid.clone(), public_key: public.to_bytes().to_vec() });
+        let signer = Arc::new(Signer { key: EncodingKey::from_ed_der(&row.private_pkcs8), kid: row.kid, jwk });
         *self.held.write().unwrap_or_else(|poisoned| poisoned.into_inner()) =
             Some((Arc::clone(&signer), Instant::now()));
         Ok(signer)

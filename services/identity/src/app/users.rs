@@ -74,9 +74,9 @@ impl App {
         Ok((users, next, total))
     }
 
-    /// One user. Administrators.
+    /// One user. Administrators; services, which ask whether it is still active.
     pub(crate) async fn get_user(&self, ctx: &OpCtx, id: &str) -> Result<User, Error> {
-        ctx.require(&[Role::Admin])?;
+        ctx.require(&[Role::Admin, Role::Service])?;
         let id = parse_id("id", id)?;
         let row = store::users::by_id(&self.db, id).await?.ok_or(Error::NoSuchUser(id))?;
         Ok(row.user()?)

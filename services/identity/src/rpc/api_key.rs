@@ -34,7 +34,7 @@ impl ApiKeyService for Rpc {
         };
         self.answer(&ctx, "CreateApiKey", result, |(key, text)| pb::CreateApiKeyResponse {
             api_key: Some(message(key)),
-            key: text.expose_secret().to_owned(),
+            secret_key: text.expose_secret().to_owned(),
         })
         .await
     }

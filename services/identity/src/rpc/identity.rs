@@ -6,7 +6,7 @@ use secrecy::{ExposeSecret, SecretString};
 use tonic::{Request, Response, Status};
 
 use crate::{
-    app::{NewUser, SignedIn, TICKET_LIFETIME, Token, UserPatch, UserQuery},
+    app::{NewUser, SignedDocument, SignedIn, TICKET_LIFETIME, Token, UserPatch, UserQuery},
     domain::user::User,
 };
 
@@ -189,6 +189,19 @@ impl IdentityService for Rpc {
         let secret = SecretString::from(secret);
         self.answer(&ctx, "IssueServiceToken", self.0.issue_service_token(&ctx, &service, &secret), |token| {
             pb::IssueServiceTokenResponse { expires_in: seconds(&token), access_token: token.text }
+        })
+        .await
+    }
+
+    async fn sign_document(
+        &self,
+        request: Request<pb::SignDocumentRequest>,
+    ) -> Result<Response<pb::SignDocumentResponse>, Status> {
+        let ctx = OpCtx::of(&request)?;
+        let pb::SignDocumentRequest { payload, kind } = request.into_inner();
+        let signed = self.0.sign_document(&ctx, &payload, &kind);
+        self.answer(&ctx, "SignDocument", signed, |SignedDocument { protected, signature, jwk_json }| {
+            pb::SignDocumentResponse { protected, signature, jwk_json }
         })
         .await
     }

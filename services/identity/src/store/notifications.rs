@@ -5,7 +5,7 @@ use chrono::{DateTime, Utc};
 use sqlx::QueryBuilder;
 use uuid::Uuid;
 
-use crate::domain::notice::{Kind, Recipients};
+use crate::domain::notice::Notice;
 
 use super::dialect;
 
@@ -21,7 +21,7 @@ pub struct Notification {
     pub id: Uuid,
     /// Whose it is.
     pub user_id: Uuid,
-    /// The state that caused it.
+    /// What happened.
     pub kind: String,
     /// One line.
     pub title: String,
@@ -46,35 +46,38 @@ impl Notification {
     }
 }
 
-/// The active users who are to get a notification of this kind, by role or as the creator, and want it.
-pub(crate) async fn recipients(
-    tx: &mut Tx,
-    kind: &Kind,
-    creator: Option<Uuid>,
-    actor: Option<Uuid>,
-) -> Result<Vec<Uuid>> {
+/// The active users who are to get a notice, by role or by name, and want it; each once.
+pub(crate) async fn recipients(tx: &mut Tx, notice: &Notice, actor: Option<Uuid>) -> Result<Vec<Uuid>> {
+    if notice.people.is_empty() && notice.kind.roles.is_empty() {
+        return Ok(Vec::new());
+    }
     Ok(on!(tx, |c| {
         let mut query = QueryBuilder::new(
             "SELECT u.id FROM users u
              LEFT JOIN notification_preference p ON p.user_id = u.id
              LEFT JOIN notification_choice c ON c.user_id = u.id AND c.kind = ",
         );
-        query.push_bind(kind.name).push(" WHERE u.is_active AND COALESCE(c.enabled, ").push_bind(kind.by_default);
+        query.push_bind(notice.kind.name).push(" WHERE u.is_active AND COALESCE(c.enabled, ");
+        query.push_bind(notice.kind.by_default);
         query.push(") AND NOT (COALESCE(p.mute_own_actions, FALSE) AND u.id = ");
-        query.push_bind(actor.unwrap_or_default()).push(")");
-        match kind.recipients {
-            Recipients::Creator => {
-                query.push(" AND u.id = ").push_bind(creator.unwrap_or_default());
+        query.push_bind(actor.unwrap_or_default()).push(") AND (");
+        if !notice.people.is_empty() {
+            query.push("u.id IN (");
+            let mut ids = query.separated(", ");
+            for id in &notice.people {
+                ids.push_bind(*id);
             }
-            Recipients::Roles(roles) => {
-                query.push(" AND u.role IN (");
-                let mut names = query.separated(", ");
-                for role in roles {
-                    names.push_bind(role.as_str());
-                }
-                query.push(")");
-            }
+            query.push(")");
         }
+        if !notice.kind.roles.is_empty() {
+            query.push(if notice.people.is_empty() { "u.role IN (" } else { " OR u.role IN (" });
+            let mut names = query.separated(", ");
+            for role in notice.kind.roles {
+                names.push_bind(role.as_str());
+            }
+            query.push(")");
+        }
+        query.push(")");
         query.build_query_scalar().fetch_all(c).await
     })?)
 }

@@ -9,6 +9,7 @@ mod keys;
 mod login;
 mod notifications;
 mod service;
+mod sign;
 mod tokens;
 mod users;
 mod watch;

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use aegis_auth::{Conditions, IfMatch};
 use aegis_db::Migrations;
-use aegis_events::system_actor;
-use aegis_proto::events::v1::TestChanged;
+use aegis_events::{Event, system_actor};
+use aegis_proto::events::v1::{CampaignChanged, TestChanged, TestCommented};
 use sqlx::migrate::Migrator;
 
 use crate::app::PreferencesPatch;
@@ -29,12 +29,50 @@ impl Bench {
             state: state.into(),
             ..TestChanged::default()
         };
+        self.happens(actor, &test.test_id, &test).await;
+    }
+
+    /// An event of another service, in order with what is in the outbox.
+    async fn happens(&self, actor: Option<&OpCtx>, subject: &str, event: &impl Event) {
         let mut tx = self.db.begin().await.unwrap();
         match actor {
-            Some(ctx) => self.app.outbox.publish(&mut tx, ctx, &test.test_id, &test).await.unwrap(),
-            None => {
-                self.app.outbox.publish_as(&mut tx, system_actor("testing"), &test.test_id, &test).await.unwrap();
-            }
+            Some(ctx) => self.app.outbox.publish(&mut tx, ctx, subject, event).await.unwrap(),
+            None => self.app.outbox.publish_as(&mut tx, system_actor("testing"), subject, event).await.unwrap(),
+        }
+        tx.commit().await.unwrap();
+        self.settle().await;
+    }
+
+    /// An event that stays in the outbox.
+    async fn unsent(&self, test: &TestChanged) {
+        let mut tx = self.db.begin().await.unwrap();
+        self.app.outbox.publish_as(&mut tx, system_actor("testing"), &test.test_id, test).await.unwrap();
+        tx.commit().await.unwrap();
+    }
+
+    /// Takes the outbox's rows away.
+    async fn outbox(&self) -> Vec<(String, String, Vec<u8>)> {
+        let rows = read!(&self.db, |pool| sqlx::query_as("SELECT id, kind, body FROM outbox ORDER BY seq")
+            .fetch_all(pool)
+            .await)
+        .unwrap();
+        self.run("DELETE FROM outbox").await;
+        rows
+    }
+
+    /// Brings rows of the outbox to their consumer.
+    async fn deliver(&self, rows: &[(String, String, Vec<u8>)]) {
+        let mut tx = self.db.begin().await.unwrap();
+        for (id, kind, body) in rows {
+            on!(tx, |c| sqlx::query("INSERT INTO outbox (id, kind, body, at) VALUES ($1, $2, $3, $4)")
+                .bind(id)
+                .bind(kind)
+                .bind(body)
+                .bind(aegis_db::now())
+                .execute(c)
+                .await
+                .map(|_| ()))
+            .unwrap();
         }
         tx.commit().await.unwrap();
         self.settle().await;
@@ -102,6 +140,119 @@ async fn each_move_reaches_those_who_are_to_act() {
 }
 
 #[tokio::test]
+async fn what_a_change_did_besides_reaches_those_whose_business_it_is() {
+    each(async |bench| {
+        let red = bench.user("red", Role::RedTech).await;
+        let blue = bench.user("blue", Role::BlueTech).await;
+        let lead = bench.user("lead", Role::RedLead).await;
+        bench.user("bluelead", Role::BlueLead).await;
+        let leader = bench.sign_in("lead", PASSWORD).await;
+        let test = |state: &str, previous: &str, notes: &[&str]| TestChanged {
+            test_id: Uuid::from_u128(9).to_string(),
+            name: "Dump LSASS".into(),
+            mitre_id: "T1003.001".into(),
+            created_by: red.id.to_string(),
+            previous_state: previous.into(),
+            state: state.into(),
+            detection_result: "not_detected".into(),
+            previous_result: "detected".into(),
+            remediation_assignee: blue.id.to_string(),
+            notes: notes.iter().map(|note| (*note).to_owned()).collect(),
+            ..TestChanged::default()
+        };
+        let happens = async |test: TestChanged| bench.happens(Some(&leader), &test.test_id, &test).await;
+        happens(test("validated", "in_review", &["regression"])).await;
+        happens(test("validated", "validated", &["remediation_assigned"])).await;
+        happens(test("validated", "validated", &["retest_created"])).await;
+        happens(TestChanged { deleted: true, ..test("validated", "validated", &["regression"]) }).await;
+
+        let comment = TestCommented {
+            test_id: Uuid::from_u128(9).to_string(),
+            name: "Dump LSASS".into(),
+            entry_id: Uuid::from_u128(10).to_string(),
+            // One of them is nobody here, one is named twice, one is no id.
+            concerned: [red.id, blue.id, blue.id, Uuid::from_u128(77)]
+                .iter()
+                .map(Uuid::to_string)
+                .chain(["x".into()])
+                .collect(),
+        };
+        bench.happens(Some(&leader), &comment.test_id, &comment).await;
+
+        let campaign = |change: &str, creator: &User| CampaignChanged {
+            campaign_id: Uuid::from_u128(11).to_string(),
+            name: "APT29".into(),
+            created_by: creator.id.to_string(),
+            change: change.into(),
+            created_tests: 1,
+            ..CampaignChanged::default()
+        };
+        for (change, creator) in [("ran", &blue), ("generated", &blue), ("run_failed", &lead), ("run_failed", &blue)] {
+            bench.happens(None, "", &campaign(change, creator)).await;
+        }
+
+        assert_eq!(bench.kinds("red").await, ["comment", "retest_created", "validated"]);
+        assert_eq!(
+            bench.kinds("blue").await,
+            ["campaign_run_failed", "campaign_run", "comment", "remediation_assigned"]
+        );
+        // Whoever is meant twice gets one.
+        assert_eq!(bench.kinds("lead").await, ["campaign_run_failed", "campaign_run_failed", "regression"]);
+        assert_eq!(bench.kinds("bluelead").await, ["campaign_run_failed", "campaign_run_failed", "regression"]);
+        assert_eq!(bench.kinds("admin").await, [""; 0]);
+
+        let ctx = bench.sign_in("blue", PASSWORD).await;
+        let (rows, _, _) = bench.app.list_notifications(&ctx, 0, "", 0, false).await.unwrap();
+        assert_eq!((rows[1].entity_type.as_str(), &rows[1].entity_id), ("campaign", &Uuid::from_u128(11).to_string()));
+        assert_eq!(rows[1].message, "Your campaign \"APT29\" ran and made 1 test.");
+        assert_eq!(rows[2].message, "lead commented on the test \"Dump LSASS\".");
+        assert_eq!((rows[2].entity_type.as_str(), &rows[2].entity_id), ("test", &Uuid::from_u128(9).to_string()));
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn an_event_that_comes_again_is_told_once() {
+    each(async |bench| {
+        let red = bench.user("red", Role::RedTech).await;
+        bench.user("blue1", Role::BlueTech).await;
+        bench.user("blue2", Role::BlueTech).await;
+        bench.settle().await;
+        // Events of ten tests, each delivered three times, in chunks that are cut elsewhere each time and out of order.
+        for n in 0..10_u128 {
+            for (version, previous, state) in [
+                (2, "draft", "red_executing"),
+                (3, "red_executing", "blue_evaluating"),
+                (4, "blue_evaluating", "in_review"),
+            ] {
+                let test = TestChanged {
+                    test_id: Uuid::from_u128(n).to_string(),
+                    version,
+                    created_by: red.id.to_string(),
+                    previous_state: previous.into(),
+                    state: state.into(),
+                    ..TestChanged::default()
+                };
+                bench.unsent(&test).await;
+            }
+        }
+        let events = bench.outbox().await;
+        assert_eq!(events.len(), 30);
+        for step in [7, 11, 13] {
+            // A step that shares no factor with 30 visits each of them once.
+            let again: Vec<_> = (0..30).map(|n| events[n * step % 30].clone()).collect();
+            for chunk in again.chunks(step) {
+                bench.deliver(chunk).await;
+            }
+        }
+        assert_eq!(bench.number("SELECT COUNT(*) FROM notification").await, 30);
+        assert_eq!(bench.number("SELECT COUNT(*) FROM notification WHERE kind = 'blue_evaluating'").await, 20);
+        assert_eq!(bench.number("SELECT MAX(seq) FROM notification").await, 30);
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn one_reads_and_marks_ones_own() {
     each(async |bench| {
         let viewer = bench.user("vera", Role::Viewer).await;
@@ -161,7 +312,19 @@ async fn one_says_what_one_wants_to_hear_of() {
 
         let found = bench.app.notification_preferences(&ctx).await.unwrap();
         assert_eq!((found.mute_own_actions, found.version), (false, 0));
-        let names = ["blue_evaluating", "in_review", "red_executing", "rejected", "validated"];
+        let names = [
+            "blue_evaluating",
+            "campaign_run",
+            "campaign_run_failed",
+            "comment",
+            "in_review",
+            "red_executing",
+            "regression",
+            "rejected",
+            "remediation_assigned",
+            "retest_created",
+            "validated",
+        ];
         assert_eq!(found.kinds(), BTreeMap::from(names.map(|name| (name, true))));
 
         let patch = PreferencesPatch { mute_own_actions: Some(true), ..wants(&[("rejected", false)]) };

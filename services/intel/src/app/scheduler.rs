@@ -15,7 +15,7 @@ use uuid::Uuid;
 use super::{App, OPERATORS, SyncOrder, scan::cut, sync::MAX_ERROR_CHARS};
 use crate::{
     config::Config,
-    domain::cron,
+    domain::jitter::jitter,
     error::Error,
     store::{
         item,
@@ -179,7 +179,7 @@ impl App {
         }
         let jobs = self.jobs().await?;
         let planned = self.planned(&jobs, at).await?;
-        let wait = |job: &Planned| job.next_due_at + cron::jitter(&job.id, scheduling.jitter);
+        let wait = |job: &Planned| job.next_due_at + jitter(&job.id, scheduling.jitter);
         let (due, later): (Vec<_>, Vec<_>) = planned.into_iter().partition(|job| wait(job) <= at);
         let mut next = later.iter().map(wait).min();
         let mut started = 0;
@@ -243,7 +243,7 @@ impl App {
             let Some(text) = &job.schedule else { continue };
             match known.remove(&job.id) {
                 Some(same) if same.schedule == *text && same.time_zone == zone.name() => planned.push(same),
-                _ => match cron::next_after(text, zone, at) {
+                _ => match aegis_schedule::next_after(text, zone, at) {
                     Ok(next_due_at) => changed.push(Planned {
                         id: job.id.clone(),
                         schedule: text.clone(),
@@ -280,8 +280,8 @@ impl App {
             schedule::running(&mut tx).await?.into_iter().map(|run| (run.job_id.clone(), run)).collect();
         // Few are due at once, and each is its own few statements.
         for job in due {
-            let jitter = cron::jitter(&job.id, scheduling.jitter);
-            let next = match cron::next_after(&job.schedule, scheduling.zone, at - jitter) {
+            let wait = jitter(&job.id, scheduling.jitter);
+            let next = match aegis_schedule::next_after(&job.schedule, scheduling.zone, at - wait) {
                 Ok(next) => next,
                 Err(problem) => {
                     tracing::warn!(job = job.id, problem, "a schedule is no use");
@@ -291,8 +291,8 @@ impl App {
             if !schedule::move_on(&mut tx, job, next).await? {
                 continue;
             }
-            due_again = due_again.into_iter().chain(Some(next + jitter)).min();
-            let missed = at - jitter - job.next_due_at > MISSED_AFTER;
+            due_again = due_again.into_iter().chain(Some(next + wait)).min();
+            let missed = at - wait - job.next_due_at > MISSED_AFTER;
             let mut run = Run::started(&job.id, job.next_due_at, at, missed);
             match running.get(&job.id) {
                 Some(last) if last.is_dead(at) => give_up(&mut tx, last).await?,

@@ -8,7 +8,7 @@ use serde_json::{Map, Value, json};
 
 use super::{App, OPERATORS};
 use crate::{
-    domain::{schedule, source::PUBLISHED},
+    domain::source::PUBLISHED,
     error::Error,
     fetch::{FetchError, FetchLimits, ID, Location},
     store::source::{self, Key, Source},
@@ -127,7 +127,7 @@ impl App {
         }
         if let Some(text) = edit.schedule.as_mut() {
             fields.check(!edit.clear_schedule, "schedule", "is either given or cleared, not both");
-            match schedule::parse(text) {
+            match aegis_schedule::parse(text) {
                 Ok(schedule) => *text = schedule,
                 Err(problem) => {
                     fields.add("schedule", problem);

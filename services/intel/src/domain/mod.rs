@@ -2,16 +2,15 @@
 
 pub mod compliance;
 pub(crate) mod counts;
-pub(crate) mod cron;
 pub mod d3fend;
 pub mod feeds;
+pub(crate) mod jitter;
 pub(crate) mod json;
 pub mod kev;
 pub mod knowledge;
 pub(crate) mod matching;
 pub mod misp;
 pub mod rules;
-pub(crate) mod schedule;
 pub(crate) mod source;
 pub mod stix;
 pub mod templates;

@@ -165,14 +165,13 @@ mod tests {
     use std::collections::HashSet;
 
     use super::*;
-    use crate::domain::schedule;
 
     #[test]
     fn every_source_has_a_name_and_a_time_of_its_own() {
         let mut seen = HashSet::new();
         for source in PUBLISHED {
             assert!(seen.insert(source.name) && seen.insert(source.schedule), "{}", source.name);
-            assert_eq!(schedule::parse(source.schedule).as_deref(), Ok(source.schedule));
+            assert_eq!(aegis_schedule::parse(source.schedule).as_deref(), Ok(source.schedule));
             assert!(source.url.starts_with("https://"));
         }
     }

@@ -230,6 +230,12 @@ impl CatalogService for Server {
     ) -> Answer<Self::ExportTechniquesStream> {
         unused()
     }
+    async fn get_rebuild_start(
+        &self,
+        _: Request<catalog::GetRebuildStartRequest>,
+    ) -> Answer<catalog::GetRebuildStartResponse> {
+        unused()
+    }
     async fn rebuild_statuses(
         &self,
         _: Request<Streaming<catalog::RebuildStatusesRequest>>,
@@ -257,6 +263,13 @@ impl TemplateService for Server {
         let templates = templates[from..to].to_vec();
         Ok(Response::new(catalog::ListTemplatesResponse { templates, next_page_token, total_size }))
     }
+    async fn pick_templates(
+        &self,
+        _: Request<catalog::PickTemplatesRequest>,
+    ) -> Answer<catalog::PickTemplatesResponse> {
+        unused()
+    }
+
     async fn get_template(&self, _: Request<catalog::GetTemplateRequest>) -> Answer<catalog::GetTemplateResponse> {
         unused()
     }

@@ -247,6 +247,10 @@ impl Verifier {
         if header.alg != Algorithm::EdDSA {
             return Err(refused("the token is not signed as ours are"));
         }
+        // The same key signs documents: their `typ` says of what kind.
+        if header.typ.as_deref().is_some_and(|typ| !typ.eq_ignore_ascii_case("JWT")) {
+            return Err(refused("what was sent is signed by us, but is no token"));
+        }
         let kid = header.kid.ok_or_else(|| refused("the token names no key"))?;
         let key = match self.key(&kid) {
             Some(key) => key,

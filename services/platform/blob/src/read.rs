@@ -1,19 +1,19 @@
 //! Reading blobs, and what the store's errors mean.
 
-use std::io::{self, SeekFrom};
+use std::fs::File;
+use std::io::{self, Read, Seek, SeekFrom};
 use std::ops::Range;
 
 use bytes::Bytes;
-use futures::stream::{BoxStream, StreamExt, TryStreamExt};
+use futures::stream::{self, BoxStream, StreamExt, TryStreamExt};
 use object_store::path::Path;
 use object_store::{GetOptions, GetResult, GetResultPayload, ObjectStore, ObjectStoreExt};
-use tokio::io::{AsyncReadExt, AsyncSeekExt};
-use tokio_util::io::ReaderStream;
+use tokio::task::JoinHandle;
 
 use crate::BlobError;
 
-/// The library's own stream of a file goes to a blocking thread for every 8 KiB.
-const CHUNK: usize = 256 * 1024;
+/// What is read of a file at once. (The library's own stream goes to a blocking thread for every 8 KiB.)
+const PIECE: u64 = 512 * 1024;
 
 pub(crate) async fn read(
     store: &dyn ObjectStore,
@@ -29,7 +29,7 @@ pub(crate) async fn read(
         Err(e) => return Err(refused(store, path, range, failed(e)).await),
     };
     let size = result.meta.size;
-    Ok((size, stream(result).await?))
+    Ok((size, stream(result)))
 }
 
 /// Stores say in different ways that a range starts behind the end.
@@ -43,19 +43,40 @@ async fn refused(store: &dyn ObjectStore, path: &Path, range: Option<Range<u64>>
     }
 }
 
-async fn stream(result: GetResult) -> Result<BoxStream<'static, Result<Bytes, BlobError>>, BlobError> {
+fn stream(result: GetResult) -> BoxStream<'static, Result<Bytes, BlobError>> {
     match result.payload {
-        GetResultPayload::File(file, _) => {
-            let mut file = tokio::fs::File::from_std(file);
-            let unavailable = |e: io::Error| BlobError::Unavailable(Box::new(e));
-            if result.range.start > 0 {
-                file.seek(SeekFrom::Start(result.range.start)).await.map_err(unavailable)?;
-            }
-            let part = file.take(result.range.end - result.range.start);
-            Ok(ReaderStream::with_capacity(part, CHUNK).map_err(unavailable).boxed())
-        }
-        GetResultPayload::Stream(stream) => Ok(stream.map_err(failed).boxed()),
+        GetResultPayload::File(file, _) => file_stream(file, result.range),
+        GetResultPayload::Stream(stream) => stream.map_err(failed).boxed(),
     }
+}
+
+/// Reads a part of a file ahead of its reader: while one piece is on its way, the next one is read.
+fn file_stream(file: File, range: Range<u64>) -> BoxStream<'static, Result<Bytes, BlobError>> {
+    let first = (range.start < range.end).then(|| read_ahead(file, range));
+    stream::try_unfold(first, |reading| async move {
+        let Some(reading) = reading else { return Ok(None) };
+        let read = reading.await.map_err(|e| BlobError::Unavailable(Box::new(e)))?;
+        let (file, bytes, rest) = read.map_err(|e| BlobError::Unavailable(Box::new(e)))?;
+        let next = (!rest.is_empty()).then(|| read_ahead(file, rest));
+        Ok(Some((bytes, next)))
+    })
+    .boxed()
+}
+
+type Piece = (File, Bytes, Range<u64>);
+
+fn read_ahead(mut file: File, range: Range<u64>) -> JoinHandle<io::Result<Piece>> {
+    tokio::task::spawn_blocking(move || {
+        let wanted = (range.end - range.start).min(PIECE);
+        let mut piece = Vec::with_capacity(usize::try_from(wanted).unwrap_or(0));
+        file.seek(SeekFrom::Start(range.start))?;
+        file.by_ref().take(wanted).read_to_end(&mut piece)?;
+        // Somebody has cut the file off: its reader must not take a part for the whole.
+        if piece.len() as u64 != wanted {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        Ok((file, Bytes::from(piece), range.start + wanted..range.end))
+    })
 }
 
 /// What an error of the store means to a caller.

@@ -1,22 +1,29 @@
-//! Writing blobs of any size in bounded memory.
+//! Writing blobs of any size in bounded memory: what one batch of bytes waits for, the next one is gathered beside.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use object_store::path::Path;
 use object_store::{
-    Attribute, AttributeValue, Attributes, MultipartUpload, ObjectStore, PutMultipartOptions, PutOptions,
-    WriteMultipart,
+    Attribute, AttributeValue, Attributes, MultipartUpload, ObjectStore, PutMultipartOptions, PutOptions, PutPayload,
 };
+use tokio::sync::Semaphore;
+use tokio::task::{JoinHandle, JoinSet};
 
+use crate::folder::{self, Staged};
+use crate::gather::Gather;
 use crate::key::content_disposition;
 use crate::read::failed;
 use crate::{BlobError, Source};
 
 /// S3 takes no smaller part but the last.
 const S3_PART: usize = 5 * 1024 * 1024;
+/// What goes to a file at once.
 const FOLDER_PART: usize = 1024 * 1024;
-const MAX_IN_FLIGHT: usize = 2;
+/// Parts that all writers of a store together may have on their way while they gather the next ones. A writer that
+/// finds none left waits for its part: many writers at once hold hardly more than one part each.
+pub(crate) const PARTS_AHEAD: usize = 2;
 const MAX_CONTENT_TYPE: usize = 255;
 const UNKNOWN_TYPE: &str = "application/octet-stream";
 
@@ -32,48 +39,49 @@ pub struct BlobMeta {
 /// A blob being written. Dropped before [`finish`](Self::finish), it leaves nothing behind.
 #[derive(Debug)]
 pub struct BlobWriter {
-    store: Arc<dyn ObjectStore>,
-    path: Path,
-    attributes: Attributes,
-    folder: bool,
-    part: usize,
-    buffer: BytesMut,
-    upload: Option<WriteMultipart>,
+    sink: Sink,
+    gathered: Gather,
     failed: bool,
 }
 
+#[derive(Debug)]
+enum Sink {
+    Folder(FolderSink),
+    S3(S3Sink),
+}
+
 impl BlobWriter {
-    pub(crate) fn new(store: Arc<dyn ObjectStore>, path: Path, meta: &BlobMeta, folder: bool) -> Self {
-        Self {
-            store,
-            path,
-            // A folder has no place for them.
-            attributes: match folder {
-                true => Attributes::new(),
-                false => attributes(meta),
-            },
-            folder,
-            part: if folder { FOLDER_PART } else { S3_PART },
-            buffer: BytesMut::new(),
-            upload: None,
-            failed: false,
-        }
+    pub(crate) fn folder(root: PathBuf, key: &str) -> Self {
+        let sink = FolderSink { root, key: key.to_owned(), staged: None, writing: None };
+        Self { sink: Sink::Folder(sink), gathered: Gather::default(), failed: false }
+    }
+
+    pub(crate) fn s3(store: Arc<dyn ObjectStore>, path: Path, meta: &BlobMeta, ahead: Arc<Semaphore>) -> Self {
+        let sink = S3Sink { store, path, attributes: attributes(meta), upload: None, sending: JoinSet::new(), ahead };
+        Self { sink: Sink::S3(sink), gathered: Gather::default(), failed: false }
     }
 
     /// Adds bytes, waiting where the store is slower than the caller.
     ///
-    /// After an error the upload is given up, and every further call fails.
+    /// The bytes are kept as they are until they are written, not copied. After an error the upload is given up, and
+    /// every further call fails.
     pub async fn write(&mut self, mut chunk: Bytes) -> Result<(), BlobError> {
         self.check()?;
+        let part = match self.sink {
+            Sink::Folder(_) => FOLDER_PART,
+            Sink::S3(_) => S3_PART,
+        };
         loop {
-            let room = self.part - self.buffer.len();
-            self.buffer.extend_from_slice(&chunk.split_to(room.min(chunk.len())));
-            if self.buffer.len() < self.part {
+            // S3 stores exist that want all parts but the last to be of one size.
+            let room = part.saturating_sub(self.gathered.len());
+            self.gathered.push(chunk.split_to(room.min(chunk.len())));
+            if self.gathered.len() < part {
                 return Ok(());
             }
-            if let Err(e) = self.send_part().await {
+            if let Err(e) = self.send().await {
                 self.failed = true;
-                self.discard().await;
+                self.gathered = Gather::default();
+                self.sink.discard().await;
                 return Err(e);
             }
         }
@@ -82,28 +90,25 @@ impl BlobWriter {
     /// Makes the blob appear under its key, whole and durable.
     pub async fn finish(mut self) -> Result<(), BlobError> {
         self.check()?;
-        let rest = self.buffer.split().freeze();
-        let result = match self.upload.take() {
-            Some(mut upload) => {
-                if !rest.is_empty() {
-                    upload.put(rest);
-                }
-                // Aborts by itself when it fails.
-                upload.finish().await
-            }
-            None => {
-                let options = PutOptions { attributes: std::mem::take(&mut self.attributes), ..PutOptions::default() };
-                self.store.put_opts(&self.path, rest.into(), options).await
-            }
+        let rest = self.gathered.take();
+        let finished = match &mut self.sink {
+            Sink::Folder(sink) => sink.finish(rest).await,
+            Sink::S3(sink) => sink.finish(rest).await,
         };
-        result.map(drop).map_err(not_written)
+        if finished.is_err() {
+            self.sink.discard().await;
+        }
+        finished
     }
 
     /// Gives the upload up and removes what was sent.
     pub async fn abort(mut self) -> Result<(), BlobError> {
-        match self.upload.take() {
-            Some(upload) => upload.abort().await.map_err(not_written),
-            None => Ok(()),
+        match &mut self.sink {
+            Sink::Folder(sink) => {
+                sink.discard().await;
+                Ok(())
+            }
+            Sink::S3(sink) => sink.abort().await.map_err(not_written),
         }
     }
 
@@ -114,58 +119,188 @@ impl BlobWriter {
         }
     }
 
-    /// Sends the full buffer. Where this is cancelled while waiting, the buffer stays full.
-    async fn send_part(&mut self) -> Result<(), BlobError> {
-        let upload = match &mut self.upload {
-            Some(upload) => upload,
-            None => {
-                let upload = self.start().await?;
-                let upload = WriteMultipart::new_with_chunk_size(upload, self.part);
-                self.upload.insert(upload)
+    /// Sends what was gathered. Where this is cancelled while waiting, nothing is lost and nothing sent twice.
+    async fn send(&mut self) -> Result<(), BlobError> {
+        match &mut self.sink {
+            Sink::Folder(sink) => {
+                sink.ready().await?;
+                sink.send(self.gathered.take());
+                Ok(())
             }
-        };
-        upload.wait_for_capacity(MAX_IN_FLIGHT).await.map_err(not_written)?;
-        // Exactly one part, so this starts exactly one request.
-        upload.put(self.buffer.split().freeze());
-        Ok(())
-    }
-
-    async fn start(&mut self) -> Result<Box<dyn MultipartUpload>, BlobError> {
-        let options = PutMultipartOptions { attributes: self.attributes.clone(), ..PutMultipartOptions::default() };
-        if !self.folder {
-            let started = self.store.put_multipart_opts(&self.path, options).await;
-            return started.map_err(not_written);
-        }
-        // In a folder the library makes the staging file, and syncs its folder, where it is called.
-        let (store, path) = (Arc::clone(&self.store), self.path.clone());
-        let runtime = tokio::runtime::Handle::current();
-        tokio::task::spawn_blocking(move || runtime.block_on(store.put_multipart_opts(&path, options)))
-            .await
-            .map_err(|e| BlobError::Unavailable(Box::new(e)))?
-            .map_err(not_written)
-    }
-
-    async fn discard(&mut self) {
-        self.buffer = BytesMut::new();
-        if let Some(upload) = self.upload.take()
-            && let Err(e) = upload.abort().await
-        {
-            tracing::warn!(error = %e, "a failed upload could not be removed");
+            Sink::S3(sink) => {
+                sink.ready().await?;
+                match sink.send(self.gathered.take()) {
+                    true => Ok(()),
+                    false => sink.drain().await,
+                }
+            }
         }
     }
 }
 
 impl Drop for BlobWriter {
     fn drop(&mut self) {
-        // A caller that goes away in the middle must not leave parts in the bucket.
-        if let Some(upload) = self.upload.take()
-            && let Ok(runtime) = tokio::runtime::Handle::try_current()
-        {
-            runtime.spawn(async move {
-                if let Err(e) = upload.abort().await {
-                    tracing::warn!(error = %e, "an abandoned upload could not be removed");
+        // A caller that goes away in the middle must leave nothing: neither a file nor parts in the bucket.
+        let Ok(runtime) = tokio::runtime::Handle::try_current() else { return };
+        match &mut self.sink {
+            Sink::Folder(sink) => {
+                // Where a batch is being written, its thread drops the file.
+                if let Some(staged) = sink.staged.take() {
+                    drop(runtime.spawn_blocking(move || drop(staged)));
                 }
-            });
+            }
+            Sink::S3(sink) => {
+                if let Some(mut upload) = sink.upload.take() {
+                    let mut sending = std::mem::take(&mut sink.sending);
+                    runtime.spawn(async move {
+                        sending.shutdown().await;
+                        if let Err(e) = upload.abort().await {
+                            tracing::warn!(error = %e, "an abandoned upload could not be removed");
+                        }
+                    });
+                }
+            }
+        }
+    }
+}
+
+impl Sink {
+    async fn discard(&mut self) {
+        match self {
+            Sink::Folder(sink) => sink.discard().await,
+            Sink::S3(sink) => {
+                if let Err(e) = sink.abort().await {
+                    tracing::warn!(error = %e, "a failed upload could not be removed");
+                }
+            }
+        }
+    }
+}
+
+/// A file, written to in batches on threads that may wait for the disk: one batch at a time.
+#[derive(Debug)]
+struct FolderSink {
+    root: PathBuf,
+    key: String,
+    /// Between two batches.
+    staged: Option<Staged>,
+    /// While a batch is written.
+    writing: Option<JoinHandle<std::io::Result<Staged>>>,
+}
+
+impl FolderSink {
+    /// Waits until the batch before is written.
+    async fn ready(&mut self) -> Result<(), BlobError> {
+        if let Some(writing) = &mut self.writing {
+            let written = writing.await;
+            self.writing = None;
+            let written = written.map_err(|e| BlobError::Unavailable(Box::new(e)))?;
+            self.staged = Some(written.map_err(folder::failed)?);
+        }
+        Ok(())
+    }
+
+    fn send(&mut self, batch: Vec<Bytes>) {
+        let staged = self.staged.take();
+        let (root, key) = (self.root.clone(), self.key.clone());
+        self.writing = Some(tokio::task::spawn_blocking(move || {
+            let mut staged = match staged {
+                Some(staged) => staged,
+                None => Staged::create(&root, &key)?,
+            };
+            staged.write(&batch)?;
+            Ok(staged)
+        }));
+    }
+
+    async fn finish(&mut self, rest: Vec<Bytes>) -> Result<(), BlobError> {
+        self.ready().await?;
+        self.send(rest);
+        self.ready().await?;
+        match self.staged.take() {
+            Some(staged) => folder::blocking(move || staged.publish()).await,
+            None => Err(BlobError::Unavailable(Source::from("a file was lost before its end"))),
+        }
+    }
+
+    async fn discard(&mut self) {
+        // What went wrong with the batch does not matter any more: its file is gone then.
+        let _ = self.ready().await;
+        if let Some(staged) = self.staged.take() {
+            let _ = tokio::task::spawn_blocking(move || drop(staged)).await;
+        }
+    }
+}
+
+/// An upload in parts, or in one piece where there is no more than one.
+#[derive(Debug)]
+struct S3Sink {
+    store: Arc<dyn ObjectStore>,
+    path: Path,
+    attributes: Attributes,
+    upload: Option<Box<dyn MultipartUpload>>,
+    sending: JoinSet<object_store::Result<()>>,
+    ahead: Arc<Semaphore>,
+}
+
+impl S3Sink {
+    /// Begins the upload where it has not begun, and looks at what became of the parts before.
+    async fn ready(&mut self) -> Result<(), BlobError> {
+        while let Some(sent) = self.sending.try_join_next() {
+            sent.map_err(|e| BlobError::Unavailable(Box::new(e)))?.map_err(not_written)?;
+        }
+        if self.upload.is_none() {
+            let options = PutMultipartOptions { attributes: self.attributes.clone(), ..PutMultipartOptions::default() };
+            self.upload = Some(self.store.put_multipart_opts(&self.path, options).await.map_err(not_written)?);
+        }
+        Ok(())
+    }
+
+    /// Sends a part; whether the next one may be gathered meanwhile.
+    fn send(&mut self, batch: Vec<Bytes>) -> bool {
+        let Some(upload) = &mut self.upload else { return false };
+        let part = upload.put_part(PutPayload::from_iter(batch));
+        let permit = Arc::clone(&self.ahead).try_acquire_owned().ok();
+        let may_go_on = permit.is_some();
+        self.sending.spawn(async move {
+            let sent = part.await;
+            drop(permit);
+            sent
+        });
+        may_go_on
+    }
+
+    /// Waits for all parts that are on their way.
+    async fn drain(&mut self) -> Result<(), BlobError> {
+        while let Some(sent) = self.sending.join_next().await {
+            sent.map_err(|e| BlobError::Unavailable(Box::new(e)))?.map_err(not_written)?;
+        }
+        Ok(())
+    }
+
+    async fn finish(&mut self, rest: Vec<Bytes>) -> Result<(), BlobError> {
+        if self.upload.is_none() {
+            let options = PutOptions { attributes: std::mem::take(&mut self.attributes), ..PutOptions::default() };
+            let put = self.store.put_opts(&self.path, PutPayload::from_iter(rest), options).await;
+            return put.map(drop).map_err(not_written);
+        }
+        if !rest.is_empty() {
+            self.send(rest);
+        }
+        self.drain().await?;
+        match &mut self.upload {
+            Some(upload) => upload.complete().await.map_err(not_written)?,
+            None => return Ok(()),
+        };
+        self.upload = None;
+        Ok(())
+    }
+
+    async fn abort(&mut self) -> object_store::Result<()> {
+        self.sending.shutdown().await;
+        match self.upload.take() {
+            Some(mut upload) => upload.abort().await,
+            None => Ok(()),
         }
     }
 }

@@ -126,6 +126,12 @@ async fn listing(blobs: &Blobs) {
     assert_eq!(listed(blobs, "").await, all);
     let below = of(&[("list/a/1", 1), ("list/a/2", 2)]);
     assert_eq!(listed(blobs, "list/a").await, below);
+    let walked: Vec<_> = blobs.walk("list").map_ok(|entry| (entry.key, entry.size)).try_collect().await.unwrap();
+    assert_eq!(walked, all.clone().into_iter().collect::<Vec<_>>());
+    let walked: Vec<_> = blobs.walk("").try_collect().await.unwrap();
+    assert_eq!(walked.len(), 3);
+    assert!(walked.iter().all(|entry| entry.modified.elapsed().is_ok_and(|age| age < Duration::from_secs(3600))));
+    assert_eq!(blobs.walk("nothing/here").try_collect::<Vec<_>>().await.unwrap(), []);
     for key in all.keys() {
         blobs.delete(key).await.unwrap();
     }
@@ -204,8 +210,52 @@ async fn a_folder_that_cannot_be_is_an_error() {
 
     let root = dir.path().join("goes");
     let blobs = Blobs::folder(&root).unwrap();
+    let mut writer = blobs.writer("a/b", &meta()).await.unwrap();
+    writer.write(bytes(10)).await.unwrap();
     std::fs::remove_dir(&root).unwrap();
     assert!(blobs.ping().await.is_err());
+    // Nothing is written in its stead, and what is not there was not removed.
+    let unavailable = |e: BlobError| assert!(matches!(e, BlobError::Unavailable(_)), "{e:?}");
+    unavailable(writer.finish().await.unwrap_err());
+    assert!(!root.exists());
+    unavailable(blobs.size("a/b").await.unwrap_err());
+    unavailable(get(&blobs, "a/b", None).await.unwrap_err());
+    unavailable(blobs.delete("a/b").await.unwrap_err());
+    unavailable(blobs.walk("a").try_collect::<Vec<_>>().await.unwrap_err());
+}
+
+#[tokio::test]
+async fn a_folder_that_is_empty_goes_and_comes_back() {
+    let dir = tempfile::tempdir().unwrap();
+    let blobs = Blobs::folder(dir.path()).unwrap();
+    put(&blobs, "a/b/1", &bytes(1), 1).await;
+    put(&blobs, "a/2", &bytes(1), 1).await;
+    blobs.delete("a/b/1").await.unwrap();
+    assert!(dir.path().join("a/2").exists() && !dir.path().join("a/b").exists());
+    // Writers and deletions at the same time find their folders.
+    let one = |n: usize| {
+        let blobs = blobs.clone();
+        async move {
+            let key = format!("a/b/{n}");
+            for _ in 0..20 {
+                put(&blobs, &key, &bytes(10), 10).await;
+                blobs.delete(&key).await.unwrap();
+            }
+        }
+    };
+    futures::future::join_all((0..8).map(|n| tokio::spawn(one(n)))).await.into_iter().for_each(|done| done.unwrap());
+    assert_eq!(files(dir.path()), ["2"]);
+}
+
+#[tokio::test]
+async fn a_file_that_was_cut_off_is_not_taken_for_a_whole_one() {
+    let dir = tempfile::tempdir().unwrap();
+    let blobs = Blobs::folder(dir.path()).unwrap();
+    put(&blobs, "a", &bytes(3_000_000), 100_000).await;
+    let (size, stream) = blobs.read("a", None).await.unwrap();
+    assert_eq!(size, 3_000_000);
+    std::fs::File::options().write(true).open(dir.path().join("a")).unwrap().set_len(1_200_000).unwrap();
+    assert!(stream.try_collect::<Vec<_>>().await.is_err());
 }
 
 #[tokio::test]

@@ -7,7 +7,7 @@ use sqlx::{
     sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous},
 };
 
-use crate::{Db, Error, Result, SqliteDb, durable::GroupSync};
+use crate::{Db, Error, Result, SqliteDb, checkpoint, durable::GroupSync};
 
 /// How a database is opened.
 #[derive(Clone, Debug)]
@@ -49,7 +49,8 @@ impl Db {
             .idle_timeout(None)
             .max_lifetime(None)
             // Room for the pages that one large import touches: what does not fit is written and read again in between.
-            .connect_with(base.clone().pragma("cache_size", "-32768"))
+            // The log is carried over beside the writer: see `checkpoint`.
+            .connect_with(base.clone().pragma("cache_size", "-32768").pragma("wal_autocheckpoint", "16000"))
             .await?;
         // The log appears with the first write.
         sqlx::raw_sql("CREATE TABLE IF NOT EXISTS opened (at INTEGER); DROP TABLE opened;").execute(&write).await?;
@@ -63,8 +64,9 @@ impl Db {
             .await?;
         let mut log = path.as_os_str().to_owned();
         log.push("-wal");
-        let sync = GroupSync::open(Path::new(&log))?;
-        Ok(Db::Sqlite(SqliteDb { read, write, sync: Arc::new(sync) }))
+        let sync = Arc::new(GroupSync::open(Path::new(&log))?);
+        tokio::spawn(checkpoint::run(read.clone(), Arc::downgrade(&sync)));
+        Ok(Db::Sqlite(SqliteDb { read, write, sync }))
     }
 
     /// A SQLite database in memory, for tests. Readers share the writer's connection.

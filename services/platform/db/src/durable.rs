@@ -4,7 +4,15 @@
 //! A transaction that must be on the disk waits here for a flush that began after its commit; all that wait at one
 //! time share it. A flush takes milliseconds, so this is what makes eight writers as fast as one.
 
-use std::{fs::File, path::Path, sync::mpsc, thread};
+use std::{
+    fs::File,
+    path::Path,
+    sync::{
+        atomic::{AtomicBool, Ordering},
+        mpsc,
+    },
+    thread,
+};
 
 use tokio::sync::oneshot;
 
@@ -16,6 +24,7 @@ type Waiter = oneshot::Sender<std::io::Result<()>>;
 #[derive(Debug)]
 pub(crate) struct GroupSync {
     ask: Option<mpsc::Sender<Waiter>>,
+    written: AtomicBool,
 }
 
 impl GroupSync {
@@ -40,12 +49,22 @@ impl GroupSync {
                 }
             }
         })?;
-        Ok(GroupSync { ask: Some(ask) })
+        Ok(GroupSync { ask: Some(ask), written: AtomicBool::new(false) })
     }
 
     /// For a database in memory, which has nothing to flush.
     pub(crate) fn none() -> Self {
-        GroupSync { ask: None }
+        GroupSync { ask: None, written: AtomicBool::new(false) }
+    }
+
+    /// Something was committed.
+    pub(crate) fn written(&self) {
+        self.written.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether something was committed since the last time this was asked.
+    pub(crate) fn take_written(&self) -> bool {
+        self.written.swap(false, Ordering::Relaxed)
     }
 
     /// Returns after a flush that began after this call.

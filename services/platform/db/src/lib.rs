@@ -1,5 +1,6 @@
 //! One database interface over SQLite and PostgreSQL: pools, transactions, the two-backend macros, migrations, paging.
 
+mod checkpoint;
 mod connect;
 mod durable;
 mod error;
@@ -210,6 +211,7 @@ impl Tx {
             }
             TxInner::Sqlite(tx, sync) => {
                 tx.commit().await?;
+                sync.written();
                 Some(sync)
             }
         };

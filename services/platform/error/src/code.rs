@@ -65,6 +65,8 @@ codes! {
     PreconditionFailed = "PRECONDITION_FAILED", FailedPrecondition, PRECONDITION_FAILED;
     /// The body or the file is larger than the limit.
     TooLarge = "PAYLOAD_TOO_LARGE", OutOfRange, PAYLOAD_TOO_LARGE;
+    /// The part of a file that is asked for is not in it; `size` says how long it is.
+    RangeNotSatisfiable = "RANGE_NOT_SATISFIABLE", OutOfRange, RANGE_NOT_SATISFIABLE;
     /// The body is of a type that the route does not take.
     UnsupportedMediaType = "UNSUPPORTED_MEDIA_TYPE", InvalidArgument, UNSUPPORTED_MEDIA_TYPE;
     /// An idempotency key was used again with another body, or a document cannot be read.

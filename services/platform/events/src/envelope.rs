@@ -3,7 +3,8 @@
 use aegis_auth::{OpCtx, Role};
 use aegis_error::Failure;
 use aegis_proto::events::v1::{
-    Actor, AuditRecorded, Envelope, EvidenceAdded, SyncFinished, TechniquesChanged, TestChanged,
+    Actor, AuditRecorded, CampaignChanged, Envelope, EvidenceAdded, EvidenceRemoved, SyncFinished, TechniquesChanged,
+    TestChanged, TestCommented,
 };
 use prost::Message;
 
@@ -19,11 +20,20 @@ impl Event for AuditRecorded {
 impl Event for TestChanged {
     const KIND: &'static str = "testing.test.changed";
 }
+impl Event for TestCommented {
+    const KIND: &'static str = "testing.test.commented";
+}
+impl Event for CampaignChanged {
+    const KIND: &'static str = "testing.campaign.changed";
+}
 impl Event for TechniquesChanged {
     const KIND: &'static str = "catalog.techniques.changed";
 }
 impl Event for EvidenceAdded {
     const KIND: &'static str = "evidence.file.added";
+}
+impl Event for EvidenceRemoved {
+    const KIND: &'static str = "evidence.file.removed";
 }
 impl Event for SyncFinished {
     const KIND: &'static str = "intel.sync.finished";

@@ -17,6 +17,8 @@ use crate::{Bus, Claim, Event, envelope, idempotency};
 
 /// Events that the relay takes at once.
 const BATCH: i64 = 200;
+/// Rows of one statement, each with four values.
+const INSERT_ROWS: usize = 500;
 /// The relay looks by itself this often, for rows of a process that ended before it could.
 const POLL: Duration = Duration::from_secs(1);
 /// What is remembered of events taken in; a redelivery later than this would be taken in twice.
@@ -46,6 +48,14 @@ pub struct Audit<'a> {
 struct Row {
     id: String,
     body: Vec<u8>,
+}
+
+/// An event that is about to be written.
+struct NewRow {
+    id: String,
+    kind: &'static str,
+    body: Vec<u8>,
+    at: DateTime<Utc>,
 }
 
 impl Outbox {
@@ -80,6 +90,23 @@ impl Outbox {
         subject: &str,
         event: &E,
     ) -> aegis_db::Result<()> {
+        let row = self.row(actor, subject, event);
+        self.write(tx, std::slice::from_ref(&row)).await
+    }
+
+    /// Writes events that `actor` caused into the transaction, in their order, each with its subject. For changes of
+    /// many entities at once; the caller calls [`Outbox::claim`] for all of them.
+    pub async fn publish_all_as<E: Event>(
+        &self,
+        tx: &mut Tx,
+        actor: &Actor,
+        events: &[(String, E)],
+    ) -> aegis_db::Result<()> {
+        let rows: Vec<NewRow> = events.iter().map(|(subject, event)| self.row(actor.clone(), subject, event)).collect();
+        self.write(tx, &rows).await
+    }
+
+    fn row<E: Event>(&self, actor: Actor, subject: &str, event: &E) -> NewRow {
         let at = now();
         let id = Uuid::now_v7().to_string();
         let body = Envelope {
@@ -96,14 +123,25 @@ impl Outbox {
             data: event.encode_to_vec(),
         }
         .encode_to_vec();
-        on!(tx, |c| sqlx::query("INSERT INTO outbox (id, kind, body, at) VALUES ($1, $2, $3, $4)")
-            .bind(id)
-            .bind(E::KIND)
-            .bind(body)
-            .bind(at)
-            .execute(c)
-            .await
-            .map(|_| ()))?;
+        NewRow { id, kind: E::KIND, body, at }
+    }
+
+    async fn write(&self, tx: &mut Tx, rows: &[NewRow]) -> aegis_db::Result<()> {
+        if rows.is_empty() {
+            return Ok(());
+        }
+        for rows in rows.chunks(INSERT_ROWS) {
+            on!(tx, |c| {
+                let mut query = QueryBuilder::new("INSERT INTO outbox (id, kind, body, at) ");
+                query.push_values(rows, |mut values, row| {
+                    values.push_bind(&row.id);
+                    values.push_bind(row.kind);
+                    values.push_bind(&row.body);
+                    values.push_bind(row.at);
+                });
+                query.build().persistent(rows.len() == 1).execute(c).await.map(|_| ())
+            })?;
+        }
         let wake = Arc::clone(&self.wake);
         tx.on_commit(move || wake.notify_one());
         Ok(())
@@ -117,15 +155,14 @@ impl Outbox {
 
     /// Writes a line of the audit trail for an actor who is not the caller, or for something that was refused.
     pub async fn audit_as(&self, tx: &mut Tx, actor: Actor, audit: Audit<'_>, success: bool) -> aegis_db::Result<()> {
-        let entity_id = audit.entity_id;
-        let event = AuditRecorded {
-            action: audit.action.to_owned(),
-            entity_type: audit.entity_type.to_owned(),
-            entity_id: entity_id.clone(),
-            details_json: audit.details.to_string(),
-            success,
-        };
-        self.publish_as(tx, actor, &entity_id, &event).await
+        let entity_id = audit.entity_id.clone();
+        self.publish_as(tx, actor, &entity_id, &recorded(audit, success)).await
+    }
+
+    /// Writes lines of the audit trail for what `actor` did to many entities at once.
+    pub async fn audit_all_as(&self, tx: &mut Tx, actor: &Actor, audits: Vec<Audit<'_>>) -> aegis_db::Result<()> {
+        let events: Vec<_> = audits.into_iter().map(|audit| (audit.entity_id.clone(), recorded(audit, true))).collect();
+        self.publish_all_as(tx, actor, &events).await
     }
 
     /// Passes a result on, and puts a refusal (403) into the audit trail on the way. Every method of a service
@@ -241,6 +278,16 @@ impl Outbox {
             }
         }
         Ok(true)
+    }
+}
+
+fn recorded(audit: Audit<'_>, success: bool) -> AuditRecorded {
+    AuditRecorded {
+        action: audit.action.to_owned(),
+        entity_type: audit.entity_type.to_owned(),
+        entity_id: audit.entity_id,
+        details_json: audit.details.to_string(),
+        success,
     }
 }
 

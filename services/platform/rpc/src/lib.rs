@@ -19,3 +19,17 @@ pub type RpcService = BoxCloneSyncService<Request<Body>, Response<Body>, Status>
 
 /// The largest message that a client or server takes, bytes.
 pub const MAX_MESSAGE: usize = 16 * 1024 * 1024;
+
+/// What a process takes of one call before the one that it is for has read it, bytes: enough for the speed of a local
+/// network, and the most that a call which nobody reads can hold.
+pub const STREAM_WINDOW: u32 = 1024 * 1024;
+
+/// The same of all answers on a connection together. Another process has one connection for all calls to a service:
+/// with less, a few downloads that stand still would shut out the rest.
+pub const ANSWERS_WINDOW: u32 = 256 * STREAM_WINDOW;
+
+/// The same of all requests on a connection together; less, because it may be a stranger's.
+pub const REQUESTS_WINDOW: u32 = 16 * STREAM_WINDOW;
+
+/// Largest frame, bytes: a chunk of a file in two instead of sixteen.
+pub const MAX_FRAME: u32 = 128 * 1024;

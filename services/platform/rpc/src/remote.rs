@@ -12,7 +12,7 @@ use tonic::{
 };
 use tower::{Service, ServiceExt, util::BoxCloneSyncService};
 
-use crate::RpcService;
+use crate::{ANSWERS_WINDOW, MAX_FRAME, RpcService, STREAM_WINDOW};
 
 /// Tries of one read, the first included.
 const TRIES: u32 = 3;
@@ -30,8 +30,9 @@ pub fn remote(url: &str) -> Result<RpcService, tonic::transport::Error> {
         .http2_keep_alive_interval(Duration::from_secs(20))
         .keep_alive_timeout(Duration::from_secs(5))
         .keep_alive_while_idle(true)
-        .initial_stream_window_size(1024 * 1024)
-        .initial_connection_window_size(4 * 1024 * 1024)
+        .initial_stream_window_size(STREAM_WINDOW)
+        .initial_connection_window_size(ANSWERS_WINDOW)
+        .max_frame_size(MAX_FRAME)
         .connect_lazy();
     Ok(BoxCloneSyncService::new(tower::service_fn(move |request| call(channel.clone(), request))))
 }

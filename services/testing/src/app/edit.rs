@@ -2,30 +2,26 @@
 
 use aegis_auth::OpCtx;
 use aegis_db::now;
+use aegis_error::Failure;
 
 use super::{
     App,
+    assign::remediation_notes,
+    create::NewDraft,
     input::{
         BlueEdit, Checker, MAX_DESCRIPTION, MAX_PROCEDURE, MAX_SUMMARY, MAX_TOOL, RedEdit, RemediationEdit, TestEdit,
     },
     permitted,
-    record::Step,
+    record::{Author, Change, Step},
 };
 use crate::{
     domain::{
         permissions::Operation,
-        workflow::{DETECTION_RESULTS, REMEDIATION_STATUSES, State},
+        workflow::{COMPLETED, DETECTION_RESULTS, Deed, REMEDIATION_STATUSES},
     },
     error::Error,
-    store::test::Test,
+    store::test::{self, Test},
 };
-
-/// Where what a test is can be changed.
-const EDITABLE: &[State] = &[State::Draft, State::Rejected];
-/// Where the red side writes.
-const RED: &[State] = &[State::Draft, State::RedExecuting];
-/// Where the blue side writes.
-const BLUE: &[State] = &[State::BlueEvaluating];
 
 impl App {
     /// Changes what the test is.
@@ -46,7 +42,7 @@ impl App {
 
         let mut tx = self.db.begin().await?;
         let (before, _) = self.held(&mut tx, ctx, user, Operation::Edit, id).await?;
-        in_state(&before, "the fields of a test", EDITABLE)?;
+        before.state.allows(Deed::Describe)?;
         let mut after = before.clone();
         if let Some(name) = name {
             after.name = name;
@@ -55,7 +51,7 @@ impl App {
         platform.put(&mut after.platform);
         procedure_text.put(&mut after.procedure_text);
         tool_used.put(&mut after.tool_used);
-        self.save(tx, ctx, user, &before, after, vec![Step::new("edit", "update_test")]).await
+        self.save(tx, ctx, Change::new(before, after, Step::new("edit", "update_test"))).await
     }
 
     /// Changes the red side's fields.
@@ -79,14 +75,14 @@ impl App {
 
         let mut tx = self.db.begin().await?;
         let (before, _) = self.held(&mut tx, ctx, user, Operation::EditRed, id).await?;
-        in_state(&before, "the red side's fields", RED)?;
+        before.state.allows(Deed::WriteRed)?;
         let mut after = before.clone();
         procedure_text.put(&mut after.procedure_text);
         tool_used.put(&mut after.tool_used);
         attack_success.put(&mut after.attack_success);
         red_summary.put(&mut after.red_summary);
         executed_at.put_typed(&mut after.executed_at, &mut after.executed_at_source);
-        self.save(tx, ctx, user, &before, after, vec![Step::new("edit", "update_red")]).await
+        self.save(tx, ctx, Change::new(before, after, Step::new("edit", "update_red"))).await
     }
 
     /// Changes the blue side's fields.
@@ -112,44 +108,66 @@ impl App {
 
         let mut tx = self.db.begin().await?;
         let (before, _) = self.held(&mut tx, ctx, user, Operation::EditBlue, id).await?;
-        in_state(&before, "the blue side's fields", BLUE)?;
+        before.state.allows(Deed::WriteBlue)?;
         let mut after = before.clone();
         detection_result.put(&mut after.detection_result);
         blue_summary.put(&mut after.blue_summary);
         detected_at.put_typed(&mut after.detected_at, &mut after.detected_at_source);
         responded_at.put_typed(&mut after.responded_at, &mut after.responded_at_source);
         contained_at.put_typed(&mut after.contained_at, &mut after.contained_at_source);
-        self.save(tx, ctx, user, &before, after, vec![Step::new("edit", "update_blue")]).await
+        self.save(tx, ctx, Change::new(before, after, Step::new("edit", "update_blue"))).await
     }
 
-    /// Changes the remediation, in any state.
-    pub async fn update_remediation(&self, ctx: &OpCtx, edit: RemediationEdit) -> Result<Test, Error> {
+    /// Changes the remediation, in any state. Where that completes it, a test that was not fully detected is to be
+    /// tested again: the second of the answer is the draft for that.
+    pub async fn update_remediation(&self, ctx: &OpCtx, edit: RemediationEdit) -> Result<(Test, Option<Test>), Error> {
         let user = permitted(ctx, Operation::EditRemediation)?;
-        let mut check =
-            Checker::of_change(edit.clear, &["remediation_steps", "remediation_status", "remediation_assignee"]);
+        let mut check = Checker::of_change(
+            edit.clear,
+            &["remediation_steps", "remediation_status", "remediation_assignee", "remediation_due_date"],
+        );
         let id = check.id("id", &edit.id);
         check.text("remediation_steps", edit.remediation_steps.as_deref(), MAX_SUMMARY);
         check.one_of("remediation_status", edit.remediation_status.as_deref(), REMEDIATION_STATUSES);
         let assignee = check.id_of("remediation_assignee", edit.remediation_assignee.as_deref());
+        check.due("remediation_due_date", edit.remediation_due_date);
+        let completes = edit.remediation_status.as_deref() == Some(COMPLETED);
         let steps = check.set("remediation_steps", edit.remediation_steps);
         let status = check.set("remediation_status", edit.remediation_status);
         let assignee = check.set("remediation_assignee", assignee);
+        let due = check.set("remediation_due_date", edit.remediation_due_date);
         check.finish()?;
 
         let mut tx = self.db.begin().await?;
+        if completes {
+            // Before the test itself, as everyone does who may add to its chain.
+            test::hold_chains(&mut tx, &[id]).await?;
+        }
         let (before, _) = self.held(&mut tx, ctx, user, Operation::EditRemediation, id).await?;
+        before.state.allows(Deed::Remedy)?;
         let mut after = before.clone();
         steps.put(&mut after.remediation_steps);
         status.put(&mut after.remediation_status);
         assignee.put(&mut after.remediation_assignee);
+        due.put(&mut after.remediation_due_date);
         after.remediation_completed_at = match after.remediation_status.as_deref() {
-            Some("completed") => before.remediation_completed_at.or_else(|| Some(now())),
+            Some(COMPLETED) => before.remediation_completed_at.or_else(|| Some(now())),
             _ => None,
         };
-        self.save(tx, ctx, user, &before, after, vec![Step::new("edit", "update_remediation")]).await
+        let completed = completes && before.remediation_status.as_deref() != Some(COMPLETED);
+        let notes = remediation_notes(&before, &after);
+        let change = Change { notes, ..Change::new(before, after, Step::new("edit", "update_remediation")) };
+        if !(completed && change.after.progress().calls_for_retest()) {
+            return Ok((self.save(tx, ctx, change).await?, None));
+        }
+        self.outbox.claim(&mut tx, ctx, &edit.id).await?;
+        let author = Author::of(ctx)?;
+        // It stays with the one whose test it was: whoever mends something has not become its tester.
+        let draft = NewDraft::again(&change.before);
+        let tests = self.write_changes(&mut tx, &author, vec![change]).await?;
+        let test = tests.into_iter().next().ok_or_else(|| Failure::internal("a change without a test"))?;
+        let retest = self.retest(&mut tx, &author, &test, draft).await?;
+        tx.commit().await?;
+        Ok((test, retest))
     }
-}
-
-fn in_state(test: &Test, what: &'static str, allowed: &'static [State]) -> Result<(), Error> {
-    if allowed.contains(&test.state) { Ok(()) } else { Err(Error::WrongState { what, current: test.state, allowed }) }
 }

@@ -22,6 +22,9 @@ pub const MAX_SUMMARY: usize = 50_000;
 /// Longest notes of a vote.
 pub const MAX_NOTES: usize = 10_000;
 
+/// Longest comment.
+pub const MAX_COMMENT: usize = 10_000;
+
 /// Which tests to list.
 #[derive(Clone, Debug, Default)]
 pub struct ListQuery {
@@ -41,6 +44,16 @@ pub struct ListQuery {
     pub created_by: Option<String>,
     /// Only those that wait for this side's vote.
     pub pending_validation_side: Option<String>,
+    /// Only those that are somebody's to run, to evaluate or to mend.
+    pub assignee: Option<String>,
+    /// Only those that are validated without a detection result.
+    pub incomplete: Option<bool>,
+    /// Only those of this campaign.
+    pub campaign_id: Option<String>,
+    /// Only with this state of the remediation.
+    pub remediation_status: Option<String>,
+    /// Only those whose remediation is late.
+    pub overdue: Option<bool>,
 }
 
 /// A test to make. What is absent comes from the template, if one is named.
@@ -102,6 +115,17 @@ pub struct RemediationEdit {
     pub id: String,
     pub remediation_steps: Option<String>,
     pub remediation_status: Option<String>,
+    pub remediation_assignee: Option<String>,
+    pub remediation_due_date: Option<DateTime<Utc>>,
+    pub clear: Vec<String>,
+}
+
+/// A change of who is to do what.
+#[derive(Clone, Debug, Default)]
+#[allow(missing_docs, reason = "the fields are those of the API's Test, described there")]
+pub struct AssignmentEdit {
+    pub red_assignee: Option<String>,
+    pub blue_assignee: Option<String>,
     pub remediation_assignee: Option<String>,
     pub clear: Vec<String>,
 }
@@ -207,6 +231,11 @@ impl Checker {
         }
     }
 
+    /// A text that must not be empty.
+    pub fn full_text(&mut self, field: &str, text: &str, max: usize) {
+        self.fields.text(field, text, 1, max);
+    }
+
     /// One of a few names, which may be absent.
     pub fn one_of(&mut self, field: &str, name: Option<&str>, allowed: &[&str]) {
         if let Some(name) = name {
@@ -233,6 +262,14 @@ impl Checker {
         let Some(at) = at else { return };
         self.fields.check(at >= DateTime::UNIX_EPOCH, field, "must be a time after 1970");
         self.fields.check(at <= now + CLOCK_SKEW, field, "must not be in the future");
+    }
+
+    /// A day until which something is to be done, which may be absent; it may have passed.
+    pub fn due(&mut self, field: &str, at: Option<DateTime<Utc>>) {
+        let Some(at) = at else { return };
+        // Two hundred years: a date that both databases and every client can write.
+        let last = DateTime::UNIX_EPOCH + TimeDelta::days(2 * 36_525);
+        self.fields.check(at >= DateTime::UNIX_EPOCH && at <= last, field, "must be a time between 1970 and 2169");
     }
 
     /// A state that may be absent.

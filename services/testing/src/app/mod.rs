@@ -1,12 +1,18 @@
 //! The use cases: who may, what is asked of the fields, which transaction, which event.
 
+mod assign;
+mod bulk;
+pub mod campaigns;
+mod comment;
 mod create;
+mod delete;
 mod edit;
 mod hot;
 mod input;
 mod moves;
 mod read;
 mod record;
+mod retest;
 mod vote;
 
 use aegis_auth::{OpCtx, Principal};
@@ -14,12 +20,14 @@ use aegis_db::{Db, Tx};
 use aegis_error::Failure;
 use aegis_events::Outbox;
 use aegis_proto::catalog::v1::{
-    catalog_service_client::CatalogServiceClient, template_service_client::TemplateServiceClient,
+    catalog_service_client::CatalogServiceClient, knowledge_service_client::KnowledgeServiceClient,
+    template_service_client::TemplateServiceClient,
 };
 use aegis_rpc::RpcService;
 use uuid::Uuid;
 
-pub use input::{Ballot, BlueEdit, ListQuery, NewTest, RedEdit, RemediationEdit, TestEdit};
+pub use bulk::BulkChange;
+pub use input::{AssignmentEdit, Ballot, BlueEdit, ListQuery, NewTest, RedEdit, RemediationEdit, TestEdit};
 
 use crate::{
     config::Config,
@@ -28,12 +36,14 @@ use crate::{
     store::test::{self, Test},
 };
 
-/// The service's state.
+/// The service's state. Cheap to clone.
+#[derive(Clone)]
 pub struct App {
     db: Db,
     outbox: Outbox,
     catalog: CatalogServiceClient<RpcService>,
     templates: TemplateServiceClient<RpcService>,
+    knowledge: KnowledgeServiceClient<RpcService>,
     config: Config,
     hot: hot::TechniqueTests,
 }
@@ -45,11 +55,13 @@ impl App {
         outbox: Outbox,
         catalog: CatalogServiceClient<RpcService>,
         templates: TemplateServiceClient<RpcService>,
+        knowledge: KnowledgeServiceClient<RpcService>,
         config: Config,
     ) -> Self {
         let catalog = catalog.max_decoding_message_size(aegis_rpc::MAX_MESSAGE);
         let templates = templates.max_decoding_message_size(aegis_rpc::MAX_MESSAGE);
-        App { db, outbox, catalog, templates, config, hot: hot::TechniqueTests::new() }
+        let knowledge = knowledge.max_decoding_message_size(aegis_rpc::MAX_MESSAGE);
+        App { db, outbox, catalog, templates, knowledge, config, hot: hot::TechniqueTests::new() }
     }
 
     /// Where events and the audit trail are written.
@@ -73,13 +85,20 @@ impl App {
         id: Uuid,
     ) -> Result<(Test, Relation), Error> {
         let test = test::get_for_update(tx, id).await?.ok_or(Error::NoTest(id))?;
-        let relation = relation(user, &test);
-        if !operation.allowed(user.role, relation) {
-            return Err(Failure::forbidden(operation.refusal()).into());
-        }
-        ctx.expect_version(test.version)?;
+        let relation = looked_at(ctx, user, operation, &test)?;
         Ok((test, relation))
     }
+}
+
+/// Whether the one who asks may do `operation` to the test that the transaction holds, and knows it as it is
+/// (`If-Match`). Answers what they have to do with it.
+fn looked_at(ctx: &OpCtx, user: &Principal, operation: Operation, test: &Test) -> Result<Relation, Error> {
+    let relation = relation(user, test);
+    if !operation.allowed(user.role, relation) {
+        return Err(Failure::forbidden(operation.refusal()).into());
+    }
+    ctx.expect_version(test.version)?;
+    Ok(relation)
 }
 
 /// The one who asks, unless the role alone forbids `operation`. What depends on the test is asked later.

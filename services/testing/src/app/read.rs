@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use aegis_auth::OpCtx;
-use aegis_db::{Db, page};
+use aegis_db::{Db, now, page};
 use chrono::{DateTime, Utc};
 use futures::{Stream, stream};
 use uuid::Uuid;
@@ -14,10 +14,11 @@ use super::{
     permitted,
 };
 use crate::{
-    domain::permissions::Operation,
+    domain::{permissions::Operation, workflow::REMEDIATION_STATUSES},
     error::Error,
     store::{
-        test::{self, Filter, Test},
+        list::{self, Filter},
+        test::{self, Test},
         timeline::{self, Entry},
     },
 };
@@ -63,12 +64,18 @@ impl App {
     pub async fn list_tests(&self, ctx: &OpCtx, query: ListQuery) -> Result<Arc<TestPage>, Error> {
         ctx.user()?;
         let mut check = Checker::default();
+        check.one_of("remediation_status", query.remediation_status.as_deref(), REMEDIATION_STATUSES);
         let filter = Filter {
             state: check.state("state", query.state),
             technique_id: check.id_of("technique_id", query.technique_id.as_deref()),
             platform: check.platform(query.platform),
             created_by: check.id_of("created_by", query.created_by.as_deref()),
             pending: check.side("pending_validation_side", query.pending_validation_side.as_deref()),
+            assignee: check.id_of("assignee", query.assignee.as_deref()),
+            incomplete: query.incomplete.unwrap_or_default(),
+            campaign_id: check.id_of("campaign_id", query.campaign_id.as_deref()),
+            remediation_status: query.remediation_status,
+            overdue_at: query.overdue.unwrap_or_default().then(now),
         };
         check.finish()?;
         let size = page::size(query.page_size, DEFAULT_TESTS, MAX_TESTS)?;
@@ -87,11 +94,7 @@ impl App {
             }
             _ => None,
         };
-        let (tests, more) = test::list(&self.db, &filter, after, skip, size).await?;
-        let total_size = match (more, after, skip) {
-            (false, None, 0) => i64::try_from(tests.len()).unwrap_or(i64::MAX),
-            _ => test::count(&self.db, &filter).await?,
-        };
+        let list::Page { tests, more, total: total_size } = list::page(&self.db, &filter, after, skip, size).await?;
         let next_page_token = match tests.last() {
             Some(last) if more => page::token(&(last.created_at, last.id)),
             _ => String::new(),
@@ -142,7 +145,7 @@ fn pages(db: Db) -> impl Stream<Item = Result<Vec<Test>, Error>> + Send {
         if !more {
             return Ok(None);
         }
-        let (tests, more) = test::export(&db, after, EXPORT_PAGE).await?;
+        let (tests, more) = list::export(&db, after, EXPORT_PAGE).await?;
         let Some(last) = tests.last().map(|test| test.id) else {
             return Ok(None);
         };
@@ -150,7 +153,8 @@ fn pages(db: Db) -> impl Stream<Item = Result<Vec<Test>, Error>> + Send {
     })
 }
 
-fn id_of(field: &str, text: &str) -> Result<Uuid, Error> {
+/// The one id of a request.
+pub(super) fn id_of(field: &str, text: &str) -> Result<Uuid, Error> {
     let mut check = Checker::default();
     let id = check.id(field, text);
     check.finish()?;

@@ -1,8 +1,10 @@
 //! Writing a change down: the row, the timeline, the event and the audit trail, in one transaction.
 
-use aegis_auth::{OpCtx, Principal};
+use aegis_auth::OpCtx;
 use aegis_db::{Tx, now};
+use aegis_error::Failure;
 use aegis_events::Audit;
+use aegis_proto::events::v1::{Actor, TestChanged};
 use chrono::{DateTime, SecondsFormat, Utc};
 use serde_json::{Map, Value, json};
 use sqlx::types::Json;
@@ -10,6 +12,7 @@ use uuid::Uuid;
 
 use super::App;
 use crate::{
+    NAME,
     domain::workflow::Side,
     error::Error,
     events,
@@ -21,6 +24,63 @@ use crate::{
 
 /// Longest value of a field in the details of a change, characters.
 const CLIP: usize = 2_000;
+
+/// What an event notes about a change, for notifications.
+pub(super) mod notes {
+    /// The remediation has somebody else to do it now.
+    pub const REMEDIATION_ASSIGNED: &str = "remediation_assigned";
+    /// Worse than the validated one before it in its chain.
+    pub const REGRESSION: &str = "regression";
+    /// The test is a new retest.
+    pub const RETEST_CREATED: &str = "retest_created";
+}
+
+/// Who did something, as the timeline and events name it.
+#[derive(Clone, Debug)]
+pub struct Author {
+    /// None for background work.
+    pub id: Option<Uuid>,
+    /// Username, or the service's name.
+    pub username: String,
+    /// The same for events.
+    pub actor: Actor,
+}
+
+impl Author {
+    /// The caller.
+    pub fn of(ctx: &OpCtx) -> Result<Self, Failure> {
+        let user = ctx.user()?;
+        let id = (!user.user_id.is_nil()).then_some(user.user_id);
+        Ok(Author { id, username: user.username.clone(), actor: aegis_events::actor(ctx) })
+    }
+
+    /// The service itself, in its background work.
+    pub fn system() -> Self {
+        let actor = aegis_events::system_actor(NAME);
+        Author { id: None, username: actor.username.clone(), actor }
+    }
+}
+
+/// A test that was changed, and what is to be said of that.
+pub(super) struct Change {
+    /// As it was read.
+    pub before: Test,
+    /// As it is to be; version and time of the change come with the writing.
+    pub after: Test,
+    /// What happened.
+    pub steps: Vec<Step>,
+    /// See [`notes`].
+    pub notes: Vec<&'static str>,
+    /// Result of the test that a regression is worse than.
+    pub previous_result: Option<String>,
+}
+
+impl Change {
+    /// A change of one step.
+    pub fn new(before: Test, after: Test, step: Step) -> Self {
+        Change { before, after, steps: vec![step], notes: Vec::new(), previous_result: None }
+    }
+}
 
 /// One line of what a change did.
 pub(super) struct Step {
@@ -61,66 +121,131 @@ impl Step {
 }
 
 impl App {
-    /// Writes a new test and commits.
-    pub(super) async fn save_new(
-        &self,
-        mut tx: Tx,
-        ctx: &OpCtx,
-        user: &Principal,
-        test: Test,
-        step: Step,
-    ) -> Result<Test, Error> {
-        test::insert(&mut tx, &test).await?;
-        self.write_step(&mut tx, ctx, user, None, &test, step).await?;
-        self.outbox.publish(&mut tx, ctx, &test.id.to_string(), &events::changed(&test, None)).await?;
-        self.commit(tx, test.technique_id).await?;
-        Ok(test)
-    }
-
-    /// Writes a changed test and commits. Where nothing changed there is nothing to write.
-    pub(super) async fn save(
-        &self,
-        mut tx: Tx,
-        ctx: &OpCtx,
-        user: &Principal,
-        before: &Test,
-        mut after: Test,
-        steps: Vec<Step>,
-    ) -> Result<Test, Error> {
-        if after == *before {
+    /// Writes one changed test and commits. Where nothing changed there is nothing to write.
+    pub(super) async fn save(&self, mut tx: Tx, ctx: &OpCtx, change: Change) -> Result<Test, Error> {
+        if change.after == change.before {
             tx.rollback().await?;
-            return Ok(after);
+            return Ok(change.after);
         }
-        after.version = before.version + 1;
-        after.updated_at = now();
-        if !test::update(&mut tx, before.version, &after).await? {
-            return Err(Error::Raced);
-        }
-        for step in steps {
-            self.write_step(&mut tx, ctx, user, Some(before), &after, step).await?;
-        }
-        let event = events::changed(&after, Some(before.state));
-        self.outbox.publish(&mut tx, ctx, &after.id.to_string(), &event).await?;
-        self.commit(tx, after.technique_id).await?;
-        Ok(after)
-    }
-
-    async fn commit(&self, mut tx: Tx, technique: Uuid) -> Result<(), Error> {
-        let hot = self.hot.clone();
-        tx.on_commit(move || hot.changed(technique));
+        self.outbox.claim(&mut tx, ctx, &change.after.id.to_string()).await?;
+        let mut after = self.write_changes(&mut tx, &Author::of(ctx)?, vec![change]).await?;
         tx.commit().await?;
-        Ok(())
+        after.pop().ok_or_else(|| Failure::internal("a change without a test").into())
     }
 
-    async fn write_step(
+    /// Writes changed tests into the transaction, which holds them, and answers them as they are now; those that did
+    /// not change stay as they are. The caller has claimed the request's conditions.
+    pub(super) async fn write_changes(
         &self,
         tx: &mut Tx,
-        ctx: &OpCtx,
-        user: &Principal,
-        before: Option<&Test>,
-        after: &Test,
-        step: Step,
+        author: &Author,
+        changes: Vec<Change>,
+    ) -> Result<Vec<Test>, Error> {
+        let at = now();
+        let mut record = Record::default();
+        let mut tests = Vec::with_capacity(changes.len());
+        for Change { before, mut after, steps, notes, previous_result } in changes {
+            if after == before {
+                tests.push(after);
+                continue;
+            }
+            after.version = before.version + 1;
+            after.updated_at = at;
+            // Each has other values, so each is a statement; a conflict undoes all.
+            if !test::update(tx, &before, &after).await? {
+                return Err(Error::Raced);
+            }
+            for step in steps {
+                record.step(author, Some(&before), &after, step);
+            }
+            let event = events::changed(&after, Some(before.state), &notes, previous_result);
+            record.events.push((after.id.to_string(), event));
+            self.forget_on_commit(tx, after.technique_id);
+            tests.push(after);
+        }
+        self.write_record(tx, author, record).await?;
+        Ok(tests)
+    }
+
+    /// Writes new tests into the transaction. The caller has claimed the request's conditions.
+    pub(super) async fn write_new(
+        &self,
+        tx: &mut Tx,
+        author: &Author,
+        tests: &[Test],
+        steps: Vec<Step>,
+        notes: &[&'static str],
     ) -> Result<(), Error> {
+        test::insert(tx, tests).await?;
+        let mut record = Record::default();
+        for (test, step) in tests.iter().zip(steps) {
+            record.step(author, None, test, step);
+            record.events.push((test.id.to_string(), events::changed(test, None, notes, None)));
+            self.forget_on_commit(tx, test.technique_id);
+        }
+        self.write_record(tx, author, record).await
+    }
+
+    /// Removes tests, and says what they were; their `retests` are told which test is before them now. The transaction
+    /// holds all of them and their chains. The caller has claimed the request's conditions.
+    pub(super) async fn write_deleted(
+        &self,
+        tx: &mut Tx,
+        author: &Author,
+        tests: &[Test],
+        retests: Vec<Test>,
+    ) -> Result<(), Error> {
+        let before_it = |id: Uuid| tests.iter().find(|test| test.id == id).map(|test| test.retest_of);
+        let moved_up = |retest: Test| {
+            let mut after = retest.clone();
+            while let Some(next) = after.retest_of.and_then(before_it) {
+                after.retest_of = next;
+            }
+            Change::new(retest, after, Step::new("edit", "retested_test_deleted"))
+        };
+        self.write_changes(tx, author, retests.into_iter().map(moved_up).collect()).await?;
+        test::delete(tx, tests).await?;
+        let mut record = Record::default();
+        for test in tests {
+            let (_, was) = changes(None, test, Scope::All);
+            let mut details = Map::new();
+            details.insert("before".to_owned(), was.into());
+            record.audit("delete_test", test, &details);
+            record.events.push((test.id.to_string(), events::deleted(test)));
+            self.forget_on_commit(tx, test.technique_id);
+        }
+        self.write_record(tx, author, record).await
+    }
+
+    fn forget_on_commit(&self, tx: &mut Tx, technique: Uuid) {
+        let hot = self.hot.clone();
+        tx.on_commit(move || hot.changed(technique));
+    }
+
+    async fn write_record(&self, tx: &mut Tx, author: &Author, record: Record) -> Result<(), Error> {
+        timeline::add(tx, &record.entries).await?;
+        let audits = record.audits.iter().map(|(action, id, details)| Audit {
+            action,
+            entity_type: "test",
+            entity_id: id.to_string(),
+            details: details.clone(),
+        });
+        self.outbox.audit_all_as(tx, &author.actor, audits.collect()).await?;
+        self.outbox.publish_all_as(tx, &author.actor, &record.events).await?;
+        Ok(())
+    }
+}
+
+/// What is to be written besides the rows of tests.
+#[derive(Default)]
+struct Record {
+    entries: Vec<Entry>,
+    audits: Vec<(&'static str, Uuid, Value)>,
+    events: Vec<(String, TestChanged)>,
+}
+
+impl Record {
+    fn step(&mut self, author: &Author, before: Option<&Test>, after: &Test, step: Step) {
         let mut details = step.extra;
         let (old, new) = changes(before, after, step.scope);
         if before.is_some() {
@@ -128,31 +253,38 @@ impl App {
         }
         details.insert("after".to_owned(), new.into());
         if step.audited {
-            let audit = Audit {
-                action: step.action,
-                entity_type: "test",
-                entity_id: after.id.to_string(),
-                details: with_names(&details, after),
-            };
-            self.outbox.audit(tx, ctx, audit).await?;
+            self.audit(step.action, after, &details);
         }
         details.insert("action".to_owned(), step.action.into());
-        let entry = Entry {
-            id: Uuid::now_v7(),
-            test_id: after.id,
-            at: after.updated_at,
-            kind: step.kind.to_owned(),
-            actor_id: (!user.user_id.is_nil()).then_some(user.user_id),
-            actor: user.username.clone(),
-            details: Json(Value::Object(details)),
-        };
-        timeline::add(tx, &entry).await?;
-        Ok(())
+        self.entries.push(entry(author, after.id, after.updated_at, step.kind, details));
+    }
+
+    fn audit(&mut self, action: &'static str, test: &Test, details: &Map<String, Value>) {
+        self.audits.push((action, test.id, with_names(details, test)));
+    }
+}
+
+/// An entry of a timeline.
+pub(super) fn entry(
+    author: &Author,
+    test_id: Uuid,
+    at: DateTime<Utc>,
+    kind: &str,
+    details: Map<String, Value>,
+) -> Entry {
+    Entry {
+        id: Uuid::now_v7(),
+        test_id,
+        at,
+        kind: kind.to_owned(),
+        actor_id: author.id,
+        actor: author.username.clone(),
+        details: Json(Value::Object(details)),
     }
 }
 
 /// Adds what a reader of the audit trail knows a test by.
-fn with_names(details: &Map<String, Value>, test: &Test) -> Value {
+pub(super) fn with_names(details: &Map<String, Value>, test: &Test) -> Value {
     let mut named = Map::new();
     named.insert("name".to_owned(), test.name.clone().into());
     named.insert("mitre_id".to_owned(), test.mitre_id.clone().into());
@@ -187,7 +319,7 @@ impl Scope {
 }
 
 /// All that a change can touch, in one order.
-fn fields(test: &Test) -> [(&'static str, Value); 34] {
+fn fields(test: &Test) -> [(&'static str, Value); 38] {
     let id = |id: Option<Uuid>| id.map(|id| id.to_string());
     let time = |at: Option<DateTime<Utc>>| at.map(|at| at.to_rfc3339_opts(SecondsFormat::Micros, true));
     [
@@ -224,11 +356,15 @@ fn fields(test: &Test) -> [(&'static str, Value); 34] {
         ("remediation_status", json!(test.remediation_status)),
         ("remediation_assignee", json!(id(test.remediation_assignee))),
         ("remediation_completed_at", json!(time(test.remediation_completed_at))),
+        ("remediation_due_date", json!(time(test.remediation_due_date))),
+        ("red_assignee", json!(id(test.red_assignee))),
+        ("blue_assignee", json!(id(test.blue_assignee))),
+        ("retest_of", json!(id(test.retest_of))),
         ("template_id", json!(id(test.template_id))),
     ]
 }
 
-fn clipped(value: Value) -> Value {
+pub(super) fn clipped(value: Value) -> Value {
     match value {
         Value::String(text) => match text.char_indices().nth(CLIP) {
             Some((end, _)) => Value::String(format!("{}…", &text[..end])),

@@ -2,22 +2,20 @@
 
 use aegis_auth::{OpCtx, Role};
 use aegis_db::now;
-use chrono::{DateTime, Utc};
-use uuid::Uuid;
 
 use super::{
     App,
     input::{Ballot, Checker, MAX_NOTES},
     permitted,
-    record::{Scope, Step},
+    record::{Change, Scope, Step, notes},
 };
 use crate::{
     domain::{
         permissions::Operation,
-        workflow::{Action, DETECTION_RESULTS, Side, State, Vote, apply, decided},
+        workflow::{DETECTION_RESULTS, Request, Side, Stamp, State, is_worse},
     },
     error::Error,
-    store::test::Test,
+    store::test::{self, Test},
 };
 
 impl App {
@@ -35,7 +33,7 @@ impl App {
             }
         };
         for side in sides {
-            permitted(ctx, operation(*side))?;
+            permitted(ctx, (*side).into())?;
         }
         let user = ctx.user()?;
         let id = check.id("id", &ballot.id);
@@ -46,57 +44,50 @@ impl App {
         }
         check.finish()?;
 
-        let (vote, end) = match ballot.approve {
-            true => (Vote::Approved, Action::Approve),
-            false => (Vote::Rejected, Action::Reject),
-        };
         let mut tx = self.db.begin().await?;
         // The sides of one ballot are of one kind: whoever may not vote for one of them has left already.
-        let asked = sides.first().copied().map_or(Operation::VoteRed, operation);
+        let asked = sides.first().copied().map_or(Operation::VoteRed, Operation::from);
         let (before, relation) = self.held(&mut tx, ctx, user, asked, id).await?;
-        // A vote is cast where it could end the review.
-        apply(before.state, end)?;
-        let mut after = before.clone();
-        let at = now();
-        for side in sides {
-            cast(&mut after, *side, vote, ballot.notes.clone(), user.user_id, at);
-        }
-        if ballot.result.is_some() {
-            after.detection_result = ballot.result;
-        }
-        if let Some(end) = decided(after.red_validation_status, after.blue_validation_status) {
-            after.state = apply(before.state, end)?;
-            if after.state == State::Validated {
-                after.validated_at = Some(at);
-            }
-        }
+        let Ballot { approve, notes, result, .. } = ballot;
+        let request = Request::Vote { sides: sides.to_vec(), approve, notes, result };
+        let stamp = Stamp { by: user.user_id, at: now() };
+        let after = before.with_progress(before.progress().after(&request, stamp)?);
+        let said = |step: Step| step.with("from", before.state.as_str()).with("to", after.state.as_str());
         let mut steps: Vec<Step> = sides
             .iter()
             .map(|side| {
-                let step = Step::new("vote", audit_action(*side))
+                let vote = after.progress().voice(*side).vote;
+                let step = said(Step::new("vote", audit_action(*side)))
                     .with("side", side.as_str())
-                    .with("vote", vote.as_str())
-                    .with("from", before.state.as_str())
-                    .with("to", after.state.as_str());
+                    .with("vote", vote.as_str());
                 let step = if relation.own_work() { step.with("own_test", true) } else { step };
                 Step { scope: Scope::Vote(*side), ..step }
             })
             .collect();
+        let mut worse_than = None;
         if after.state != before.state {
-            let action = if after.state == State::Validated { "validate_test" } else { "reject_test" };
-            let step =
-                Step::new("transition", action).with("from", before.state.as_str()).with("to", after.state.as_str());
+            let validated = after.state == State::Validated;
+            let mut step = said(Step::new("transition", if validated { "validate_test" } else { "reject_test" }));
+            if validated {
+                worse_than = self.regressed_from(&mut tx, &after).await?;
+            }
+            if let Some(result) = &worse_than {
+                step = step.with("regression_from", result.clone());
+            }
             // The votes' lines of the audit trail say it already.
             steps.push(Step { scope: Scope::NoVote, audited: false, ..step });
         }
-        self.save(tx, ctx, user, &before, after, steps).await
+        let notes = worse_than.iter().map(|_| notes::REGRESSION).collect();
+        self.save(tx, ctx, Change { before, after, steps, notes, previous_result: worse_than }).await
     }
-}
 
-fn operation(side: Side) -> Operation {
-    match side {
-        Side::Red => Operation::VoteRed,
-        Side::Blue => Operation::VoteBlue,
+    /// The result before this one in the chain, where the test is worse than that.
+    async fn regressed_from(&self, tx: &mut aegis_db::Tx, test: &Test) -> Result<Option<String>, Error> {
+        let Some(result) = test.detection_result.as_deref().filter(|_| test.chain_id != test.id) else {
+            return Ok(None);
+        };
+        let before = test::result_before(tx, test).await?;
+        Ok(before.filter(|before| is_worse(result, before)))
     }
 }
 
@@ -105,25 +96,4 @@ fn audit_action(side: Side) -> &'static str {
         Side::Red => "vote_red",
         Side::Blue => "vote_blue",
     }
-}
-
-fn cast(test: &mut Test, side: Side, vote: Vote, notes: Option<String>, by: Uuid, at: DateTime<Utc>) {
-    let (status, its_notes, its_by, its_at) = match side {
-        Side::Red => (
-            &mut test.red_validation_status,
-            &mut test.red_validation_notes,
-            &mut test.red_validated_by,
-            &mut test.red_validated_at,
-        ),
-        Side::Blue => (
-            &mut test.blue_validation_status,
-            &mut test.blue_validation_notes,
-            &mut test.blue_validated_by,
-            &mut test.blue_validated_at,
-        ),
-    };
-    *status = vote;
-    *its_notes = notes;
-    *its_by = Some(by);
-    *its_at = Some(at);
 }

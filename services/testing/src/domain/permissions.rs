@@ -2,6 +2,8 @@
 
 use aegis_auth::Role;
 
+use super::workflow::{Move, Side};
+
 /// Something that not everybody may do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Operation {
@@ -27,6 +29,14 @@ pub enum Operation {
     Reopen,
     /// Change the remediation.
     EditRemediation,
+    /// Say who is to do what.
+    Assign,
+    /// Say something about it.
+    Comment,
+    /// Make a retest.
+    Retest,
+    /// Delete it.
+    Delete,
     /// Read everything, for a projection.
     Export,
 }
@@ -66,6 +76,26 @@ pub struct Rule {
     pub impartial: bool,
 }
 
+impl From<Move> for Operation {
+    fn from(step: Move) -> Self {
+        match step {
+            Move::StartExecution => Operation::StartExecution,
+            Move::SubmitRed => Operation::SubmitRed,
+            Move::SubmitBlue => Operation::SubmitBlue,
+            Move::Reopen => Operation::Reopen,
+        }
+    }
+}
+
+impl From<Side> for Operation {
+    fn from(side: Side) -> Self {
+        match side {
+            Side::Red => Operation::VoteRed,
+            Side::Blue => Operation::VoteBlue,
+        }
+    }
+}
+
 use Role::{Admin, BlueLead, BlueTech, RedLead, RedTech, Service};
 
 const fn roles(roles: &'static [Role]) -> Rule {
@@ -84,6 +114,10 @@ impl Operation {
             Operation::VoteBlue => Rule { impartial: true, ..roles(&[BlueLead, Admin]) },
             Operation::Reopen => Rule { creator: true, ..roles(&[RedLead, BlueLead, Admin]) },
             Operation::EditRemediation => Rule { assignee: true, ..roles(&[RedLead, BlueLead, BlueTech, Admin]) },
+            Operation::Assign => Rule { creator: true, ..roles(&[RedLead, BlueLead, Admin]) },
+            Operation::Comment => roles(&[RedTech, BlueTech, RedLead, BlueLead, Admin]),
+            Operation::Retest => roles(&[RedTech, RedLead, BlueLead, Admin]),
+            Operation::Delete => Rule { creator: true, ..roles(&[Admin]) },
             Operation::Export => roles(&[Admin, Service]),
         }
     }
@@ -116,6 +150,8 @@ impl Operation {
             Operation::EditRemediation => {
                 "only leads, blue technicians, the assignee and administrators may change the remediation of this test"
             }
+            Operation::Assign => "only its creator, leads and administrators may assign this test",
+            Operation::Delete => "only its creator and administrators may delete this test",
             Operation::VoteRed | Operation::VoteBlue => {
                 "you created or ran this test: another lead or an administrator has to validate it"
             }
@@ -135,7 +171,7 @@ impl Relation {
 mod tests {
     use super::*;
 
-    const OPERATIONS: [Operation; 12] = [
+    const OPERATIONS: [Operation; 16] = [
         Operation::Create,
         Operation::Edit,
         Operation::StartExecution,
@@ -147,11 +183,15 @@ mod tests {
         Operation::VoteBlue,
         Operation::Reopen,
         Operation::EditRemediation,
+        Operation::Assign,
+        Operation::Comment,
+        Operation::Retest,
+        Operation::Delete,
         Operation::Export,
     ];
 
     /// `y` yes, `c` the creator, `a` the assignee, `-` no; columns as in `Role::PEOPLE`, then the service.
-    const TABLE: [&str; 12] = [
+    const TABLE: [&str; 16] = [
         // admin red_tech blue_tech red_lead blue_lead viewer service
         "yy-----", // create
         "ycccc--", // edit
@@ -164,6 +204,10 @@ mod tests {
         "y---y--", // vote blue
         "yccyy--", // reopen
         "yayyy--", // remediation
+        "yccyy--", // assign
+        "yyyyy--", // comment
+        "yy-yy--", // retest
+        "ycccc--", // delete
         "y-----y", // export
     ];
 

@@ -1,12 +1,12 @@
 //! Messages from and to what the service works with.
 
-use aegis_proto::testing::v1 as pb;
+use aegis_proto::testing::v1::{self as pb, change_tests_request::Change};
 use chrono::{DateTime, SubsecRound, Utc};
 use prost_types::Timestamp;
 use uuid::Uuid;
 
 use crate::{
-    app::{Ballot, BlueEdit, ListQuery, NewTest, RedEdit, RemediationEdit, TestEdit},
+    app::{AssignmentEdit, Ballot, BlueEdit, BulkChange, ListQuery, NewTest, RedEdit, RemediationEdit, TestEdit},
     store::{test::Test, timeline::Entry},
 };
 
@@ -80,6 +80,13 @@ pub fn test(test: Test) -> pb::Test {
         retest_of: text(test.retest_of),
         chain_id: test.chain_id.to_string(),
         version: test.version,
+        red_assignee: text(test.red_assignee),
+        blue_assignee: text(test.blue_assignee),
+        remediation_due_date: timestamp_of(test.remediation_due_date),
+        executed_at_source: test.executed_at_source,
+        detected_at_source: test.detected_at_source,
+        responded_at_source: test.responded_at_source,
+        contained_at_source: test.contained_at_source,
     }
 }
 
@@ -106,6 +113,11 @@ impl From<pb::ListTestsRequest> for ListQuery {
             platform: request.platform,
             created_by: request.created_by,
             pending_validation_side: request.pending_validation_side,
+            assignee: request.assignee,
+            incomplete: request.incomplete,
+            campaign_id: request.campaign_id,
+            remediation_status: request.remediation_status,
+            overdue: request.overdue,
         }
     }
 }
@@ -173,7 +185,30 @@ impl From<pb::UpdateRemediationRequest> for RemediationEdit {
             remediation_steps: request.remediation_steps,
             remediation_status: request.remediation_status,
             remediation_assignee: request.remediation_assignee,
+            remediation_due_date: given(request.remediation_due_date),
             clear: request.clear,
+        }
+    }
+}
+
+impl From<pb::Assignment> for AssignmentEdit {
+    fn from(request: pb::Assignment) -> Self {
+        AssignmentEdit {
+            red_assignee: request.red_assignee,
+            blue_assignee: request.blue_assignee,
+            remediation_assignee: request.remediation_assignee,
+            clear: request.clear,
+        }
+    }
+}
+
+impl From<Option<Change>> for BulkChange {
+    fn from(change: Option<Change>) -> Self {
+        match change {
+            Some(Change::Assign(assignment)) => BulkChange::Assign(assignment.into()),
+            Some(Change::Move(name)) => BulkChange::Move(name),
+            Some(Change::Delete(true)) => BulkChange::Delete,
+            Some(Change::Delete(false)) | None => BulkChange::Missing,
         }
     }
 }

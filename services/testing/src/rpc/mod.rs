@@ -1,5 +1,6 @@
 //! The gRPC face of the service.
 
+pub mod campaign;
 pub mod convert;
 
 use std::pin::Pin;
@@ -7,10 +8,12 @@ use std::pin::Pin;
 use aegis_auth::OpCtx;
 use aegis_error::Failure;
 use aegis_proto::testing::v1::{
-    CastVoteRequest, CastVoteResponse, CreateTestRequest, CreateTestResponse, ExportTestsRequest, ExportTestsResponse,
-    GetTestRequest, GetTestResponse, GetTimelineRequest, GetTimelineResponse, ListTestsRequest, ListTestsResponse,
-    MoveTestRequest, MoveTestResponse, UpdateBlueRequest, UpdateBlueResponse, UpdateRedRequest, UpdateRedResponse,
-    UpdateRemediationRequest, UpdateRemediationResponse, UpdateTestRequest, UpdateTestResponse,
+    AddCommentRequest, AddCommentResponse, CastVoteRequest, CastVoteResponse, ChainLink, ChangeTestsRequest,
+    ChangeTestsResponse, CreateRetestRequest, CreateRetestResponse, CreateTestRequest, CreateTestResponse,
+    DeleteTestRequest, DeleteTestResponse, ExportTestsRequest, ExportTestsResponse, GetRetestChainRequest,
+    GetRetestChainResponse, GetTestRequest, GetTestResponse, GetTimelineRequest, GetTimelineResponse, ListTestsRequest,
+    ListTestsResponse, MoveTestRequest, MoveTestResponse, UpdateBlueRequest, UpdateBlueResponse, UpdateRedRequest,
+    UpdateRedResponse, UpdateRemediationRequest, UpdateRemediationResponse, UpdateTestRequest, UpdateTestResponse,
     testing_service_server::TestingService,
 };
 use futures::{Stream, StreamExt, TryStreamExt};
@@ -88,7 +91,10 @@ impl TestingService for Rpc {
     ) -> Result<Response<UpdateRemediationResponse>, Status> {
         let ctx = OpCtx::of(&request)?;
         let result = self.app.update_remediation(&ctx, request.into_inner().into()).await;
-        let result = result.map(|test| UpdateRemediationResponse { test: Some(convert::test(test)) });
+        let result = result.map(|(test, retest)| UpdateRemediationResponse {
+            test: Some(convert::test(test)),
+            retest: retest.map(convert::test),
+        });
         self.answer(&ctx, "UpdateRemediation", result).await
     }
 
@@ -122,6 +128,59 @@ impl TestingService for Rpc {
                 },
             );
         self.answer(&ctx, "GetTimeline", result).await
+    }
+
+    async fn add_comment(&self, request: Request<AddCommentRequest>) -> Result<Response<AddCommentResponse>, Status> {
+        let ctx = OpCtx::of(&request)?;
+        let request = request.into_inner();
+        let result = self.app.add_comment(&ctx, &request.test_id, &request.text).await;
+        let result = result.map(|entry| AddCommentResponse { entry: Some(convert::entry(entry)) });
+        self.answer(&ctx, "AddComment", result).await
+    }
+
+    async fn delete_test(&self, request: Request<DeleteTestRequest>) -> Result<Response<DeleteTestResponse>, Status> {
+        let ctx = OpCtx::of(&request)?;
+        let result = self.app.delete_test(&ctx, &request.into_inner().id).await;
+        self.answer(&ctx, "DeleteTest", result.map(|()| DeleteTestResponse {})).await
+    }
+
+    async fn change_tests(
+        &self,
+        request: Request<ChangeTestsRequest>,
+    ) -> Result<Response<ChangeTestsResponse>, Status> {
+        let ctx = OpCtx::of(&request)?;
+        let request = request.into_inner();
+        let result = self.app.change_tests(&ctx, &request.ids, request.change.into()).await;
+        let result = result.map(|done| ChangeTestsResponse {
+            tests: done.tests.into_iter().map(convert::test).collect(),
+            changed: i32::try_from(done.changed).unwrap_or(i32::MAX),
+        });
+        self.answer(&ctx, "ChangeTests", result).await
+    }
+
+    async fn create_retest(
+        &self,
+        request: Request<CreateRetestRequest>,
+    ) -> Result<Response<CreateRetestResponse>, Status> {
+        let ctx = OpCtx::of(&request)?;
+        let result = self.app.create_retest(&ctx, &request.into_inner().test_id).await;
+        let result = result.map(|test| CreateRetestResponse { test: Some(convert::test(test)) });
+        self.answer(&ctx, "CreateRetest", result).await
+    }
+
+    async fn get_retest_chain(
+        &self,
+        request: Request<GetRetestChainRequest>,
+    ) -> Result<Response<GetRetestChainResponse>, Status> {
+        let ctx = OpCtx::of(&request)?;
+        let result = self.app.retest_chain(&ctx, &request.into_inner().test_id).await;
+        let result = result.map(|chain| GetRetestChainResponse {
+            links: chain
+                .into_iter()
+                .map(|link| ChainLink { test: Some(convert::test(link.test)), regression: link.regression })
+                .collect(),
+        });
+        self.answer(&ctx, "GetRetestChain", result).await
     }
 
     type ExportTestsStream = Pin<Box<dyn Stream<Item = Result<ExportTestsResponse, Status>> + Send>>;

@@ -1,6 +1,11 @@
 //! All the SQL of tests and their timelines.
 
+pub mod campaign;
+pub mod campaign_run;
+pub mod campaign_test;
 mod dialect;
+pub mod list;
+pub mod tally;
 pub mod test;
 pub mod timeline;
 

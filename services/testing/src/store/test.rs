@@ -1,12 +1,12 @@
-//! Tests: read, locked for a change, written, listed.
+//! Tests: read, locked for a change, written.
 
 use aegis_db::{Db, Result, Tx, on, read};
 use chrono::{DateTime, Utc};
 use sqlx::{Database, Encode, QueryBuilder, Type};
 use uuid::Uuid;
 
-use super::{dialect, page_of};
-use crate::domain::workflow::{Side, State, Vote};
+use super::dialect;
+use crate::domain::workflow::{Progress, State, Voice, Vote, Written};
 
 /// A test as it is stored. Each `*_source` says how a time came in: typed, imported or stamped.
 #[allow(missing_docs, reason = "the fields are those of the API's Test, described there")]
@@ -60,6 +60,66 @@ pub struct Test {
     pub retest_of: Option<Uuid>,
     pub chain_id: Uuid,
     pub version: i64,
+    pub red_assignee: Option<Uuid>,
+    pub blue_assignee: Option<Uuid>,
+    pub remediation_due_date: Option<DateTime<Utc>>,
+}
+
+impl Test {
+    /// What the workflow decides of it.
+    pub fn progress(&self) -> Progress {
+        Progress {
+            state: self.state,
+            execution_date: self.execution_date,
+            executed_by: self.executed_by,
+            red: Voice {
+                vote: self.red_validation_status,
+                notes: self.red_validation_notes.clone(),
+                by: self.red_validated_by,
+                at: self.red_validated_at,
+            },
+            blue: Voice {
+                vote: self.blue_validation_status,
+                notes: self.blue_validation_notes.clone(),
+                by: self.blue_validated_by,
+                at: self.blue_validated_at,
+            },
+            validated_at: self.validated_at,
+            detection_result: self.detection_result.clone(),
+        }
+    }
+
+    /// The same test as far as that.
+    pub fn with_progress(&self, progress: Progress) -> Test {
+        let Progress { state, execution_date, executed_by, red, blue, validated_at, detection_result } = progress;
+        Test {
+            state,
+            execution_date,
+            executed_by,
+            red_validation_status: red.vote,
+            red_validation_notes: red.notes,
+            red_validated_by: red.by,
+            red_validated_at: red.at,
+            blue_validation_status: blue.vote,
+            blue_validation_notes: blue.notes,
+            blue_validated_by: blue.by,
+            blue_validated_at: blue.at,
+            validated_at,
+            detection_result,
+            ..self.clone()
+        }
+    }
+
+    /// What its sides have written down.
+    pub fn written(&self) -> Written {
+        let there = |text: &Option<String>| text.as_deref().is_some_and(|text| !text.trim().is_empty());
+        Written {
+            attack_success: self.attack_success.is_some(),
+            red_summary: there(&self.red_summary),
+            detection_result: self.detection_result.is_some(),
+            blue_summary: there(&self.blue_summary),
+        }
+    }
 }
 
 macro_rules! columns {
@@ -71,21 +131,20 @@ macro_rules! columns {
          red_validation_status, red_validation_notes, red_validated_by, red_validated_at, \
          blue_validation_status, blue_validation_notes, blue_validated_by, blue_validated_at, validated_at, \
          remediation_steps, remediation_status, remediation_assignee, remediation_completed_at, retest_of, \
-         chain_id, version"
+         chain_id, version, red_assignee, blue_assignee, remediation_due_date"
     };
 }
+pub(super) use columns;
 
-const SELECT: &str = concat!("SELECT ", columns!(), " FROM test");
 const GET: &str = concat!("SELECT ", columns!(), " FROM test WHERE id = $1");
-const GET_LOCKED: &str = concat!("SELECT ", columns!(), " FROM test WHERE id = $1 FOR UPDATE");
+const SELECT: &str = concat!("SELECT ", columns!(), " FROM test");
+const INSERT: &str = concat!("INSERT INTO test (", columns!(), ") ");
+const CHAIN: &str = concat!("SELECT ", columns!(), " FROM test WHERE chain_id = $1 ORDER BY created_at, id LIMIT $2");
+// The lock of a change, which lets rows that point at this one be written.
+const GET_LOCKED: &str = concat!("SELECT ", columns!(), " FROM test WHERE id = $1 FOR NO KEY UPDATE");
 
-const INSERT: &str = concat!(
-    "INSERT INTO test (",
-    columns!(),
-    ") VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21, $22, \
-     $23, $24, $25, $26, $27, $28, $29, $30, $31, $32, $33, $34, $35, $36, $37, $38, $39, $40, $41, $42, $43, $44, \
-     $45)"
-);
+/// Rows of one statement, each with 48 values: SQLite takes 32,766 of them.
+const INSERT_ROWS: usize = 200;
 
 /// Everything that a change can touch; `$1` is the id, `$2` the version that was read.
 const UPDATE: &str = "UPDATE test SET name = $3, description = $4, platform = $5, procedure_text = $6, tool_used = $7, \
@@ -95,7 +154,8 @@ const UPDATE: &str = "UPDATE test SET name = $3, description = $4, platform = $5
      contained_at_source = $23, red_validation_status = $24, red_validation_notes = $25, red_validated_by = $26, \
      red_validated_at = $27, blue_validation_status = $28, blue_validation_notes = $29, blue_validated_by = $30, \
      blue_validated_at = $31, validated_at = $32, remediation_steps = $33, remediation_status = $34, \
-     remediation_assignee = $35, remediation_completed_at = $36, version = $37 WHERE id = $1 AND version = $2";
+     remediation_assignee = $35, remediation_completed_at = $36, version = $37, \
+     red_assignee = $38, blue_assignee = $39, remediation_due_date = $40, retest_of = $41 WHERE id = $1 AND version = $2";
 
 /// The test with that id.
 pub async fn get(db: &Db, id: Uuid) -> Result<Option<Test>> {
@@ -115,65 +175,74 @@ pub async fn exists(tx: &mut Tx, id: Uuid) -> Result<bool> {
     Ok(found.is_some())
 }
 
-/// Adds a test.
-pub async fn insert(tx: &mut Tx, test: &Test) -> Result<()> {
-    on!(tx, |c| sqlx::query(INSERT)
-        .bind(test.id)
-        .bind(test.technique_id)
-        .bind(&test.mitre_id)
-        .bind(&test.technique_name)
-        .bind(&test.name)
-        .bind(&test.description)
-        .bind(&test.platform)
-        .bind(&test.procedure_text)
-        .bind(&test.tool_used)
-        .bind(test.template_id)
-        .bind(test.state.as_str())
-        .bind(test.created_by)
-        .bind(&test.created_by_username)
-        .bind(test.created_at)
-        .bind(test.updated_at)
-        .bind(test.execution_date)
-        .bind(test.executed_by)
-        .bind(test.attack_success)
-        .bind(&test.red_summary)
-        .bind(test.executed_at)
-        .bind(&test.executed_at_source)
-        .bind(&test.detection_result)
-        .bind(&test.blue_summary)
-        .bind(test.detected_at)
-        .bind(&test.detected_at_source)
-        .bind(test.responded_at)
-        .bind(&test.responded_at_source)
-        .bind(test.contained_at)
-        .bind(&test.contained_at_source)
-        .bind(test.red_validation_status.as_str())
-        .bind(&test.red_validation_notes)
-        .bind(test.red_validated_by)
-        .bind(test.red_validated_at)
-        .bind(test.blue_validation_status.as_str())
-        .bind(&test.blue_validation_notes)
-        .bind(test.blue_validated_by)
-        .bind(test.blue_validated_at)
-        .bind(test.validated_at)
-        .bind(&test.remediation_steps)
-        .bind(&test.remediation_status)
-        .bind(test.remediation_assignee)
-        .bind(test.remediation_completed_at)
-        .bind(test.retest_of)
-        .bind(test.chain_id)
-        .bind(test.version)
-        .execute(c)
-        .await
-        .map(|_| ()))?;
+/// Adds tests.
+pub async fn insert(tx: &mut Tx, tests: &[Test]) -> Result<()> {
+    for tests in tests.chunks(INSERT_ROWS) {
+        on!(tx, |c| {
+            let mut query = QueryBuilder::new(INSERT);
+            query.push_values(tests, |mut row, test| {
+                row.push_bind(test.id);
+                row.push_bind(test.technique_id);
+                row.push_bind(&test.mitre_id);
+                row.push_bind(&test.technique_name);
+                row.push_bind(&test.name);
+                row.push_bind(&test.description);
+                row.push_bind(&test.platform);
+                row.push_bind(&test.procedure_text);
+                row.push_bind(&test.tool_used);
+                row.push_bind(test.template_id);
+                row.push_bind(test.state.as_str());
+                row.push_bind(test.created_by);
+                row.push_bind(&test.created_by_username);
+                row.push_bind(test.created_at);
+                row.push_bind(test.updated_at);
+                row.push_bind(test.execution_date);
+                row.push_bind(test.executed_by);
+                row.push_bind(test.attack_success);
+                row.push_bind(&test.red_summary);
+                row.push_bind(test.executed_at);
+                row.push_bind(&test.executed_at_source);
+                row.push_bind(&test.detection_result);
+                row.push_bind(&test.blue_summary);
+                row.push_bind(test.detected_at);
+                row.push_bind(&test.detected_at_source);
+                row.push_bind(test.responded_at);
+                row.push_bind(&test.responded_at_source);
+                row.push_bind(test.contained_at);
+                row.push_bind(&test.contained_at_source);
+                row.push_bind(test.red_validation_status.as_str());
+                row.push_bind(&test.red_validation_notes);
+                row.push_bind(test.red_validated_by);
+                row.push_bind(test.red_validated_at);
+                row.push_bind(test.blue_validation_status.as_str());
+                row.push_bind(&test.blue_validation_notes);
+                row.push_bind(test.blue_validated_by);
+                row.push_bind(test.blue_validated_at);
+                row.push_bind(test.validated_at);
+                row.push_bind(&test.remediation_steps);
+                row.push_bind(&test.remediation_status);
+                row.push_bind(test.remediation_assignee);
+                row.push_bind(test.remediation_completed_at);
+                row.push_bind(test.retest_of);
+                row.push_bind(test.chain_id);
+                row.push_bind(test.version);
+                row.push_bind(test.red_assignee);
+                row.push_bind(test.blue_assignee);
+                row.push_bind(test.remediation_due_date);
+            });
+            // Only the two sizes that come again are worth being remembered.
+            let again = tests.len() == 1 || tests.len() == INSERT_ROWS;
+            query.build().persistent(again).execute(c).await.map(|_| ())
+        })?;
+    }
     Ok(())
 }
 
-/// Writes a test over the version `read`. False when it is no longer that version.
-pub async fn update(tx: &mut Tx, read: i64, test: &Test) -> Result<bool> {
+/// Writes a test over what it was before. False when it is no longer of that version.
+pub async fn update(tx: &mut Tx, before: &Test, test: &Test) -> Result<bool> {
     let rows = on!(tx, |c| sqlx::query(UPDATE)
         .bind(test.id)
-        .bind(read)
+        .bind(before.version)
         .bind(&test.name)
         .bind(&test.description)
         .bind(&test.platform)
@@ -209,92 +278,89 @@ pub async fn update(tx: &mut Tx, read: i64, test: &Test) -> Result<bool> {
         .bind(test.remediation_assignee)
         .bind(test.remediation_completed_at)
         .bind(test.version)
+        .bind(test.red_assignee)
+        .bind(test.blue_assignee)
+        .bind(test.remediation_due_date)
+        .bind(test.retest_of)
         .execute(c)
         .await
         .map(|done| done.rows_affected()))?;
     Ok(rows == 1)
 }
 
-/// Which tests a list is of.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Filter {
-    /// In this state.
-    pub state: Option<State>,
-    /// Of this technique.
-    pub technique_id: Option<Uuid>,
-    /// On this platform.
-    pub platform: Option<String>,
-    /// Made by this user.
-    pub created_by: Option<Uuid>,
-    /// In review, and this side has not voted.
-    pub pending: Option<Side>,
+/// Removes tests that the transaction holds, with their timelines.
+pub async fn delete(tx: &mut Tx, tests: &[Test]) -> Result<()> {
+    on!(tx, |c| {
+        let ids: Vec<Uuid> = tests.iter().map(|test| test.id).collect();
+        let mut query = QueryBuilder::new("DELETE FROM test");
+        among(&mut query, " WHERE id IN (", &ids);
+        query.build().persistent(tests.len() == 1).execute(c).await.map(|_| ())
+    })?;
+    Ok(())
 }
 
-/// Tests, newest first, that come after `after`; and whether there are more.
-pub async fn list(
-    db: &Db,
-    filter: &Filter,
-    after: Option<(DateTime<Utc>, Uuid)>,
-    skip: i64,
-    limit: i64,
-) -> Result<(Vec<Test>, bool)> {
-    let rows = usize::try_from(limit).unwrap_or(0);
-    Ok(read!(db, |pool| {
+/// The tests with these ids that there are, in the order of ids, held until the transaction ends. Everyone who holds
+/// several takes them in this order, so that nobody waits for each other.
+pub async fn get_many_for_update(tx: &mut Tx, ids: &[Uuid]) -> Result<Vec<Test>> {
+    let lock = dialect::locking(tx, "", " FOR NO KEY UPDATE");
+    Ok(on!(tx, |c| {
         let mut query = QueryBuilder::new(SELECT);
-        filtered(&mut query, filter);
-        if let Some((at, id)) = after {
-            query.push(" AND (created_at, id) < (").push_bind(at).push(", ").push_bind(id).push(")");
-        }
-        query.push(" ORDER BY created_at DESC, id DESC LIMIT ").push_bind(limit + 1);
-        query.push(" OFFSET ").push_bind(skip);
-        page_of(query.build_query_as::<Test>().fetch(pool), rows, text_bytes).await
+        among(&mut query, " WHERE id IN (", ids).push(" ORDER BY id").push(lock);
+        query.build_query_as::<Test>().persistent(ids.len() == 1).fetch_all(c).await
     })?)
 }
 
-/// How many tests there are.
-pub async fn count(db: &Db, filter: &Filter) -> Result<i64> {
-    Ok(read!(db, |pool| {
-        let mut query = QueryBuilder::new("SELECT COUNT(*) FROM test");
-        filtered(&mut query, filter);
-        query.build_query_scalar().fetch_one(pool).await
+/// Makes whoever adds to or takes from the chains of these tests wait for the end of the transaction. To be called
+/// before a row is held. Answers the ids of the tests' retests, which are settled from then on.
+pub async fn hold_chains(tx: &mut Tx, ids: &[Uuid]) -> Result<Vec<Uuid>> {
+    // A test stays in the chain that it was made in.
+    let chains: Vec<Uuid> = on!(tx, |c| {
+        let mut query = QueryBuilder::new("SELECT DISTINCT chain_id FROM test");
+        among(&mut query, " WHERE id IN (", ids);
+        query.build_query_scalar().persistent(ids.len() == 1).fetch_all(c).await
+    })?;
+    dialect::hold(tx, &chains).await?;
+    Ok(on!(tx, |c| {
+        let mut query = QueryBuilder::new("SELECT id FROM test");
+        among(&mut query, " WHERE retest_of IN (", ids);
+        query.build_query_scalar().persistent(ids.len() == 1).fetch_all(c).await
     })?)
 }
 
-/// Tests in the order of their ids, after `after`; and whether there are more.
-pub async fn export(db: &Db, after: Option<Uuid>, limit: i64) -> Result<(Vec<Test>, bool)> {
-    const EXPORT: &str = concat!("SELECT ", columns!(), " FROM test WHERE id > $1 ORDER BY id LIMIT $2");
-    let rows = usize::try_from(limit).unwrap_or(0);
-    Ok(read!(db, |pool| {
-        let found = sqlx::query_as::<_, Test>(EXPORT).bind(after.unwrap_or(Uuid::nil())).bind(limit + 1).fetch(pool);
-        page_of(found, rows, text_bytes).await
-    })?)
-}
-
-fn filtered<DB>(query: &mut QueryBuilder<DB>, filter: &Filter)
+fn among<'q, DB>(query: &'q mut QueryBuilder<DB>, condition: &'static str, ids: &[Uuid]) -> &'q mut QueryBuilder<DB>
 where
     DB: Database,
-    Uuid: for<'q> Encode<'q, DB> + Type<DB>,
-    String: for<'q> Encode<'q, DB> + Type<DB>,
+    Uuid: for<'e> Encode<'e, DB> + Type<DB>,
 {
-    // So that every condition can begin with AND.
-    query.push(" WHERE 1 = 1");
-    if let Some(state) = filter.state {
-        query.push(" AND state = ").push_bind(state.as_str().to_owned());
+    query.push(condition);
+    let mut list = query.separated(", ");
+    for id in ids {
+        list.push_bind(*id);
     }
-    if let Some(id) = filter.technique_id {
-        query.push(" AND technique_id = ").push_bind(id);
-    }
-    if let Some(platform) = &filter.platform {
-        query.push(" AND platform = ").push_bind(platform.clone());
-    }
-    if let Some(id) = filter.created_by {
-        query.push(" AND created_by = ").push_bind(id);
-    }
-    match filter.pending {
-        Some(Side::Red) => query.push(" AND state = 'in_review' AND red_validation_status = 'pending'"),
-        Some(Side::Blue) => query.push(" AND state = 'in_review' AND blue_validation_status = 'pending'"),
-        None => query,
-    };
+    query.push(")")
+}
+
+/// The ids of a chain's tests, newest first.
+pub async fn chain_ids(tx: &mut Tx, chain_id: Uuid, limit: i64) -> Result<Vec<Uuid>> {
+    const IDS: &str = "SELECT id FROM test WHERE chain_id = $1 ORDER BY created_at DESC, id DESC LIMIT $2";
+    Ok(on!(tx, |c| sqlx::query_scalar(IDS).bind(chain_id).bind(limit).fetch_all(c).await)?)
+}
+
+/// The tests of a chain, oldest first.
+pub async fn chain(db: &Db, chain_id: Uuid, limit: i64) -> Result<Vec<Test>> {
+    Ok(read!(db, |pool| sqlx::query_as(CHAIN).bind(chain_id).bind(limit).fetch_all(pool).await)?)
+}
+
+/// The detection result of the newest validated test before this one in its chain that has one.
+pub async fn result_before(tx: &mut Tx, test: &Test) -> Result<Option<String>> {
+    const RESULT: &str = "SELECT detection_result FROM test WHERE chain_id = $1 AND (created_at, id) < ($2, $3) \
+         AND state = 'validated' AND detection_result IS NOT NULL ORDER BY created_at DESC, id DESC LIMIT 1";
+    Ok(on!(tx, |c| sqlx::query_scalar(RESULT)
+        .bind(test.chain_id)
+        .bind(test.created_at)
+        .bind(test.id)
+        .fetch_optional(c)
+        .await)?)
 }
 
 /// About how much text a test holds.

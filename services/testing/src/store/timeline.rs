@@ -17,7 +17,7 @@ pub struct Entry {
     pub test_id: Uuid,
     /// When.
     pub at: DateTime<Utc>,
-    /// created | transition | edit | vote | evidence | comment
+    /// created | transition | edit | vote | evidence | comment | assignment | retest
     pub kind: String,
     /// Who; none for background work.
     pub actor_id: Option<Uuid>,
@@ -27,23 +27,27 @@ pub struct Entry {
     pub details: Json<Value>,
 }
 
-/// Adds an entry.
-pub async fn add(tx: &mut Tx, entry: &Entry) -> Result<()> {
-    on!(tx, |c| {
-        sqlx::query(
-        "INSERT INTO timeline (id, test_id, at, kind, actor_id, actor, details) VALUES ($1, $2, $3, $4, $5, $6, $7)"
-    )
-    .bind(entry.id)
-    .bind(entry.test_id)
-    .bind(entry.at)
-    .bind(&entry.kind)
-    .bind(entry.actor_id)
-    .bind(&entry.actor)
-    .bind(&entry.details)
-    .execute(c)
-    .await
-    .map(|_| ())
-    })?;
+/// Rows of one statement, each with seven values.
+const INSERT_ROWS: usize = 500;
+
+/// Adds entries.
+pub async fn add(tx: &mut Tx, entries: &[Entry]) -> Result<()> {
+    for entries in entries.chunks(INSERT_ROWS) {
+        on!(tx, |c| {
+            let mut query =
+                QueryBuilder::new("INSERT INTO timeline (id, test_id, at, kind, actor_id, actor, details) ");
+            query.push_values(entries, |mut row, entry| {
+                row.push_bind(entry.id);
+                row.push_bind(entry.test_id);
+                row.push_bind(entry.at);
+                row.push_bind(&entry.kind);
+                row.push_bind(entry.actor_id);
+                row.push_bind(&entry.actor);
+                row.push_bind(&entry.details);
+            });
+            query.build().persistent(entries.len() == 1).execute(c).await.map(|_| ())
+        })?;
+    }
     Ok(())
 }
 

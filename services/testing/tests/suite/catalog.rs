@@ -11,6 +11,8 @@ use aegis_rpc::RpcService;
 use futures::{Stream, StreamExt};
 use tonic::{Request, Response, Status, Streaming};
 
+use crate::campaigns_catalog;
+
 pub const POWERSHELL: &str = "01900000-0000-7000-8000-000000000001";
 pub const DUMPING: &str = "01900000-0000-7000-8000-000000000002";
 /// Revoked by T1059.001.
@@ -55,7 +57,7 @@ fn templates() -> [Template; 2] {
 }
 
 /// A call on behalf of somebody names the request it belongs to.
-fn belongs<T>(request: Request<T>) -> Result<T, Status> {
+pub fn belongs<T>(request: Request<T>) -> Result<T, Status> {
     if request.metadata().contains_key(aegis_auth::REQUEST_ID_HEADER) {
         Ok(request.into_inner())
     } else {
@@ -77,8 +79,8 @@ impl CatalogService for Catalog {
         }
     }
 
-    async fn list_techniques(&self, _: Request<ListTechniquesRequest>) -> Answer<ListTechniquesResponse> {
-        Err(Status::unimplemented(""))
+    async fn list_techniques(&self, request: Request<ListTechniquesRequest>) -> Answer<ListTechniquesResponse> {
+        Ok(Response::new(campaigns_catalog::list_techniques(belongs(request)?)))
     }
     async fn create_technique(&self, _: Request<CreateTechniqueRequest>) -> Answer<CreateTechniqueResponse> {
         Err(Status::unimplemented(""))
@@ -89,8 +91,9 @@ impl CatalogService for Catalog {
     async fn review_technique(&self, _: Request<ReviewTechniqueRequest>) -> Answer<ReviewTechniqueResponse> {
         Err(Status::unimplemented(""))
     }
-    async fn list_tactics(&self, _: Request<ListTacticsRequest>) -> Answer<ListTacticsResponse> {
-        Err(Status::unimplemented(""))
+    async fn list_tactics(&self, request: Request<ListTacticsRequest>) -> Answer<ListTacticsResponse> {
+        belongs(request)?;
+        Ok(Response::new(campaigns_catalog::list_tactics()))
     }
     async fn import_knowledge(&self, _: Request<Streaming<ImportKnowledgeRequest>>) -> Answer<ImportKnowledgeResponse> {
         Err(Status::unimplemented(""))
@@ -98,6 +101,9 @@ impl CatalogService for Catalog {
     type ExportTechniquesStream = Pin<Box<dyn Stream<Item = Result<ExportTechniquesResponse, Status>> + Send>>;
     async fn export_techniques(&self, _: Request<ExportTechniquesRequest>) -> Answer<Self::ExportTechniquesStream> {
         Ok(Response::new(futures::stream::empty().boxed()))
+    }
+    async fn get_rebuild_start(&self, _: Request<GetRebuildStartRequest>) -> Answer<GetRebuildStartResponse> {
+        Err(Status::unimplemented(""))
     }
     async fn rebuild_statuses(&self, _: Request<Streaming<RebuildStatusesRequest>>) -> Answer<RebuildStatusesResponse> {
         Err(Status::unimplemented(""))
@@ -116,6 +122,9 @@ impl TemplateService for Catalog {
 
     async fn list_templates(&self, _: Request<ListTemplatesRequest>) -> Answer<ListTemplatesResponse> {
         Err(Status::unimplemented(""))
+    }
+    async fn pick_templates(&self, request: Request<PickTemplatesRequest>) -> Answer<PickTemplatesResponse> {
+        Ok(Response::new(campaigns_catalog::pick_templates(belongs(request)?)))
     }
     async fn create_template(&self, _: Request<CreateTemplateRequest>) -> Answer<CreateTemplateResponse> {
         Err(Status::unimplemented(""))

@@ -122,3 +122,44 @@ async fn what_is_asked_for_twice_is_made_once() {
         world.close().await;
     }
 }
+
+#[tokio::test]
+async fn a_test_is_deleted_only_as_it_was_read() {
+    for world in worlds().await {
+        let id = world.go(RED_TECH, &world.draft().await.id, "start_execution").await.unwrap().id;
+        let request = DeleteTestRequest { id: id.clone() };
+        let stale = failure(world.with(under(ADMIN, Some(1), None)).delete_test(request.clone()).await);
+        assert_eq!((stale.code(), stale.get("version")), (Code::PreconditionFailed, Some("2")));
+        assert_eq!(world.get(&id).await.version, 2);
+        world.with(under(ADMIN, Some(2), None)).delete_test(request).await.unwrap();
+        world.close().await;
+    }
+}
+
+#[tokio::test]
+async fn what_makes_something_new_makes_it_once_for_a_key() {
+    for world in worlds().await {
+        let id = world.validated(Some("not_detected")).await.id;
+        for _ in 0..2 {
+            let mut client = world.with(under(RED_LEAD, None, Some("comment")));
+            client.add_comment(AddCommentRequest { test_id: id.clone(), text: "once".into() }).await.unwrap();
+            let mut client = world.with(under(RED_LEAD, None, Some("retest")));
+            client.create_retest(CreateRetestRequest { test_id: id.clone() }).await.unwrap();
+            let mut client = world.with(under(RED_LEAD, None, Some("remediation")));
+            let request = UpdateRemediationRequest {
+                id: id.clone(),
+                remediation_status: Some("completed".into()),
+                ..UpdateRemediationRequest::default()
+            };
+            let answer = client.update_remediation(request).await.unwrap().into_inner();
+            assert!(answer.retest.is_some());
+            let mut client = world.with(under(RED_LEAD, None, Some("assign")));
+            let assign = Assignment { red_assignee: Some(id.clone()), ..Assignment::default() };
+            let change = Some(change_tests_request::Change::Assign(assign));
+            let answer = client.change_tests(ChangeTestsRequest { ids: vec![id.clone()], change }).await.unwrap();
+            assert_eq!(answer.into_inner().changed, 1);
+        }
+        assert_eq!((world.comments().await.len(), world.chain(&id).await.len()), (1, 3));
+        world.close().await;
+    }
+}

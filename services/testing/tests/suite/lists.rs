@@ -63,6 +63,44 @@ async fn each_filter_leaves_the_right_tests_newest_first() {
 }
 
 #[tokio::test]
+async fn what_somebody_has_to_do_and_what_is_late_can_be_listed() {
+    for world in worlds().await {
+        let (a, b) = (make(&world, POWERSHELL, "a", None).await.id, make(&world, POWERSHELL, "b", None).await.id);
+        make(&world, POWERSHELL, "c", None).await;
+        let bert = aegis_testkit::user_id(BLUE_TECH.1).to_string();
+        let assign = Assignment { blue_assignee: Some(bert.clone()), ..Assignment::default() };
+        world.change(ADMIN, &[a], change_tests_request::Change::Assign(assign)).await.unwrap();
+        let late = UpdateRemediationRequest {
+            id: b.clone(),
+            remediation_status: Some("in_progress".into()),
+            remediation_assignee: Some(bert.clone()),
+            remediation_due_date: Some(prost_types::Timestamp { seconds: 1_700_000_000, nanos: 0 }),
+            ..UpdateRemediationRequest::default()
+        };
+        world.by(ADMIN).update_remediation(late).await.unwrap();
+        let unknown = world.validated(None).await;
+        world.validated(Some("detected")).await;
+        let all = ListTestsRequest::default();
+        let some = async |request: ListTestsRequest| {
+            let (names, total) = list(&world, request).await;
+            assert_eq!(usize::try_from(total).unwrap(), names.len());
+            names.join(",")
+        };
+        assert_eq!(some(ListTestsRequest { assignee: Some(bert), ..all.clone() }).await, "b,a");
+        let status = |name: &str| ListTestsRequest { remediation_status: Some(name.into()), ..all.clone() };
+        assert_eq!(some(status("in_progress")).await, "b");
+        assert_eq!(some(ListTestsRequest { overdue: Some(true), ..all.clone() }).await, "b");
+        assert_eq!(some(ListTestsRequest { incomplete: Some(true), ..all.clone() }).await, unknown.name);
+        // Not to ask for it is to ask for all.
+        let no = ListTestsRequest { overdue: Some(false), incomplete: Some(false), ..all.clone() };
+        assert_eq!(list(&world, no).await.1, 5);
+        world.remedy(ADMIN, &b, "completed").await.unwrap();
+        assert_eq!(some(ListTestsRequest { overdue: Some(true), ..all }).await, "");
+        world.close().await;
+    }
+}
+
+#[tokio::test]
 async fn pages_follow_one_another_by_token_and_by_skipping() {
     for world in worlds().await {
         for n in 0..7 {

@@ -4,7 +4,10 @@ use std::time::Duration;
 
 use aegis_error::Code;
 use aegis_events::Outbox;
-use aegis_proto::{events::v1::EvidenceAdded, testing::v1::*};
+use aegis_proto::{
+    events::v1::{EvidenceAdded, EvidenceRemoved},
+    testing::v1::*,
+};
 use aegis_runtime::Shutdown;
 use serde_json::json;
 
@@ -152,8 +155,23 @@ async fn a_typed_time_is_stored_as_typed() {
             details["after"],
             json!({ "executed_at": "2023-11-14T22:13:20.000000Z", "executed_at_source": "typed" })
         );
+        let test = world.get(&id).await;
+        assert_eq!(test.executed_at_source.as_deref(), Some("typed"));
+        assert_eq!((test.detected_at_source, test.responded_at_source, test.contained_at_source), (None, None, None));
         world.close().await;
     }
+}
+
+/// The timeline once it has that many entries.
+async fn timeline_of(world: &World, id: &str, entries: usize) -> Vec<(TimelineEntry, serde_json::Value)> {
+    for _ in 0..200 {
+        let timeline = world.timeline(id).await;
+        if timeline.len() == entries {
+            return timeline;
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    panic!("the timeline of {id} has not come to {entries} entries");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -180,25 +198,42 @@ async fn evidence_appears_on_the_timeline_and_changes_nothing_else() {
         evidence.publish(&mut tx, &ctx, &lost.evidence_id, &lost).await.unwrap();
         evidence.publish(&mut tx, &ctx, &added.evidence_id, &added).await.unwrap();
         tx.commit().await.unwrap();
-        let mut timeline = world.timeline(&test.id).await;
-        for _ in 0..200 {
-            if timeline.len() == 2 {
-                break;
-            }
-            tokio::time::sleep(Duration::from_millis(50)).await;
-            timeline = world.timeline(&test.id).await;
-        }
+        let timeline = timeline_of(&world, &test.id, 2).await;
         let (entry, details) = timeline.last().unwrap();
         assert_eq!((entry.kind.as_str(), entry.actor.as_str()), ("evidence", "bert"));
         assert_eq!(entry.actor_id, aegis_testkit::user_id("bert").to_string());
         assert_eq!(
             *details,
             json!({
+                "action": "add_evidence",
                 "evidence_id": added.evidence_id,
                 "file_name": "Bildschirmfoto ü.png",
                 "sha256": added.sha256,
                 "size_bytes": 42,
                 "team": "blue",
+            })
+        );
+        let removed = EvidenceRemoved {
+            evidence_id: added.evidence_id.clone(),
+            test_id: test.id.clone(),
+            file_name: "Bildschirmfoto\0 ü.png".into(),
+            sha256: added.sha256.clone(),
+            reason: "of another test".into(),
+        };
+        let mut tx = world.db.begin().await.unwrap();
+        evidence.publish(&mut tx, &ctx, &added.evidence_id, &removed).await.unwrap();
+        tx.commit().await.unwrap();
+        let timeline = timeline_of(&world, &test.id, 3).await;
+        let (entry, details) = timeline.last().unwrap();
+        assert_eq!((entry.kind.as_str(), entry.actor.as_str()), ("evidence", "bert"));
+        assert_eq!(
+            *details,
+            json!({
+                "action": "remove_evidence",
+                "evidence_id": added.evidence_id,
+                "file_name": "Bildschirmfoto ü.png",
+                "sha256": added.sha256,
+                "reason": "of another test",
             })
         );
         assert_eq!(world.get(&test.id).await, test);

@@ -6,7 +6,7 @@ use aegis_error::{Code, Failure};
 use aegis_events::{Bus, Event, IdempotencyLayer, decode};
 use aegis_proto::{
     catalog::v1::catalog_service_client::CatalogServiceClient,
-    events::v1::{AuditRecorded, Envelope, TestChanged},
+    events::v1::{AuditRecorded, Envelope, TestChanged, TestCommented},
     testing::v1::{testing_service_client::TestingServiceClient, *},
 };
 use aegis_rpc::RpcService;
@@ -17,7 +17,7 @@ use serde_json::Value;
 use tonic::{Response, Status, body::Body, service::Routes};
 use tower::{Layer, ServiceExt};
 
-use crate::catalog;
+use crate::{campaigns_catalog, catalog};
 
 pub type Client = TestingServiceClient<RpcService>;
 
@@ -46,14 +46,7 @@ pub async fn worlds_with(config: Config, techniques: CatalogServiceClient<RpcSer
     let migrations = [aegis_events::migrations(), aegis_testing::migrations()];
     let mut worlds = Vec::new();
     for kit in aegis_testkit::databases("testing", &migrations).await {
-        let deps = Deps {
-            db: kit.db.clone(),
-            bus: Bus::local(),
-            catalog: techniques.clone(),
-            templates: catalog::templates_client(),
-            config,
-        };
-        let service = aegis_testing::build(deps).await.unwrap();
+        let service = service(kit.db.clone(), config, techniques.clone()).await;
         assert_eq!(service.name, aegis_testing::NAME);
         for check in &service.readiness {
             (check.probe)().await.unwrap();
@@ -61,6 +54,13 @@ pub async fn worlds_with(config: Config, techniques: CatalogServiceClient<RpcSer
         worlds.push(World { db: kit.db.clone(), tasks: service.tasks, routes: service.routes, kit });
     }
     worlds
+}
+
+/// The service on that database.
+pub async fn service(db: Db, config: Config, catalog: CatalogServiceClient<RpcService>) -> aegis_runtime::Service {
+    let templates = catalog::templates_client();
+    let knowledge = campaigns_catalog::knowledge_client();
+    aegis_testing::build(Deps { db, bus: Bus::local(), catalog, templates, knowledge, config }).await.unwrap()
 }
 
 impl World {
@@ -71,18 +71,21 @@ impl World {
     }
 
     pub fn with(&self, ctx: OpCtx) -> Client {
+        TestingServiceClient::new(self.service_with(ctx)).max_decoding_message_size(aegis_rpc::MAX_MESSAGE)
+    }
+
+    pub fn service_with(&self, ctx: OpCtx) -> RpcService {
         // With the layer that it stands behind in the product.
         let routes = IdempotencyLayer::new(self.db.clone(), &"secret".to_owned().into()).layer(self.routes.clone());
         // In the place of the authentication layer.
-        TestingServiceClient::new(RpcService::new(
+        RpcService::new(
             routes
                 .map_request(move |mut request: http::Request<Body>| {
                     request.extensions_mut().insert(ctx.clone());
                     request
                 })
                 .map_err(|never| match never {}),
-        ))
-        .max_decoding_message_size(aegis_rpc::MAX_MESSAGE)
+        )
     }
 
     /// A draft by rita.
@@ -117,6 +120,75 @@ impl World {
         self.go(BLUE_TECH, &id, "submit_blue").await.unwrap()
     }
 
+    /// A test by rita that both leads approved, with this result of its detection.
+    pub async fn validated(&self, result: Option<&str>) -> Test {
+        let id = self.in_review().await.id;
+        self.validate(&id, result).await
+    }
+
+    /// Takes a draft to its validation.
+    pub async fn finish(&self, id: &str, result: Option<&str>) -> Test {
+        self.go(RED_TECH, id, "start_execution").await.unwrap();
+        self.go(RED_TECH, id, "submit_red").await.unwrap();
+        self.go(BLUE_TECH, id, "submit_blue").await.unwrap();
+        self.validate(id, result).await
+    }
+
+    async fn validate(&self, id: &str, result: Option<&str>) -> Test {
+        let approval = CastVoteRequest {
+            id: id.into(),
+            side: "own".into(),
+            approve: true,
+            notes: None,
+            result: result.map(str::to_owned),
+        };
+        self.ballot(ADMIN, approval).await.unwrap()
+    }
+
+    /// Gives the remediation a status; the second is the retest of it.
+    pub async fn remedy(&self, who: (Role, &str), id: &str, status: &str) -> Result<(Test, Option<Test>), Failure> {
+        let request = UpdateRemediationRequest {
+            id: id.into(),
+            remediation_status: Some(status.into()),
+            ..UpdateRemediationRequest::default()
+        };
+        let answer = self.by(who).update_remediation(request).await.map_err(Failure::from)?.into_inner();
+        Ok((answer.test.unwrap(), answer.retest))
+    }
+
+    pub async fn retest(&self, who: (Role, &str), id: &str) -> Result<Test, Failure> {
+        let request = CreateRetestRequest { test_id: id.into() };
+        self.by(who).create_retest(request).await.map(|r| r.into_inner().test.unwrap()).map_err(Failure::from)
+    }
+
+    /// The chain of a test: ids, and which are regressions.
+    pub async fn chain(&self, id: &str) -> Vec<(String, bool)> {
+        let request = GetRetestChainRequest { test_id: id.into() };
+        let links = self.by(VIEWER).get_retest_chain(request).await.unwrap().into_inner().links;
+        links.into_iter().map(|link| (link.test.unwrap().id, link.regression)).collect()
+    }
+
+    pub async fn delete(&self, who: (Role, &str), id: &str) -> Result<(), Failure> {
+        let request = DeleteTestRequest { id: id.into() };
+        self.by(who).delete_test(request).await.map(|_| ()).map_err(Failure::from)
+    }
+
+    pub async fn comment(&self, who: (Role, &str), id: &str, text: &str) -> Result<TimelineEntry, Failure> {
+        let request = AddCommentRequest { test_id: id.into(), text: text.into() };
+        self.by(who).add_comment(request).await.map(|r| r.into_inner().entry.unwrap()).map_err(Failure::from)
+    }
+
+    /// Changes many tests at once.
+    pub async fn change(
+        &self,
+        who: (Role, &str),
+        ids: &[String],
+        change: change_tests_request::Change,
+    ) -> Result<ChangeTestsResponse, Failure> {
+        let request = ChangeTestsRequest { ids: ids.to_vec(), change: Some(change) };
+        self.by(who).change_tests(request).await.map(Response::into_inner).map_err(Failure::from)
+    }
+
     pub async fn get(&self, id: &str) -> Test {
         let request = GetTestRequest { id: id.into() };
         self.by(VIEWER).get_test(request).await.unwrap().into_inner().test.unwrap()
@@ -146,6 +218,10 @@ impl World {
 
     pub async fn changes(&self) -> Vec<TestChanged> {
         of_kind::<TestChanged>(&self.outbox().await)
+    }
+
+    pub async fn comments(&self) -> Vec<TestCommented> {
+        of_kind::<TestCommented>(&self.outbox().await)
     }
 
     /// The audit trail: action, success, details.

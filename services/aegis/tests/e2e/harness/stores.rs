@@ -10,7 +10,7 @@ use sqlx::{AssertSqlSafe, Connection, Executor, PgConnection};
 const DATABASE: &str = "aegis_e2e";
 const SERVICES: [&str; 7] = ["identity", "catalog", "testing", "evidence", "intel", "analytics", "deception"];
 /// The queues that consumers have, and the exchanges, by the names that the events crate gives them.
-const QUEUES: [&str; 4] = ["identity", "catalog", "testing", "analytics"];
+const QUEUES: [&str; 5] = ["identity", "catalog", "testing", "evidence", "analytics"];
 const EXCHANGES: [&str; 2] = ["aegis.events", "aegis.dead"];
 
 /// Where they are.
@@ -38,6 +38,19 @@ impl Stores {
                 ("AEGIS_S3_SECRET_ACCESS_KEY", read("S3_SECRET_ACCESS_KEY")?),
             ],
         })
+    }
+
+    /// The number of the broker's process, where whoever started it starts it again when it ends.
+    pub fn broker() -> Option<i32> {
+        let file = std::env::var("AEGIS_TEST_BROKER_PID_FILE").ok().filter(|file| !file.is_empty())?;
+        std::fs::read_to_string(file).ok()?.trim().parse().ok()
+    }
+
+    /// kill -9 of the broker. It comes back by itself.
+    pub fn kill_broker() {
+        let pid = Stores::broker().and_then(rustix::process::Pid::from_raw).expect("a broker of ours");
+        // One that is gone already is what is wanted.
+        let _ = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
     }
 
     /// Makes them as new and gives the settings that lead there.

@@ -20,7 +20,9 @@ mod real_data_tests;
 #[cfg(test)]
 mod tests;
 
-use std::io::Read;
+use std::io::{self, Read};
+use std::sync::mpsc;
+use std::thread;
 
 use super::knowledge::{Knowledge, Skip};
 use collect::Collector;
@@ -35,6 +37,11 @@ pub const MAX_VALUE_BYTES: usize = 16 * 1024 * 1024;
 /// Bytes of all the objects that become records or links, together: their JSON, and what their references and other
 /// entries take in memory besides.
 pub const MAX_KEPT_BYTES: u64 = 192 * 1024 * 1024;
+
+/// Bytes of objects that are handed over at once.
+const BATCH_BYTES: usize = 256 * 1024;
+/// How many of those may wait.
+const BATCHES: usize = 4;
 
 /// The three ATT&CK knowledge bases.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -238,10 +245,64 @@ pub enum ParseError {
 
 /// Reads a bundle from unpacked bytes. `progress` is told how many bytes were read, about four times a megabyte.
 ///
-/// Nothing but the records and one object at a time is in memory. A record that cannot be read is skipped and told in the
-/// answer; a document that cannot be read is an error.
+/// Nothing but the records and a few objects at a time is in memory. A record that cannot be read is skipped and told in
+/// the answer; a document that cannot be read is an error. Objects are made records of on a thread of their own, beside the
+/// unpacking.
 pub fn parse_attack(mut reader: impl Read, progress: &mut dyn FnMut(u64)) -> Result<AttackDocument, ParseError> {
-    let mut window = Window::new(&mut reader, progress);
+    let (sender, batches) = mpsc::sync_channel(BATCHES);
+    thread::scope(|scope| {
+        let gathering = thread::Builder::new().name("stix-objects".into());
+        let gathering = gathering.spawn_scoped(scope, move || gather(batches)).map_err(ParseError::Read)?;
+        let mut objects = Objects { sender, batch: Batch::default() };
+        let read = read_bundle(&mut Window::new(&mut reader, progress), &mut objects).and_then(|()| objects.send());
+        drop(objects);
+        let collector = gathering.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+        // What was wrong with an object comes before what was met after it.
+        let collector = collector?;
+        read?;
+        collector.finish()
+    })
+}
+
+/// Objects of a bundle on their way from one thread to the other.
+#[derive(Default)]
+struct Batch {
+    text: String,
+    /// The number of each object, and where in `text` it ends.
+    ends: Vec<(u64, usize)>,
+}
+
+struct Objects {
+    sender: mpsc::SyncSender<Batch>,
+    batch: Batch,
+}
+
+impl Objects {
+    fn add(&mut self, number: u64, text: &str) -> Result<(), ParseError> {
+        self.batch.text.push_str(text);
+        self.batch.ends.push((number, self.batch.text.len()));
+        if self.batch.text.len() < BATCH_BYTES { Ok(()) } else { self.send() }
+    }
+
+    fn send(&mut self) -> Result<(), ParseError> {
+        let gone = |_| ParseError::Read(io::Error::other("nobody takes its objects any more"));
+        self.sender.send(std::mem::take(&mut self.batch)).map_err(gone)
+    }
+}
+
+fn gather(batches: mpsc::Receiver<Batch>) -> Result<Collector, ParseError> {
+    let mut collector = Collector::default();
+    for batch in batches {
+        let mut start = 0;
+        for (number, end) in batch.ends {
+            collector.object(number, &batch.text[start..end])?;
+            start = end;
+        }
+    }
+    Ok(collector)
+}
+
+fn read_bundle(window: &mut Window<'_>, objects: &mut Objects) -> Result<(), ParseError> {
     window.skip_byte_order_mark()?;
     match window.peek()? {
         None => return Err(ParseError::Empty),
@@ -252,7 +313,6 @@ pub fn parse_attack(mut reader: impl Read, progress: &mut dyn FnMut(u64)) -> Res
         }
         Some(_) => return Err(window.unexpected("expected `{`")),
     }
-    let mut collector = Collector::default();
     let mut kind: Option<String> = None;
     let mut has_objects = false;
     if window.peek()? == Some(b'}') {
@@ -270,7 +330,7 @@ pub fn parse_attack(mut reader: impl Read, progress: &mut dyn FnMut(u64)) -> Res
                 }
                 "objects" => {
                     has_objects = true;
-                    read_objects(&mut window, &mut collector)?;
+                    read_objects(window, objects)?;
                 }
                 // Of any JSON type, so that a wrong one is told as what it is.
                 "type" => kind = Some(window.value()?.to_owned()),
@@ -297,10 +357,10 @@ pub fn parse_attack(mut reader: impl Read, progress: &mut dyn FnMut(u64)) -> Res
     if !has_objects {
         return Err(ParseError::NotABundle("it has no `objects`".to_owned()));
     }
-    collector.finish()
+    Ok(())
 }
 
-fn read_objects(window: &mut Window<'_>, collector: &mut Collector) -> Result<(), ParseError> {
+fn read_objects(window: &mut Window<'_>, objects: &mut Objects) -> Result<(), ParseError> {
     match window.peek()? {
         Some(b'[') => {}
         None => return Err(window.unexpected("expected a list")),
@@ -320,7 +380,7 @@ fn read_objects(window: &mut Window<'_>, collector: &mut Collector) -> Result<()
             return Err(ParseError::TooLarge(format!("it has more than {MAX_OBJECTS} objects")));
         }
         window.set_object(Some(number));
-        collector.object(number, window.value()?)?;
+        objects.add(number, window.value()?)?;
         if !window.next_member(b']')? {
             break;
         }

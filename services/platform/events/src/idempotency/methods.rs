@@ -9,9 +9,11 @@ use prost::Message;
 use prost_types::{DescriptorProto, FileDescriptorSet, field_descriptor_proto::Type};
 
 /// Methods whose names begin so change nothing.
-const READS: [&str; 5] = ["Get", "List", "Count", "Verify", "Export"];
-/// A text whose name ends in one of these words lets its holder in somewhere.
-const SECRETS: [&str; 5] = ["token", "secret", "password", "ticket", "key"];
+const READS: [&str; 7] = ["Get", "List", "Count", "Verify", "Export", "Search", "Pick"];
+/// A text with one of these words in its name lets its holder in somewhere.
+const SECRETS: [&str; 4] = ["token", "secret", "password", "ticket"];
+/// Where a list goes on: no secret.
+const PAGE_TOKEN: &str = "next_page_token";
 
 /// A method that changes something and answers with one message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -64,7 +66,9 @@ fn collect<'a>(scope: &str, messages: &'a [DescriptorProto], into: &mut HashMap<
 fn holds_secret<'a>(name: &'a str, all: &HashMap<String, &'a DescriptorProto>, seen: &mut HashSet<&'a str>) -> bool {
     let Some(message) = all.get(name).filter(|_| seen.insert(name)) else { return false };
     message.field.iter().any(|field| match field.r#type() {
-        Type::String | Type::Bytes => field.name().rsplit('_').next().is_some_and(|word| SECRETS.contains(&word)),
+        Type::String | Type::Bytes => {
+            field.name() != PAGE_TOKEN && field.name().split('_').any(|word| SECRETS.contains(&word))
+        }
         Type::Message => holds_secret(field.type_name(), all, seen),
         _ => false,
     })

@@ -1,20 +1,40 @@
-//! When a cron expression is due, in a time zone: every rule of the scheduler that needs no clock and no database.
-
-use std::time::Duration;
+//! When a cron expression is due, in a time zone.
 
 use chrono::{DateTime, MappedLocalTime, NaiveDateTime, TimeDelta, TimeZone, Utc};
 use chrono_tz::Tz;
 use croner::Cron;
-use sha2::{Digest, Sha256};
 
 /// No clock is put forward by more than this; Samoa once left out a whole day.
 const LONGEST_GAP_MINUTES: i64 = 25 * 60;
 /// A clock that was put back repeats at most this many seconds.
 const MOST_REPEATS: usize = 2 * 60 * 60;
+/// Longer ones are refused.
+const MAX_CHARS: usize = 120;
 
 /// The time zone of an IANA name.
 pub fn time_zone(name: &str) -> Option<Tz> {
     name.parse().ok()
+}
+
+/// Checks that a text is a cron expression that comes some day, and gives it with single spaces.
+pub fn parse(text: &str) -> Result<String, String> {
+    if text.chars().count() > MAX_CHARS {
+        return Err(format!("must have at most {MAX_CHARS} characters"));
+    }
+    let fields: Vec<&str> = text.split_whitespace().collect();
+    if !matches!(fields.len(), 5 | 6) {
+        return Err(format!("must be a cron expression of 5 or 6 fields such as `0 3 * * *`, not of {}", fields.len()));
+    }
+    let allowed = |c: char| c.is_ascii_alphanumeric() || "*/,-#?".contains(c);
+    match fields.iter().find(|field| !field.chars().all(allowed)) {
+        Some(field) => {
+            Err(format!("`{field}` is no field of a cron expression: use digits, names, `*`, `/`, `,` and `-`"))
+        }
+        None => {
+            let text = fields.join(" ");
+            problem(&text).map_or(Ok(text), Err)
+        }
+    }
 }
 
 /// Why a text is no schedule that ever comes, if it is none.
@@ -27,7 +47,7 @@ pub fn problem(expression: &str) -> Option<String> {
 /// An expression that names its hours is due once at each of the times that it names: at one that the clocks leave out
 /// as soon as they go on, at one that they show twice the first time. Several that fall together there are one. An
 /// expression for every hour (`*`, `*/2`) follows the time that passes, whatever the clocks show.
-pub(crate) fn next_after(expression: &str, zone: Tz, at: DateTime<Utc>) -> Result<DateTime<Utc>, String> {
+pub fn next_after(expression: &str, zone: Tz, at: DateTime<Utc>) -> Result<DateTime<Utc>, String> {
     let cron: Cron = expression.parse().map_err(|error| format!("is no cron expression: {error}"))?;
     let never = |_| "names a time that never comes".to_owned();
     let local = at.with_timezone(&zone);
@@ -54,7 +74,7 @@ fn every_hour(expression: &str) -> bool {
 }
 
 /// The first moment at which the clocks of `zone` show `shown`, or later where they leave it out.
-fn first_instant(zone: Tz, shown: NaiveDateTime) -> Option<DateTime<Utc>> {
+pub(crate) fn first_instant(zone: Tz, shown: NaiveDateTime) -> Option<DateTime<Utc>> {
     let instant = |shown: &NaiveDateTime| match zone.from_local_datetime(shown) {
         MappedLocalTime::Single(at) => Some(at.to_utc()),
         MappedLocalTime::Ambiguous(first, _) => Some(first.to_utc()),
@@ -65,15 +85,6 @@ fn first_instant(zone: Tz, shown: NaiveDateTime) -> Option<DateTime<Utc>> {
         let minute = shown - TimeDelta::seconds(shown.and_utc().timestamp().rem_euclid(60));
         (1..=LONGEST_GAP_MINUTES).find_map(|minutes| instant(&(minute + TimeDelta::minutes(minutes))))
     })
-}
-
-/// How long after its due time a job starts, so that not all publishers are asked in the same second: always the same
-/// for one job.
-pub(crate) fn jitter(job_id: &str, most: Duration) -> TimeDelta {
-    let hash: [u8; 32] = Sha256::digest(job_id.as_bytes()).into();
-    let number = hash.iter().take(8).fold(0_u64, |number, byte| (number << 8) | u64::from(*byte));
-    let millis = u64::try_from(most.as_millis()).unwrap_or(u64::MAX);
-    TimeDelta::milliseconds(i64::try_from(number % millis.saturating_add(1).max(1)).unwrap_or(0))
 }
 
 #[cfg(test)]
@@ -154,15 +165,13 @@ mod tests {
     }
 
     #[test]
-    fn jitter_is_bounded_and_always_the_same() {
-        let most = Duration::from_secs(60);
-        for job in ["mitre_sync", "sync_sigma", "intel_scan", ""] {
-            let wait = jitter(job, most);
-            assert!(wait >= TimeDelta::zero() && wait <= TimeDelta::seconds(60));
-            assert_eq!(wait, jitter(job, most));
-            assert_eq!(jitter(job, Duration::ZERO), TimeDelta::zero());
+    fn cron_expressions_are_told_from_other_texts() {
+        assert_eq!(parse(" 0  3 * * * "), Ok("0 3 * * *".to_owned()));
+        assert!(parse("*/5 0 3 1,15 JAN-MAR MON#2").is_ok());
+        for wrong in ["", "daily", "@daily", "0 3 * *", "0 3 * * * * *", "0 3 * * $(x)", "61 3 * * *", "0 0 30 2 *"] {
+            assert!(parse(wrong).is_err(), "{wrong}");
         }
-        assert_ne!(jitter("mitre_sync", most), jitter("sync_sigma", most));
+        assert!(parse(&format!("0 3 * * {}", "1".repeat(120))).is_err());
     }
 
     proptest! {
