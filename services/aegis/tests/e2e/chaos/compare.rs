@@ -43,18 +43,12 @@ struct Seen {
 
 pub async fn all(admin: &Api, game: &Game, techniques: &[&str], since: &str) {
     let journal = game.journal.lock().unwrap().clone();
-    let t0 = std::time::Instant::now();
     let seen = states(admin, game, &journal).await;
-    println!("STAGE let seen = s {:?} at {}", t0.elapsed(), chrono::Utc::now());
     notifications(game, &seen, &journal).await;
-    println!("STAGE notification {:?} at {}", t0.elapsed(), chrono::Utc::now());
     audit(admin, game, &seen, &journal, since).await;
-    println!("STAGE audit(admin, {:?} at {}", t0.elapsed(), chrono::Utc::now());
     statuses(admin, &seen, techniques).await;
-    println!("STAGE statuses(adm {:?} at {}", t0.elapsed(), chrono::Utc::now());
     // Nothing came a second time while all this was looked at.
     audit(admin, game, &seen, &journal, since).await;
-    println!("STAGE audit(admin, {:?} at {}", t0.elapsed(), chrono::Utc::now());
 }
 
 /// Every test is where the accepted changes lead, in the order of their versions; and there is none but those.
