@@ -44,11 +44,12 @@ impl App {
         test::hold_chains(&mut tx, &[id]).await?;
         let (test, _) = self.held(&mut tx, ctx, user, Operation::Retest, id).await?;
         test.state.allows(Deed::Retest)?;
-        self.outbox.claim(&mut tx, ctx, test_id).await?;
         let mut draft = NewDraft::again(&test);
         draft.created_by = user.user_id;
         draft.created_by_username.clone_from(&user.username);
         let retest = self.retest(&mut tx, &Author::of(ctx)?, &test, draft).await?.ok_or(Error::ChainFull)?;
+        // Whose answer was lost is told this id.
+        self.outbox.claim(&mut tx, ctx, &retest.id.to_string()).await?;
         tx.commit().await?;
         Ok(retest)
     }
