@@ -76,6 +76,8 @@ pub struct Game {
     pub tests: Mutex<Vec<Known>>,
     pub journal: Mutex<Vec<Entry>>,
     pub accepted: AtomicU64,
+    /// Nobody asks for more once so much was accepted.
+    pub limit: AtomicU64,
     pub refused: AtomicU64,
     /// Requests that were sent more than once.
     pub repeated: AtomicU64,
@@ -92,6 +94,7 @@ impl Game {
             tests: Mutex::default(),
             journal: Mutex::default(),
             accepted: AtomicU64::new(0),
+            limit: AtomicU64::new(0),
             refused: AtomicU64::new(0),
             repeated: AtomicU64::new(0),
             stop: AtomicBool::new(false),
@@ -126,11 +129,13 @@ enum Wish {
     Retest,
 }
 
-/// Asks, with a pause of at most so many milliseconds after each request.
-pub async fn play(game: Arc<Game>, me: usize, mut random: StdRng, pause: u64) {
+pub async fn play(game: Arc<Game>, me: usize, mut random: StdRng) {
     let client = Client { game: &game, me, person: game.people[me].clone() };
     while !game.stop.load(Ordering::SeqCst) {
-        tokio::time::sleep(Duration::from_millis(random.random_range(0..pause))).await;
+        if game.accepted.load(Ordering::SeqCst) >= game.limit.load(Ordering::SeqCst) {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+            continue;
+        }
         let creates = matches!(client.person.role, Role::RedTech | Role::Admin);
         if creates && random.random_bool(0.4) && client.takes_ticket() {
             let technique = random.random_range(0..game.techniques.len());
