@@ -33,7 +33,7 @@ const PATIENCE: Duration = Duration::from_secs(300);
 const BROKER: &str = "broker";
 
 pub async fn scenario(product: &mut Product) {
-    // Under a load besides its own it has seen notifications that the model does not expect, and that is not explained yet.
+    // It wants a machine to itself for some minutes.
     if product.mode == Mode::Processes && std::env::var_os("AEGIS_E2E_PROOF").is_none() {
         println!("skipped in many processes: AEGIS_E2E_PROOF=1 asks for it");
         return;
