@@ -228,7 +228,8 @@ async fn folding_changes_no_number_and_leaves_nothing_behind() {
         assert_eq!(total().await, 50);
         // Two at once share what there is.
         let (one, other) = tokio::join!(tally::fold_all(db), tally::fold_all(db));
-        (one.unwrap(), other.unwrap());
+        one.unwrap();
+        other.unwrap();
         assert_eq!(rows("SELECT COUNT(*) FROM tally_delta").await, 0);
         assert_eq!(total().await, 50);
         // A change that no list shows leaves the tally alone.
