@@ -69,7 +69,15 @@ async fn call(channel: Channel, mut request: Request<Body>) -> Result<Response<B
 async fn send(channel: Channel, request: Request<Body>) -> Result<Response<Body>, Status> {
     let mut channel = channel;
     let ready = channel.ready().await.map_err(unreachable)?;
-    ready.call(request).await.map_err(unreachable)
+    let answer = ready.call(request).await.map_err(unreachable)?;
+    // What a service says of a call comes after the body; an error of the body itself is a connection that broke.
+    Ok(answer.map(|body| Body::new(body.map_err(broken_off))))
+}
+
+fn broken_off(error: Status) -> Status {
+    let mut status = Status::unavailable("the service ended while it answered");
+    status.set_source(std::sync::Arc::new(error));
+    status
 }
 
 fn unreachable(error: tonic::transport::Error) -> Status {
@@ -85,4 +93,32 @@ fn body_of(bytes: Bytes) -> Body {
 fn is_read(path: &str) -> bool {
     let method = path.rsplit('/').next().unwrap_or_default();
     ["Get", "List", "Count", "Verify"].iter().any(|prefix| method.starts_with(prefix))
+}
+
+#[cfg(test)]
+mod tests {
+    use tonic::transport::{Server, server::TcpIncoming};
+    use tonic_health::pb::{HealthCheckRequest, health_client::HealthClient};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_service_that_ends_while_it_answers_is_unavailable() {
+        // Of its own, so that it goes with everything that it has open, as a process does that is killed.
+        let service = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+        let incoming = {
+            let _entered = service.enter();
+            TcpIncoming::bind("127.0.0.1:0".parse().unwrap()).unwrap()
+        };
+        let url = format!("http://{}", incoming.local_addr().unwrap());
+        let (_reporter, health) = tonic_health::server::health_reporter();
+        service.spawn(Server::builder().add_service(health).serve_with_incoming(incoming));
+
+        let mut client = HealthClient::new(remote(&url).unwrap());
+        let mut answer = client.watch(HealthCheckRequest::default()).await.unwrap().into_inner();
+        assert!(answer.message().await.unwrap().is_some());
+        service.shutdown_background();
+        let status = answer.message().await.unwrap_err();
+        assert_eq!(status.code(), Code::Unavailable, "{status}");
+    }
 }

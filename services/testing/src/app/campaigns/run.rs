@@ -57,7 +57,8 @@ impl App {
             error: None,
             test_count: 0,
         };
-        self.outbox.claim(&mut tx, ctx, &id.to_string()).await?;
+        // Whose answer was lost is told the run.
+        self.outbox.claim(&mut tx, ctx, &run.id.to_string()).await?;
         let owner = (user.user_id, user.username.clone());
         let run = self.copy(&mut tx, &Author::of(ctx)?, &owner, run).await?;
         let after = Campaign { last_run_at: Some(run.started_at), ..before.clone() };
