@@ -23,6 +23,10 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         "aegis/intel/v1/scheduler.proto",
         "aegis/intel/v1/scan.proto",
         "aegis/analytics/v1/analytics.proto",
+        "aegis/analytics/v1/score.proto",
+        "aegis/analytics/v1/snapshot.proto",
+        "aegis/analytics/v1/compliance.proto",
+        "aegis/analytics/v1/operational.proto",
         "aegis/deception/v1/fleet.proto",
     ];
     println!("cargo:rerun-if-changed=aegis");

@@ -36,6 +36,11 @@ impl Answer {
         Ok(Answer { status: StatusCode::OK, headers: Vec::new(), body: body.into() })
     }
 
+    /// 200 with this text; it needs its `Content-Type`.
+    pub fn text(body: impl Into<Bytes>) -> Answer {
+        Answer { status: StatusCode::OK, headers: Vec::new(), body: body.into() }
+    }
+
     /// 201 with this entity and where it is.
     pub fn created<T: Serialize>(location: &str, value: &T) -> Result<Answer, Problem> {
         Ok(Answer::json(value)?.status(StatusCode::CREATED).with(LOCATION, location))

@@ -34,7 +34,8 @@ const MOVES: &[&str] = &[
     "/api/v1/data-sources/{id}/sync",
 ];
 /// What there is one of, for a caller or for all.
-const SINGLE: &[&str] = &["/api/v1/auth/me", "/api/v1/config", "/api/v1/notifications/preferences"];
+const SINGLE: &[&str] =
+    &["/api/v1/auth/me", "/api/v1/config", "/api/v1/notifications/preferences", "/api/v1/scores/config"];
 
 /// Whether an operation changes one entity, so that `If-Match` says something.
 pub fn takes_if_match(method: &Method, route: &str) -> bool {

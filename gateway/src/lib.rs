@@ -5,6 +5,7 @@
 //! services; the gateway only makes sure that nobody gets further than a public route without a token that holds:
 //! all other routes stand behind [`middleware::authenticate`], and their handlers take the `Caller` it leaves.
 
+mod accept;
 mod answer;
 mod conditions;
 mod error;

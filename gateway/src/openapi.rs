@@ -56,6 +56,9 @@ changes nothing; read it again.
 test has all of it inside `detail`. Every answer has an `X-Request-Id` (and the same as `request_id`); a client may send its own \
 (`[A-Za-z0-9._-]{1,64}`).
 
+**Figures** come from a projection that events keep; `X-As-Of` says up to when it had taken them in, or when the figures \
+were computed. A figure that nothing is known for is null, never 0.
+
 **Times** are RFC 3339 in UTC.";
 
 const TAGS: &[(&str, &str)] = &[
@@ -73,7 +76,10 @@ const TAGS: &[(&str, &str)] = &[
     ("Compliance", "Frameworks, their controls and the techniques behind them"),
     ("Intel", "What is new in the world and matters here"),
     ("Evidence", "Files that prove what a test showed"),
-    ("Metrics", "Coverage figures"),
+    ("Metrics", "Coverage figures, and how the work goes"),
+    ("Scores", "How well techniques, tactics, threat actors and all of it are covered, from 0 to 100"),
+    ("Coverage snapshots", "Coverage as it was"),
+    ("Reports", "What is handed on: as JSON, as CSV, as a page"),
     ("Notifications", "The caller's own notifications"),
     ("Audit", "Who did what, hash-chained"),
     ("Data sources", "Where knowledge comes from"),

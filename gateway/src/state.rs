@@ -4,7 +4,11 @@ use std::{ops::Deref, sync::Arc, time::Duration};
 
 use aegis_auth::Verifier;
 use aegis_proto::{
-    analytics::v1::analytics_service_client::AnalyticsServiceClient,
+    analytics::v1::{
+        analytics_service_client::AnalyticsServiceClient, compliance_service_client::ComplianceServiceClient,
+        operational_service_client::OperationalServiceClient, score_service_client::ScoreServiceClient,
+        snapshot_service_client::SnapshotServiceClient,
+    },
     catalog::v1::{
         catalog_service_client::CatalogServiceClient, knowledge_service_client::KnowledgeServiceClient,
         template_service_client::TemplateServiceClient,
@@ -59,6 +63,14 @@ pub struct Deps {
     pub scan: ScanServiceClient<RpcService>,
     /// Coverage figures.
     pub analytics: AnalyticsServiceClient<RpcService>,
+    /// Scores and their weights.
+    pub scores: ScoreServiceClient<RpcService>,
+    /// Coverage as it was.
+    pub snapshots: SnapshotServiceClient<RpcService>,
+    /// Controls of frameworks.
+    pub compliance: ComplianceServiceClient<RpcService>,
+    /// Figures over tests.
+    pub operational: OperationalServiceClient<RpcService>,
     /// What holds for the fleet of decoys.
     pub fleet: FleetSettingsServiceClient<RpcService>,
     /// Verifies bearers.
@@ -128,6 +140,10 @@ impl Gateway {
         deps.scheduler = deps.scheduler.max_decoding_message_size(MAX_MESSAGE);
         deps.scan = deps.scan.max_decoding_message_size(MAX_MESSAGE);
         deps.analytics = deps.analytics.max_decoding_message_size(MAX_MESSAGE);
+        deps.scores = deps.scores.max_decoding_message_size(MAX_MESSAGE);
+        deps.snapshots = deps.snapshots.max_decoding_message_size(MAX_MESSAGE);
+        deps.compliance = deps.compliance.max_decoding_message_size(MAX_MESSAGE);
+        deps.operational = deps.operational.max_decoding_message_size(MAX_MESSAGE);
         Gateway(Arc::new(Shared { deps, hot: Hot::default() }))
     }
 

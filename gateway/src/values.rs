@@ -132,8 +132,28 @@ names! {
         Framework = "framework",
         Control = "control",
     }
+    /// What a heatmap shows.
+    HeatmapMetric {
+        Status = "status",
+        Score = "score",
+        DetectionRules = "detection_rules",
+        Observed = "observed",
+    }
     /// Where an item of intelligence comes from.
     IntelKind { Kev = "kev", Feed = "feed" }
+    /// How far back figures go.
+    Period { Days30 = "30d", Days90 = "90d", Year = "1y" }
+    /// How well a control is covered.
+    ControlStatus {
+        Covered = "covered",
+        Partial = "partial",
+        Gap = "gap",
+        NotApplicable = "not_applicable",
+    }
+    /// Who has taken a snapshot: a person or the scheduler.
+    SnapshotKind { Manual = "manual", Scheduled = "scheduled" }
+    /// What a point of the score history is: the week's, or that of a snapshot.
+    ScorePointKind { Weekly = "weekly", Snapshot = "snapshot" }
     /// How a job is going.
     JobStatus { Running = "running", Succeeded = "succeeded", Failed = "failed" }
 }

@@ -97,7 +97,9 @@ Examples:
     #[command(after_help = "\
 Examples:
   cargo xtask bench
-  cargo xtask bench --seconds 20 --json")]
+  cargo xtask bench --seconds 20 --json
+  cargo xtask bench --only analytics
+  cargo xtask bench --only tests --postgres")]
     Bench(bench::Args),
 
     /// The bare route that `bench` measures against.

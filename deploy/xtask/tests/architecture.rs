@@ -29,6 +29,9 @@ const ANY_PLATFORM: &[&str] = &["platform"];
 /// Which crate may be imported by tests alone.
 const TESTKIT: &str = "aegis-testkit";
 
+/// What the gateway draws with, and nobody else.
+const RENDER: &str = "aegis-render";
+
 /// The room a crate lives in; it decides what the crate may import.
 #[derive(Debug, PartialEq)]
 enum Room {
@@ -36,6 +39,8 @@ enum Room {
     Platform(&'static [&'static str]),
     Service,
     Gateway,
+    /// Pure: what the gateway draws with.
+    Render,
     Binary,
     Tools,
 }
@@ -53,6 +58,7 @@ fn room(metadata: &Metadata, package: &Package) -> Result<Room, String> {
     let (room, expected) = match parts.as_slice() {
         ["proto"] => (Room::Proto, "aegis-proto".to_owned()),
         ["gateway"] => (Room::Gateway, "aegis-gateway".to_owned()),
+        ["gateway", "render"] => (Room::Render, RENDER.to_owned()),
         ["services", "aegis"] => (Room::Binary, "aegis".to_owned()),
         ["services", "platform", crate_name] => {
             let allowed = PLATFORM
@@ -75,10 +81,11 @@ fn room(metadata: &Metadata, package: &Package) -> Result<Room, String> {
 fn may_import(from: &Room, to: &str) -> bool {
     let platform = PLATFORM.iter().any(|(name, _)| *name == to) && to != TESTKIT;
     match from {
-        Room::Proto | Room::Tools => false,
+        Room::Proto | Room::Render | Room::Tools => false,
         Room::Platform(allowed) if *allowed == ANY_PLATFORM => platform,
         Room::Platform(allowed) => allowed.contains(&to),
-        Room::Service | Room::Gateway => platform || to == "aegis-proto",
+        Room::Service => platform || to == "aegis-proto",
+        Room::Gateway => platform || to == "aegis-proto" || to == RENDER,
         Room::Binary => to != TESTKIT,
     }
 }
@@ -130,6 +137,9 @@ fn the_rules_tell_good_imports_from_bad_ones() {
     assert!(!may_import(&Room::Service, "aegis-testkit"));
     assert!(!may_import(&Room::Service, "aegis-gateway"));
     assert!(!may_import(&Room::Gateway, "aegis-catalog"));
+    assert!(may_import(&Room::Gateway, RENDER));
+    assert!(!may_import(&Room::Service, RENDER));
+    assert!(!may_import(&Room::Render, "aegis-error"));
     assert!(!may_import(&Room::Proto, "aegis-error"));
     assert!(!may_import(&Room::Platform(PLATFORM[2].1), "aegis-proto"));
     assert!(may_import(&Room::Platform(ANY_PLATFORM), "aegis-db"));

@@ -188,7 +188,9 @@ async fn update_data_source(
 ///
 /// Administrators only. Answers when it has ended, ten minutes at most; with `async=true` at once, with a job to
 /// poll. With `dry_run=true` nothing is changed, and the job says what would be: new, changed, revoked with successor,
-/// and which tests and templates that touches. One sync of a source at a time (409). A document that cannot be read changes nothing and is 422.
+/// and which tests and templates that touches. One sync of a source at a time (409). A document that cannot be read
+/// changes nothing and is 422; so is one that lacks more than half of what the source brought before (of 100 records or
+/// more), unless `force=true` says that this is right.
 #[utoipa::path(post, path = "/api/v1/data-sources/{id}/sync", tag = "Data sources",
     params(("id" = String, Path, description = "UUID or name", example = "mitre_attack_enterprise"), SyncQuery),
     extensions(("x-roles" = json!(["admin"]))),
@@ -208,7 +210,8 @@ async fn sync_data_source(
     Query(query): Query<SyncQuery>,
 ) -> Result<Answer, Problem> {
     let wait = !query.background();
-    let request = StartSyncRequest { source_id: id, wait, dry_run: query.dry_run(), ..StartSyncRequest::default() };
+    let (dry_run, force) = (query.dry_run(), query.force());
+    let request = StartSyncRequest { source_id: id, wait, dry_run, force, ..StartSyncRequest::default() };
     let answer = gateway.deps.intel.clone().start_sync(caller.ctx().outgoing(request)).await?.into_inner();
     let job = answer.job.ok_or_else(Problem::empty)?;
     if wait {

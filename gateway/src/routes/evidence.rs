@@ -5,9 +5,12 @@ mod download;
 mod range;
 mod upload;
 
-use aegis_proto::evidence::v1::{
-    self as proto, GetEvidenceRequest, GetManifestRequest, GetStoreReportRequest, ListEvidenceRequest,
-    RemoveEvidenceRequest, VerifyEvidenceRequest,
+use aegis_proto::{
+    evidence::v1::{
+        self as proto, GetEvidenceRequest, GetManifestRequest, GetStoreReportRequest, ListEvidenceRequest,
+        RemoveEvidenceRequest, VerifyEvidenceRequest,
+    },
+    testing::v1::GetTestRequest,
 };
 use axum::{
     body::Body,
@@ -31,7 +34,7 @@ use crate::{
     answer::Answer,
     error::Problem,
     extract::{Caller, Id, LongQuery, Query},
-    openapi::responses::NotFound,
+    openapi::responses::{Conflict, NotFound},
     state::Gateway,
     values::{EvidenceStatus, Team, time, time_always},
 };
@@ -246,7 +249,7 @@ pub struct SignedManifest {
 
 /// List a test's evidence
 ///
-/// Oldest first; `X-Total-Count` has the number of all. At most 1,000 files a test.
+/// Oldest first; `X-Total-Count` has the number of all. At most 1,000 files a test. A test that was deleted has none: 404.
 #[utoipa::path(get, path = "/api/v1/tests/{id}/evidence", tag = "Evidence",
     params(("id" = Uuid, Path, description = "Test"), ListFiles),
     responses((status = 200, description = "Files", body = [Evidence]), (status = 404, response = NotFound)))]
@@ -259,7 +262,13 @@ async fn list_evidence(
 ) -> Result<Answer, Problem> {
     let (limit, offset) = crate::extract::page(query.limit, query.offset, 1000, 1000)?;
     let request = ListEvidenceRequest { test_id: id.to_string(), page_size: 1000, page_token: String::new() };
-    let answer = gateway.deps.evidence.clone().list_evidence(caller.ctx().outgoing(request)).await?.into_inner();
+    let (mut files, mut tests) = (gateway.deps.evidence.clone(), gateway.deps.testing.clone());
+    // Evidence hears later that a test is gone, and never of one that was not.
+    let (_, answer) = tokio::try_join!(
+        tests.get_test(caller.ctx().outgoing(GetTestRequest { id: id.to_string() })),
+        files.list_evidence(caller.ctx().outgoing(request)),
+    )?;
+    let answer = answer.into_inner();
     let links = Links::of(&gateway, &headers);
     let files = answer.evidence.into_iter().skip(offset as usize).take(limit as usize);
     Answer::list(&files.map(|file| links.evidence(file)).collect::<Vec<_>>(), answer.total_size)
@@ -286,13 +295,15 @@ async fn get_evidence(
 /// Remove evidence
 ///
 /// For good; who, why and the file's hash stay in the audit trail and in the test's timeline. Who brought the file,
-/// leads and administrators; not once the test is validated.
+/// leads and administrators; not once the test is validated (409, also when that happens at the same moment: then the
+/// file stays).
 #[utoipa::path(delete, path = "/api/v1/evidence/{id}", tag = "Evidence",
     params(("id" = Uuid, Path, description = "Evidence"), Removal),
     extensions(("x-roles" = json!(["admin", "red_lead", "blue_lead"])), ("x-also" = json!("creator"))),
     responses(
         (status = 204, description = "Removed"),
         (status = 404, response = NotFound),
+        (status = 409, response = Conflict),
     ))]
 async fn remove_evidence(
     State(gateway): State<Gateway>,

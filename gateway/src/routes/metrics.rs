@@ -1,6 +1,9 @@
-//! Coverage figures, and tests by state.
+//! Coverage figures, and tests by state. What the work costs in time is in [`operational`], who does it in [`teams`].
 
-use aegis_proto::analytics::v1::{GetSummaryRequest, GetTestPipelineRequest, ListTacticCoverageRequest};
+mod operational;
+mod teams;
+
+use aegis_proto::analytics::v1::{Coverage, GetSummaryRequest, GetTestPipelineRequest, ListTacticCoverageRequest};
 use axum::extract::State;
 use http::Uri;
 use serde::Serialize;
@@ -15,6 +18,8 @@ pub fn protected() -> OpenApiRouter<Gateway> {
         .routes(routes!(get_summary))
         .routes(routes!(list_tactic_coverage))
         .routes(routes!(get_test_pipeline))
+        .merge(operational::protected())
+        .merge(teams::protected())
 }
 
 /// Coverage of the whole matrix.
@@ -34,6 +39,22 @@ pub struct Summary {
     coverage_percentage: f64,
 }
 
+impl Summary {
+    /// Of these counts.
+    pub fn new(coverage: Option<Coverage>, coverage_percentage: f64) -> Summary {
+        let coverage = coverage.unwrap_or_default();
+        Summary {
+            total_techniques: coverage.total,
+            validated: coverage.validated,
+            partial: coverage.partial,
+            not_covered: coverage.not_covered,
+            in_progress: coverage.in_progress,
+            not_evaluated: coverage.not_evaluated,
+            coverage_percentage,
+        }
+    }
+}
+
 /// Coverage of one tactic.
 #[derive(Serialize, ToSchema)]
 #[schema(example = json!({
@@ -49,6 +70,22 @@ pub struct TacticCoverage {
     not_covered: i64,
     not_evaluated: i64,
     in_progress: i64,
+}
+
+impl TacticCoverage {
+    /// Of these counts.
+    pub fn new(tactic: String, coverage: Option<Coverage>) -> TacticCoverage {
+        let coverage = coverage.unwrap_or_default();
+        TacticCoverage {
+            tactic,
+            total: coverage.total,
+            validated: coverage.validated,
+            partial: coverage.partial,
+            not_covered: coverage.not_covered,
+            not_evaluated: coverage.not_evaluated,
+            in_progress: coverage.in_progress,
+        }
+    }
 }
 
 /// Tests by state.
@@ -77,16 +114,7 @@ async fn get_summary(State(gateway): State<Gateway>, caller: Caller, uri: Uri) -
     let load = async {
         let request = caller.ctx().outgoing(GetSummaryRequest {});
         let answer = gateway.deps.analytics.clone().get_summary(request).await?.into_inner();
-        let coverage = answer.coverage.unwrap_or_default();
-        let summary = Summary {
-            total_techniques: coverage.total,
-            validated: coverage.validated,
-            partial: coverage.partial,
-            not_covered: coverage.not_covered,
-            in_progress: coverage.in_progress,
-            not_evaluated: coverage.not_evaluated,
-            coverage_percentage: answer.coverage_percentage,
-        };
+        let summary = Summary::new(answer.coverage, answer.coverage_percentage);
         Ok(Answer::json(&summary)?.dated(time(answer.as_of)))
     };
     gateway.hot.answer(&caller, &uri, load).await
@@ -102,18 +130,7 @@ async fn list_tactic_coverage(State(gateway): State<Gateway>, caller: Caller, ur
     let load = async {
         let request = caller.ctx().outgoing(ListTacticCoverageRequest {});
         let answer = gateway.deps.analytics.clone().list_tactic_coverage(request).await?.into_inner();
-        let tactics = answer.tactics.into_iter().map(|tactic| {
-            let coverage = tactic.coverage.unwrap_or_default();
-            TacticCoverage {
-                tactic: tactic.tactic,
-                total: coverage.total,
-                validated: coverage.validated,
-                partial: coverage.partial,
-                not_covered: coverage.not_covered,
-                not_evaluated: coverage.not_evaluated,
-                in_progress: coverage.in_progress,
-            }
-        });
+        let tactics = answer.tactics.into_iter().map(|row| TacticCoverage::new(row.tactic, row.coverage));
         let tactics: Vec<TacticCoverage> = tactics.collect();
         Ok(Answer::list(&tactics, tactics.len() as i64)?.dated(time(answer.as_of)))
     };

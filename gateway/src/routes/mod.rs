@@ -12,12 +12,16 @@ pub mod data_sources;
 pub mod detection_rules;
 pub mod evidence;
 pub mod health;
+pub mod heatmap;
 pub mod intel;
 pub mod knowledge;
 pub mod metrics;
 pub mod notifications;
+pub mod reports;
 pub mod scheduler;
+pub mod scores;
 pub mod search;
+pub mod snapshots;
 pub mod system;
 pub mod tactics;
 pub mod techniques;
@@ -78,6 +82,10 @@ pub fn protected() -> OpenApiRouter<Gateway> {
         .merge(compliance::protected())
         .merge(evidence::protected())
         .merge(metrics::protected())
+        .merge(scores::protected())
+        .merge(snapshots::protected())
+        .merge(reports::protected())
+        .merge(heatmap::protected())
         .merge(notifications::protected())
         .merge(audit::protected())
         .merge(data_sources::protected())

@@ -158,12 +158,20 @@ pub struct SyncQuery {
     /// Say what it would do, and change nothing.
     #[param(default = false)]
     dry_run: Option<bool>,
+    /// Bring the document in even where more than half of what the source brought before is not in it.
+    #[param(default = false)]
+    force: Option<bool>,
 }
 
 impl SyncQuery {
     /// Whether to answer before the end.
     pub fn background(&self) -> bool {
         self.background.unwrap_or(false)
+    }
+
+    /// Whether a document may take most of what is there away.
+    pub fn force(&self) -> bool {
+        self.force.unwrap_or(false)
     }
 
     /// Whether nothing is to change.
@@ -221,7 +229,8 @@ async fn sync_mitre(
 ) -> Result<Answer, Problem> {
     let wait = !query.background();
     let dry_run = query.dry_run();
-    let request = StartSyncRequest { source_id: MITRE.into(), wait, dry_run, ..StartSyncRequest::default() };
+    let force = query.force();
+    let request = StartSyncRequest { source_id: MITRE.into(), wait, dry_run, force, ..StartSyncRequest::default() };
     let answer = gateway.deps.intel.clone().start_sync(caller.ctx().outgoing(request)).await?.into_inner();
     let job = answer.job.ok_or_else(Problem::empty)?;
     let message = if dry_run { "MITRE sync tried out, nothing was changed" } else { "MITRE sync completed" };

@@ -14,7 +14,11 @@ use aegis_auth::{AUDIENCE, Claims, ISSUER, KeySource, News, Principal, Role, Ver
 use aegis_error::{Code, Failure};
 use aegis_gateway::{Config, Deps};
 use aegis_proto::{
-    analytics::v1::analytics_service_client::AnalyticsServiceClient,
+    analytics::v1::{
+        analytics_service_client::AnalyticsServiceClient, compliance_service_client::ComplianceServiceClient,
+        operational_service_client::OperationalServiceClient, score_service_client::ScoreServiceClient,
+        snapshot_service_client::SnapshotServiceClient,
+    },
     catalog::v1::{
         catalog_service_client::CatalogServiceClient, knowledge_service_client::KnowledgeServiceClient,
         template_service_client::TemplateServiceClient,
@@ -108,12 +112,13 @@ impl Fixture {
         Fixture::over(config, evidence, None)
     }
 
-    /// Over a service for tests, campaigns and their counts that answers.
+    /// Over a service for tests, campaigns, what is known and all figures that answers.
     pub fn of_tests(testing: RpcService) -> Fixture {
         Fixture::over(Config::default(), None, Some(testing))
     }
 
-    fn over(config: Config, evidence: Option<RpcService>, testing: Option<RpcService>) -> Fixture {
+    /// Over services that answer, where they are given: for evidence, and for all that [`Fixture::of_tests`] names.
+    pub fn over(config: Config, evidence: Option<RpcService>, testing: Option<RpcService>) -> Fixture {
         let secret = SigningKey::from_bytes(&[7; 32]);
         let public = BASE64_URL_SAFE_NO_PAD.encode(secret.verifying_key().as_bytes());
         let jwks = json!({"keys": [{"kty": "OKP", "crv": "Ed25519", "kid": "k", "alg": "EdDSA", "x": public}]});
@@ -143,7 +148,7 @@ impl Fixture {
             audit: AuditServiceClient::new(service.clone()),
             catalog: CatalogServiceClient::new(service.clone()),
             templates: TemplateServiceClient::new(service.clone()),
-            knowledge: KnowledgeServiceClient::new(service.clone()),
+            knowledge: KnowledgeServiceClient::new(testing.clone().unwrap_or_else(|| service.clone())),
             testing: TestingServiceClient::new(testing.clone().unwrap_or_else(|| service.clone())),
             campaigns: CampaignServiceClient::new(testing.clone().unwrap_or_else(|| service.clone())),
             evidence: EvidenceServiceClient::new(evidence.unwrap_or_else(|| service.clone())),
@@ -152,6 +157,10 @@ impl Fixture {
             scheduler: SchedulerServiceClient::new(service.clone()),
             scan: ScanServiceClient::new(service.clone()),
             analytics: AnalyticsServiceClient::new(testing.clone().unwrap_or_else(|| service.clone())),
+            scores: ScoreServiceClient::new(testing.clone().unwrap_or_else(|| service.clone())),
+            snapshots: SnapshotServiceClient::new(testing.clone().unwrap_or_else(|| service.clone())),
+            compliance: ComplianceServiceClient::new(testing.clone().unwrap_or_else(|| service.clone())),
+            operational: OperationalServiceClient::new(testing.clone().unwrap_or_else(|| service.clone())),
             fleet: FleetSettingsServiceClient::new(service),
             verifier: Verifier::new(Arc::new(Keys(jwks.to_string()))),
             stop: shutdown.token(),

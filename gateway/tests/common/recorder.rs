@@ -18,7 +18,8 @@ use tower::{service_fn, util::BoxCloneSyncService};
 /// Bytes before a message: whether it is compressed, and its length.
 const PREFIX: usize = 5;
 
-type Answers = HashMap<&'static str, Result<Bytes, Status>>;
+/// The messages of an answer, and how it ends.
+type Answers = HashMap<&'static str, Result<(Bytes, HeaderMap), Status>>;
 
 /// A call: the method's name, the headers, the message.
 #[derive(Clone, Debug)]
@@ -37,11 +38,24 @@ pub struct Recorder {
 
 impl Recorder {
     /// Answers this method with this message.
-    pub fn answers(mut self, method: &'static str, message: &impl Message) -> Self {
-        let mut frame = vec![0];
-        frame.extend_from_slice(&u32::try_from(message.encoded_len()).unwrap().to_be_bytes());
-        frame.extend_from_slice(&message.encode_to_vec());
-        self.answers.insert(method, Ok(frame.into()));
+    pub fn answers(self, method: &'static str, message: &impl Message) -> Self {
+        self.streams(method, std::slice::from_ref(message), None)
+    }
+
+    /// Answers this method with these messages, and then with a failure.
+    pub fn streams(mut self, method: &'static str, messages: &[impl Message], end: Option<Failure>) -> Self {
+        let mut frames = Vec::new();
+        for message in messages {
+            frames.push(0);
+            frames.extend_from_slice(&u32::try_from(message.encoded_len()).unwrap().to_be_bytes());
+            frames.extend_from_slice(&message.encode_to_vec());
+        }
+        let mut trailers = HeaderMap::new();
+        match end {
+            None => drop(trailers.insert("grpc-status", "0".parse().unwrap())),
+            Some(failure) => Status::from(failure).add_header(&mut trailers).unwrap(),
+        }
+        self.answers.insert(method, Ok((frames.into(), trailers)));
         self
     }
 
@@ -63,10 +77,8 @@ impl Recorder {
                 let answer = answers.get(method.as_str()).cloned();
                 calls.lock().unwrap().push(Call { method, headers: head.headers, message });
                 match answer {
-                    Some(Ok(frame)) => {
-                        let mut trailers = HeaderMap::new();
-                        trailers.insert("grpc-status", "0".parse().unwrap());
-                        let frames = [http_body::Frame::data(frame), http_body::Frame::trailers(trailers)];
+                    Some(Ok((messages, trailers))) => {
+                        let frames = [http_body::Frame::data(messages), http_body::Frame::trailers(trailers)];
                         let body = StreamBody::new(stream::iter(frames.map(Ok::<_, Status>)));
                         let answer = Response::builder().header("content-type", "application/grpc");
                         Ok(answer.body(tonic::body::Body::new(body)).unwrap())

@@ -11,13 +11,16 @@ use std::sync::{Arc, Mutex};
 
 use aegis_error::{Code, Failure};
 use aegis_gateway::Config;
-use aegis_proto::evidence::v1::{
-    self as pb, DownloadEvidenceRequest, DownloadEvidenceResponse, Evidence, UploadEvidenceRequest,
-    UploadEvidenceResponse, UploadHeader, download_evidence_response, evidence_service_server::EvidenceService,
-    evidence_service_server::EvidenceServiceServer, upload_evidence_request::Part,
+use aegis_proto::{
+    evidence::v1::{
+        self as pb, DownloadEvidenceRequest, DownloadEvidenceResponse, Evidence, UploadEvidenceRequest,
+        UploadEvidenceResponse, UploadHeader, download_evidence_response, evidence_service_server::EvidenceService,
+        evidence_service_server::EvidenceServiceServer, upload_evidence_request::Part,
+    },
+    testing::v1::GetTestResponse,
 };
 use aegis_rpc::local;
-use common::Fixture;
+use common::{Fixture, recorder::Recorder};
 use futures::{
     StreamExt,
     stream::{self, BoxStream},
@@ -59,8 +62,14 @@ impl Store {
     }
 
     fn fixture(&self, max_upload_bytes: u64) -> Fixture {
+        self.beside(max_upload_bytes, &Recorder::default().answers("GetTest", &GetTestResponse::default()))
+    }
+
+    /// Beside a service for tests.
+    fn beside(&self, max_upload_bytes: u64, tests: &Recorder) -> Fixture {
         let service = local(EvidenceServiceServer::new(self.clone()));
-        Fixture::with(Config { max_upload_bytes, ..Config::default() }, Some(service))
+        let config = Config { max_upload_bytes, ..Config::default() };
+        Fixture::over(config, Some(service), Some(tests.service()))
     }
 
     async fn receive(&self, mut parts: Streaming<UploadEvidenceRequest>) -> Result<UploadEvidenceResponse, Status> {

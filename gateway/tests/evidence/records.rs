@@ -1,10 +1,14 @@
 //! What is known of evidence, and its removal.
 
+use aegis_error::Failure;
 use axum::body::Body;
 use http::StatusCode;
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 
-use crate::{MIB, Store, TEST, common::Got};
+use crate::{
+    MIB, Store, TEST,
+    common::{Got, recorder::Recorder},
+};
 
 async fn remove(store: &Store, query: &str) -> Got {
     let fixture = store.fixture(MIB as u64);
@@ -77,4 +81,11 @@ async fn files_are_listed_with_links_that_work_from_anywhere() {
     let file = fixture.get(&format!("/api/v1/evidence/{TEST}")).await;
     assert_eq!(file.json()["download_url"], "https://store.example.com/x?sig=1");
     assert!(!file.header("etag").is_empty());
+}
+
+#[tokio::test]
+async fn a_test_that_is_not_there_has_no_list_of_files() {
+    let tests = Recorder::default().refuses("GetTest", Failure::not_found("test", TEST));
+    let got = Store::default().beside(1, &tests).get(&format!("/api/v1/tests/{TEST}/evidence")).await;
+    assert_eq!((got.status, got.json()["code"].as_str()), (StatusCode::NOT_FOUND, Some("NOT_FOUND")));
 }

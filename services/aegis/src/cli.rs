@@ -182,6 +182,9 @@ pub struct SyncArgs {
     /// Read all of it, change nothing, and say what would change.
     #[arg(long)]
     pub dry_run: bool,
+    /// Bring it in even where most of what the source brought before is not in it.
+    #[arg(long)]
+    pub force: bool,
 }
 
 /// `aegis audit …`

@@ -9,7 +9,11 @@ use aegis_db::Db;
 use aegis_error::Failure;
 use aegis_events::{Bus, IdempotencyLayer};
 use aegis_proto::{
-    analytics::v1::analytics_service_client::AnalyticsServiceClient,
+    analytics::v1::{
+        analytics_service_client::AnalyticsServiceClient, compliance_service_client::ComplianceServiceClient,
+        operational_service_client::OperationalServiceClient, score_service_client::ScoreServiceClient,
+        snapshot_service_client::SnapshotServiceClient,
+    },
     catalog::v1::{
         catalog_service_client::CatalogServiceClient, knowledge_service_client::KnowledgeServiceClient,
         template_service_client::TemplateServiceClient,
@@ -97,7 +101,7 @@ impl Clients {
 
     /// Coverage.
     pub fn analytics(&self) -> Result<AnalyticsServiceClient<RpcService>> {
-        Ok(AnalyticsServiceClient::new(self.service(Role::Analytics)?))
+        Ok(AnalyticsServiceClient::new(self.service(Role::Analytics)?).max_decoding_message_size(MAX_MESSAGE))
     }
 }
 
@@ -204,13 +208,6 @@ impl Builder<'_> {
                 .map_err(|failure| started(Role::Catalog, failure))?;
             self.add(Role::Catalog, service, aegis_catalog::PUBLIC_METHODS);
         }
-        if roles.contains(&Role::Analytics) {
-            let db = self.database(Role::Analytics).await?;
-            let service = aegis_analytics::build(aegis_analytics::Deps { db, bus: self.bus.clone() })
-                .await
-                .map_err(|failure| started(Role::Analytics, failure))?;
-            self.add(Role::Analytics, service, aegis_analytics::PUBLIC_METHODS);
-        }
         if roles.contains(&Role::Deception) {
             let db = self.database(Role::Deception).await?;
             let service = aegis_deception::build(aegis_deception::Deps { db, bus: self.bus.clone() })
@@ -226,6 +223,8 @@ impl Builder<'_> {
                 catalog: self.clients.catalog()?,
                 templates: TemplateServiceClient::new(self.clients.service(Role::Catalog)?),
                 knowledge: KnowledgeServiceClient::new(self.clients.service(Role::Catalog)?),
+                identity: self.clients.identity()?,
+                background: self.identity.background("testing", self.secret.clone()),
                 config: aegis_testing::Config { require_results: settings.workflow_require_results },
             })
             .await
@@ -256,6 +255,22 @@ impl Builder<'_> {
             .map_err(|failure| started(Role::Evidence, failure))?;
             self.add(Role::Evidence, service, aegis_evidence::PUBLIC_METHODS);
         }
+        if roles.contains(&Role::Analytics) {
+            let db = self.database(Role::Analytics).await?;
+            let service = aegis_analytics::build(aegis_analytics::Deps {
+                db,
+                bus: self.bus.clone(),
+                catalog: self.clients.catalog()?,
+                knowledge: KnowledgeServiceClient::new(self.clients.service(Role::Catalog)?)
+                    .max_decoding_message_size(MAX_MESSAGE),
+                testing: self.clients.testing()?,
+                background: self.identity.background("analytics", self.secret.clone()),
+                config: settings.analytics(),
+            })
+            .await
+            .map_err(|failure| started(Role::Analytics, failure))?;
+            self.add(Role::Analytics, service, aegis_analytics::PUBLIC_METHODS);
+        }
         if roles.contains(&Role::Intel) {
             let db = self.database(Role::Intel).await?;
             let service = aegis_intel::build(aegis_intel::Deps {
@@ -266,6 +281,7 @@ impl Builder<'_> {
                     .max_decoding_message_size(MAX_MESSAGE),
                 templates: TemplateServiceClient::new(self.clients.service(Role::Catalog)?)
                     .max_decoding_message_size(MAX_MESSAGE),
+                snapshots: SnapshotServiceClient::new(self.clients.service(Role::Analytics)?),
                 background: self.identity.background("intel", self.secret.clone()),
                 config: settings.intel(),
             })
@@ -370,6 +386,10 @@ impl Builder<'_> {
             scheduler: SchedulerServiceClient::new(self.clients.service(Role::Intel)?),
             scan: ScanServiceClient::new(self.clients.service(Role::Intel)?),
             analytics: self.clients.analytics()?,
+            scores: ScoreServiceClient::new(self.clients.service(Role::Analytics)?),
+            snapshots: SnapshotServiceClient::new(self.clients.service(Role::Analytics)?),
+            compliance: ComplianceServiceClient::new(self.clients.service(Role::Analytics)?),
+            operational: OperationalServiceClient::new(self.clients.service(Role::Analytics)?),
             fleet: FleetSettingsServiceClient::new(self.clients.service(Role::Deception)?),
             verifier: self.verifier.clone(),
             readiness,

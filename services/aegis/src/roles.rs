@@ -60,8 +60,10 @@ impl Role {
     /// Whom it calls, besides identity, which all ask for keys.
     pub fn calls(self) -> &'static [Role] {
         match self {
-            Role::Identity | Role::Catalog | Role::Analytics | Role::Deception => &[],
-            Role::Testing | Role::Intel => &[Role::Catalog],
+            Role::Identity | Role::Catalog | Role::Deception => &[],
+            Role::Analytics => &[Role::Catalog, Role::Testing],
+            Role::Testing => &[Role::Catalog],
+            Role::Intel => &[Role::Catalog, Role::Analytics],
             Role::Evidence => &[Role::Testing],
             Role::Gateway => &Role::SERVICES,
         }

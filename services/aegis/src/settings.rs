@@ -99,6 +99,10 @@ pub struct Settings {
     pub scheduler_time_zone: String,
     /// When the intel scan runs by itself (cron); empty: by hand only.
     pub scan_schedule: String,
+    /// When coverage is kept as a snapshot, with a point of the score's history (cron); empty: never.
+    pub snapshot_schedule: String,
+    /// Scheduled snapshots that are kept; older ones go.
+    pub snapshots_kept: u32,
     /// Proxy for the publishers of data sources, such as `http://proxy.example.org:3128`. Not set: `HTTPS_PROXY`,
     /// `HTTP_PROXY` and `NO_PROXY` hold.
     #[serde(serialize_with = "config::redact")]
@@ -157,6 +161,8 @@ impl Default for Settings {
             scheduler_enabled: true,
             scheduler_time_zone: "UTC".into(),
             scan_schedule: "0 6 * * *".into(),
+            snapshot_schedule: "0 5 * * 1".into(),
+            snapshots_kept: 160,
             source_proxy: None,
             source_allow_http: false,
             developer: false,
@@ -240,6 +246,10 @@ impl Settings {
         if let Some(problem) = intel.scan_schedule_problem() {
             check(false, &format!("scan_schedule (AEGIS_SCAN_SCHEDULE) {problem}"));
         }
+        if let Some(problem) = intel.snapshot_schedule_problem() {
+            check(false, &format!("snapshot_schedule (AEGIS_SNAPSHOT_SCHEDULE) {problem}"));
+        }
+        check((1..=2_000).contains(&self.snapshots_kept), "snapshots_kept (AEGIS_SNAPSHOTS_KEPT) must be 1 to 2000");
         check(self.max_evidence_bytes >= 1, "max_evidence_bytes (AEGIS_MAX_EVIDENCE_BYTES) must be 1 or more");
         for (secret, name, schemes) in [
             (&self.database_url, "database_url (AEGIS_DATABASE_URL)", &["postgres://", "postgresql://"][..]),
@@ -312,11 +322,12 @@ impl Settings {
 
     /// The settings of intel.
     pub fn intel(&self) -> aegis_intel::Config {
-        let scan_schedule = Some(self.scan_schedule.clone()).filter(|text| !text.trim().is_empty());
+        let schedule = |text: &String| Some(text.clone()).filter(|text| !text.trim().is_empty());
         aegis_intel::Config {
             scheduler_enabled: self.scheduler_enabled,
             scheduler_time_zone: self.scheduler_time_zone.clone(),
-            scan_schedule,
+            scan_schedule: schedule(&self.scan_schedule),
+            snapshot_schedule: schedule(&self.snapshot_schedule),
             fetch: aegis_intel::fetch::FetchLimits {
                 proxy: self.source_proxy.clone(),
                 allow_http: self.source_allow_http,
@@ -325,6 +336,11 @@ impl Settings {
             },
             ..aegis_intel::Config::default()
         }
+    }
+
+    /// The settings of analytics.
+    pub fn analytics(&self) -> aegis_analytics::Config {
+        aegis_analytics::Config { snapshots_kept: self.snapshots_kept }
     }
 
     /// Where a service of another process is.

@@ -1,13 +1,27 @@
 //! Coverage: how many techniques have which status, and what the projection keeps of a technique.
 
+pub(crate) mod actor;
+pub(crate) mod compare;
+pub(crate) mod compliance;
+pub(crate) mod coverage;
+pub(crate) mod csv;
+pub(crate) mod heads;
+pub(crate) mod known;
+pub(crate) mod kpi;
+pub(crate) mod matrix;
 pub(crate) mod pipeline;
+pub(crate) mod plan;
+pub(crate) mod results;
+pub(crate) mod score;
+pub(crate) mod test;
+pub(crate) mod view;
 
-use std::collections::{BTreeMap, BTreeSet, btree_map::Entry};
+use std::collections::{BTreeMap, btree_map::Entry};
 
 use uuid::Uuid;
 
 /// How well a technique is covered, as the catalogue says.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) enum Status {
     NotEvaluated,
     InProgress,
@@ -45,9 +59,53 @@ pub(crate) struct Technique {
     /// Neither revoked nor deprecated nor deleted.
     pub(crate) active: bool,
     pub(crate) deleted: bool,
+    /// In lower case.
     pub(crate) platforms: Vec<String>,
-    pub(crate) tactics: BTreeSet<String>,
+    /// Short names, each once, in the order of the matrix.
+    pub(crate) tactics: Vec<String>,
+    /// enterprise | mobile | ics
+    pub(crate) domain: String,
+    pub(crate) parent_mitre_id: Option<String>,
+    /// Of a revoked one: ATT&CK id of its direct successor.
+    pub(crate) revoked_by: Option<String>,
     pub(crate) version: i64,
+}
+
+/// Techniques by status.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Counts {
+    pub(crate) total: i64,
+    pub(crate) validated: i64,
+    pub(crate) partial: i64,
+    pub(crate) not_covered: i64,
+    pub(crate) in_progress: i64,
+    pub(crate) not_evaluated: i64,
+}
+
+impl Counts {
+    /// Of these.
+    pub(crate) fn of(statuses: impl IntoIterator<Item = Status>) -> Counts {
+        let mut counts = Counts::default();
+        statuses.into_iter().for_each(|status| counts.add(status));
+        counts
+    }
+
+    /// One more.
+    pub(crate) fn add(&mut self, status: Status) {
+        self.total += 1;
+        *match status {
+            Status::NotEvaluated => &mut self.not_evaluated,
+            Status::InProgress => &mut self.in_progress,
+            Status::Validated => &mut self.validated,
+            Status::Partial => &mut self.partial,
+            Status::NotCovered => &mut self.not_covered,
+        } += 1;
+    }
+
+    /// See [`coverage_percentage`].
+    pub(crate) fn percentage(&self) -> f64 {
+        coverage_percentage(self.validated, self.partial, self.total)
+    }
 }
 
 /// One of each technique: the newest, by id.
@@ -92,7 +150,10 @@ mod tests {
             active: true,
             deleted: false,
             platforms: Vec::new(),
-            tactics: BTreeSet::new(),
+            tactics: Vec::new(),
+            domain: "enterprise".into(),
+            parent_mitre_id: None,
+            revoked_by: None,
             version,
         }
     }

@@ -1,34 +1,32 @@
-//! Techniques and tests as they come in, by events and by an export of their owners.
+//! Techniques, tests and what is known of techniques as events bring them in.
+
+use std::collections::BTreeSet;
 
 use aegis_db::{Tx, now};
 use aegis_error::Failure;
 use aegis_events::{Event, Handler, decode};
-use aegis_proto::{
-    analytics::v1::{ProjectedTechnique, ProjectedTest, RebuildProjectionRequest},
-    events::v1::{Envelope, TechniqueFacts, TechniquesChanged, TestChanged},
-};
+use aegis_proto::events::v1::{Envelope, KnowledgeChanged, TechniqueFacts, TechniquesChanged, TestChanged};
 use async_trait::async_trait;
-use chrono::{DateTime, SubsecRound, Utc};
+use chrono::{DateTime, Utc};
 use uuid::Uuid;
 
 use crate::{
-    app::Batch,
     cache::Coverage,
-    domain::{
-        self, Status, Technique,
-        pipeline::{State, TestFact},
-    },
+    domain::{self, Status, Technique, pipeline::State, test::Test},
+    pull::Pulls,
+    rpc::chrono_of,
     store,
 };
 
 /// Keeps the projection as events say.
 pub(crate) struct Projector {
     coverage: Coverage,
+    pulls: Pulls,
 }
 
 impl Projector {
-    pub(crate) fn new(coverage: Coverage) -> Self {
-        Projector { coverage }
+    pub(crate) fn new(coverage: Coverage, pulls: Pulls) -> Self {
+        Projector { coverage, pulls }
     }
 }
 
@@ -38,15 +36,23 @@ impl Handler for Projector {
         match event.r#type.as_str() {
             TechniquesChanged::KIND => {
                 let changed: TechniquesChanged = decode(event)?;
-                let techniques = changed.techniques.into_iter().map(from_facts).collect::<Result<Vec<_>, _>>()?;
+                let techniques = changed.techniques.into_iter().map(technique).collect::<Result<Vec<_>, _>>()?;
                 let at = store::advance(tx, now()).await?;
-                store::take_in(tx, &domain::newest(techniques), at).await?;
+                store::techniques::take_in(tx, &domain::newest(techniques), at).await?;
                 self.coverage.renew_on_commit(tx);
             }
             TestChanged::KIND => {
-                let fact = from_test(&decode(event)?)?;
+                let test = test(decode(event)?)?;
                 let at = store::advance(tx, now()).await?;
-                store::pipeline::take_in(tx, &fact, at).await?;
+                store::tests::take_in(tx, &test, at).await?;
+                self.coverage.renew_on_commit(tx);
+            }
+            KnowledgeChanged::KIND => {
+                let changed: KnowledgeChanged = decode(event)?;
+                // Kinds that are not kept here are no fault: a newer catalogue may know more.
+                let kinds: BTreeSet<String> = changed.kinds.into_iter().collect();
+                store::knowledge::mark(tx, &kinds).await?;
+                self.pulls.wake_on_commit(tx);
             }
             other => tracing::debug!(kind = other, "an event that nobody here waits for"),
         }
@@ -54,31 +60,12 @@ impl Handler for Projector {
     }
 }
 
-fn from_test(test: &TestChanged) -> Result<TestFact, Failure> {
-    let id = id("tests.id", &test.test_id)?;
-    Ok(TestFact { id, version: test.version, state: state(&test.state, test.deleted)?, deleted: test.deleted })
-}
-
-/// A part of an export.
-pub(crate) fn from_export(part: RebuildProjectionRequest) -> Result<Batch, Failure> {
-    Ok(Batch {
-        started_at: part.started_at.and_then(moment),
-        techniques: part.techniques.into_iter().map(exported_technique).collect::<Result<_, _>>()?,
-        tests: part.tests.iter().map(exported_test).collect::<Result<_, _>>()?,
-    })
-}
-
-/// A test of an export, which has no deleted ones.
-fn exported_test(test: &ProjectedTest) -> Result<TestFact, Failure> {
-    let id = id("tests.id", &test.id)?;
-    Ok(TestFact { id, version: test.version, state: state(&test.state, false)?, deleted: false })
-}
-
-fn moment(at: prost_types::Timestamp) -> Option<DateTime<Utc>> {
-    DateTime::from_timestamp(at.seconds, u32::try_from(at.nanos).ok()?).map(|at| at.trunc_subsecs(6))
-}
-
-fn from_facts(facts: TechniqueFacts) -> Result<Technique, Failure> {
+/// A technique as an event, or an export made into one, tells of it.
+pub(crate) fn technique(facts: TechniqueFacts) -> Result<Technique, Failure> {
+    let mut seen = BTreeSet::new();
+    let tactics: Vec<String> = facts.tactics.into_iter().filter(|tactic| seen.insert(tactic.clone())).collect();
+    let platforms: BTreeSet<String> =
+        facts.platforms.iter().filter_map(|platform| domain::heads::platform_name(platform)).collect();
     Ok(Technique {
         id: id("techniques.id", &facts.id)?,
         status: status(&facts.status, facts.deleted)?,
@@ -86,29 +73,69 @@ fn from_facts(facts: TechniqueFacts) -> Result<Technique, Failure> {
         name: facts.name,
         active: !(facts.revoked || facts.deprecated || facts.deleted),
         deleted: facts.deleted,
-        platforms: facts.platforms,
-        tactics: facts.tactics.into_iter().collect(),
+        platforms: platforms.into_iter().collect(),
+        tactics,
+        domain: match facts.domain.is_empty() {
+            true => "enterprise".to_owned(),
+            false => facts.domain,
+        },
+        parent_mitre_id: given(facts.parent_mitre_id),
+        revoked_by: given(facts.revoked_by),
         version: facts.version,
     })
 }
 
-/// A technique of an export, which has no deleted ones.
-fn exported_technique(technique: ProjectedTechnique) -> Result<Technique, Failure> {
-    Ok(Technique {
-        id: id("techniques.id", &technique.id)?,
-        status: status(&technique.status, false)?,
-        mitre_id: technique.mitre_id,
-        name: technique.name,
-        active: technique.active,
-        deleted: false,
-        platforms: technique.platforms,
-        tactics: technique.tactics.into_iter().collect(),
-        version: technique.version,
+/// A test as an event, or an export made into one, tells of it.
+pub(crate) fn test(facts: TestChanged) -> Result<Test, Failure> {
+    let at = |at: Option<prost_types::Timestamp>| -> Option<DateTime<Utc>> { at.and_then(chrono_of) };
+    Ok(Test {
+        id: id("tests.id", &facts.test_id)?,
+        version: facts.version,
+        state: state(&facts.state, facts.deleted)?,
+        deleted: facts.deleted,
+        technique_id: maybe_id("tests.technique_id", &facts.technique_id)?,
+        mitre_id: given(facts.mitre_id),
+        technique_name: given(facts.technique_name),
+        name: given(facts.name),
+        platform: given(facts.platform),
+        detection_result: given(facts.detection_result),
+        attack_success: facts.attack_success,
+        created_by: maybe_id("tests.created_by", &facts.created_by)?,
+        created_by_username: given(facts.created_by_username),
+        retest_of: maybe_id("tests.retest_of", &facts.retest_of)?,
+        chain_id: maybe_id("tests.chain_id", &facts.chain_id)?,
+        created_at: at(facts.created_at),
+        updated_at: at(facts.updated_at),
+        execution_date: at(facts.execution_date),
+        executed_at: at(facts.executed_at),
+        detected_at: at(facts.detected_at),
+        responded_at: at(facts.responded_at),
+        contained_at: at(facts.contained_at),
+        red_submitted_at: at(facts.red_submitted_at),
+        blue_submitted_at: at(facts.blue_submitted_at),
+        red_validation_status: given(facts.red_validation_status),
+        red_validated_at: at(facts.red_validated_at),
+        blue_validation_status: given(facts.blue_validation_status),
+        blue_validated_at: at(facts.blue_validated_at),
+        validated_at: at(facts.validated_at),
+        remediation_status: given(facts.remediation_status),
+        remediation_assignee: maybe_id("tests.remediation_assignee", &facts.remediation_assignee)?,
+        remediation_due_date: at(facts.remediation_due_date),
+        remediation_steps: given(facts.remediation_steps),
+        remediation_completed_at: at(facts.remediation_completed_at),
     })
 }
 
-fn id(field: &str, text: &str) -> Result<Uuid, Failure> {
+fn given(text: String) -> Option<String> {
+    (!text.is_empty()).then_some(text)
+}
+
+pub(crate) fn id(field: &str, text: &str) -> Result<Uuid, Failure> {
     text.parse().map_err(|_| Failure::invalid(field, "must be a UUID"))
+}
+
+fn maybe_id(field: &str, text: &str) -> Result<Option<Uuid>, Failure> {
+    if text.is_empty() { Ok(None) } else { id(field, text).map(Some) }
 }
 
 fn state(text: &str, deleted: bool) -> Result<State, Failure> {

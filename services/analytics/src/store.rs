@@ -1,82 +1,25 @@
-//! The SQL of the projection.
+//! The SQL of the service.
 
+pub(crate) mod behind;
+pub(crate) mod drift;
+pub(crate) mod knowledge;
+pub(crate) mod matrix;
+pub(crate) mod operational;
 pub(crate) mod pipeline;
+pub(crate) mod reports;
+pub(crate) mod snapshots;
+pub(crate) mod techniques;
+pub(crate) mod tests;
+pub(crate) mod weights;
 
-use aegis_db::{Conn, Db, Result, Tx, on, read};
+use aegis_db::{Conn, Db, Result, Tx, now, on, read};
 use chrono::{DateTime, TimeDelta, Utc};
-use sqlx::{QueryBuilder, types::Json};
 use uuid::Uuid;
 
-use crate::domain::Technique;
-
-/// Rows of one statement; nine values each stay far below what either database takes.
+/// Rows of one statement; what they bind stays below what either database takes.
 const CHUNK: usize = 500;
-
-/// Counts of active techniques by status.
-#[derive(Clone, Debug, Default, PartialEq, Eq, sqlx::FromRow)]
-pub(crate) struct Counts {
-    pub(crate) total: i64,
-    pub(crate) validated: i64,
-    pub(crate) partial: i64,
-    pub(crate) not_covered: i64,
-    pub(crate) in_progress: i64,
-    pub(crate) not_evaluated: i64,
-}
-
-/// Counts over the whole catalogue.
-#[derive(Clone, Debug, sqlx::FromRow)]
-pub(crate) struct SummaryRow {
-    #[sqlx(flatten)]
-    pub(crate) counts: Counts,
-    pub(crate) as_of: Option<DateTime<Utc>>,
-}
-
-/// Counts of one tactic; no tactic in the one row of an empty projection.
-#[derive(Clone, Debug, sqlx::FromRow)]
-pub(crate) struct TacticRow {
-    pub(crate) tactic: Option<String>,
-    #[sqlx(flatten)]
-    pub(crate) counts: Counts,
-    pub(crate) as_of: Option<DateTime<Utc>>,
-}
-
-macro_rules! counts {
-    () => {
-        "COUNT(*) AS total, \
-         CAST(COALESCE(SUM(CASE t.status WHEN 'validated' THEN 1 ELSE 0 END), 0) AS BIGINT) AS validated, \
-         CAST(COALESCE(SUM(CASE t.status WHEN 'partial' THEN 1 ELSE 0 END), 0) AS BIGINT) AS partial, \
-         CAST(COALESCE(SUM(CASE t.status WHEN 'not_covered' THEN 1 ELSE 0 END), 0) AS BIGINT) AS not_covered, \
-         CAST(COALESCE(SUM(CASE t.status WHEN 'in_progress' THEN 1 ELSE 0 END), 0) AS BIGINT) AS in_progress, \
-         CAST(COALESCE(SUM(CASE t.status WHEN 'not_evaluated' THEN 1 ELSE 0 END), 0) AS BIGINT) AS not_evaluated"
-    };
-}
-
-const SUMMARY: &str =
-    concat!("SELECT ", counts!(), ", (SELECT as_of FROM meta) AS as_of FROM technique t WHERE t.active = TRUE");
-
-// The outer join gives the time of an empty projection too.
-const TACTICS: &str = concat!(
-    "SELECT m.as_of, c.tactic, COALESCE(c.total, 0) AS total, COALESCE(c.validated, 0) AS validated, \
-     COALESCE(c.partial, 0) AS partial, COALESCE(c.not_covered, 0) AS not_covered, \
-     COALESCE(c.in_progress, 0) AS in_progress, COALESCE(c.not_evaluated, 0) AS not_evaluated \
-     FROM meta m LEFT JOIN (SELECT tt.tactic AS tactic, ",
-    counts!(),
-    " FROM technique_tactic tt JOIN technique t ON t.id = tt.technique_id WHERE t.active = TRUE \
-     GROUP BY tt.tactic) c ON TRUE"
-);
-
-/// Counts over all active techniques.
-pub(crate) async fn summary(db: &Db) -> Result<SummaryRow> {
-    Ok(read!(db, |pool| sqlx::query_as(SUMMARY).fetch_one(pool).await)?)
-}
-
-/// Counts by tactic, in the order of names.
-pub(crate) async fn tactics(db: &Db) -> Result<Vec<TacticRow>> {
-    let mut rows: Vec<TacticRow> = read!(db, |pool| sqlx::query_as(TACTICS).fetch_all(pool).await)?;
-    // Here, because PostgreSQL orders hyphens as its locale says.
-    rows.sort_by(|a, b| a.tactic.cmp(&b.tactic));
-    Ok(rows)
-}
+/// A rebuild that has given no sign of life for so long has ended.
+const REBUILD_PATIENCE: TimeDelta = TimeDelta::seconds(30);
 
 /// When the projection last took something in.
 pub(crate) async fn as_of(db: &Db) -> Result<Option<DateTime<Utc>>> {
@@ -97,80 +40,54 @@ pub(crate) async fn advance(tx: &mut Tx, now: DateTime<Utc>) -> Result<DateTime<
     Ok(at)
 }
 
-/// Takes techniques in, one row an id; a row that is as new already stays. The moment is from [`advance`].
-pub(crate) async fn take_in(tx: &mut Tx, techniques: &[Technique], at: DateTime<Utc>) -> Result<()> {
-    for chunk in techniques.chunks(CHUNK) {
-        let changed = upsert(tx, chunk, at).await?;
-        if changed.is_empty() {
-            continue;
-        }
-        clear_tactics(tx, &changed).await?;
-        let tactics: Vec<(Uuid, &str)> = chunk
-            .iter()
-            .filter(|technique| !technique.deleted && changed.contains(&technique.id))
-            .flat_map(|technique| technique.tactics.iter().map(|tactic| (technique.id, tactic.as_str())))
-            .collect();
-        for rows in tactics.chunks(CHUNK) {
-            insert_tactics(tx, rows).await?;
-        }
-    }
+/// Takes the one place for a rebuild, if it is free, and answers the moment since which what events bring is newer than
+/// what is asked of the owners from now on.
+pub(crate) async fn begin_rebuild(tx: &mut Tx, run: Uuid) -> Result<Option<DateTime<Utc>>> {
+    let at = advance(tx, now()).await?;
+    let mine = on!(tx, |c| sqlx::query(
+        "UPDATE meta SET rebuild = $1, rebuild_seen_at = $2 WHERE rebuild IS NULL OR rebuild_seen_at < $3"
+    )
+    .bind(run)
+    .bind(at)
+    .bind(at - REBUILD_PATIENCE)
+    .execute(c)
+    .await
+    .map(|done| done.rows_affected()))?;
+    Ok((mine == 1).then_some(at))
+}
+
+/// A sign of life of a rebuild; whether it still has the place.
+pub(crate) async fn continue_rebuild(tx: &mut Tx, run: Uuid, at: DateTime<Utc>) -> Result<bool> {
+    let mine = on!(tx, |c| sqlx::query("UPDATE meta SET rebuild_seen_at = $1 WHERE rebuild = $2")
+        .bind(at)
+        .bind(run)
+        .execute(c)
+        .await
+        .map(|done| done.rows_affected()))?;
+    Ok(mine == 1)
+}
+
+/// Gives the place up. `done`: nothing is due any more, and what is in memory is read anew by all.
+pub(crate) async fn end_rebuild(tx: &mut Tx, run: Uuid, done: bool) -> Result<()> {
+    on!(tx, |c| sqlx::query(
+        "UPDATE meta SET rebuild = NULL, rebuild_seen_at = NULL, epoch = epoch + 1, \
+         rebuild_due = CASE WHEN $1 THEN FALSE ELSE rebuild_due END WHERE rebuild = $2"
+    )
+    .bind(done)
+    .bind(run)
+    .execute(c)
+    .await
+    .map(|_| ()))?;
     Ok(())
 }
 
-/// Removes the techniques that were taken in up to a moment.
-pub(crate) async fn remove_until(tx: &mut Tx, moment: DateTime<Utc>) -> Result<()> {
-    on!(tx, |c| sqlx::query("DELETE FROM technique WHERE taken_at <= $1").bind(moment).execute(c).await.map(|_| ()))?;
-    Ok(())
+/// Whether the projection was brought here by an older version that knew less.
+pub(crate) async fn rebuild_due(db: &Db) -> Result<bool> {
+    Ok(read!(db, |pool| sqlx::query_scalar("SELECT rebuild_due FROM meta").fetch_one(pool).await)?)
 }
 
-/// Answers the ids whose rows are new or newer than before.
-async fn upsert(tx: &mut Tx, rows: &[Technique], at: DateTime<Utc>) -> Result<Vec<Uuid>> {
-    let ids = on!(tx, |c| {
-        let mut query = QueryBuilder::new(
-            "INSERT INTO technique (id, mitre_id, name, status, active, deleted, platforms, version, taken_at) ",
-        );
-        query.push_values(rows, |mut row, technique| {
-            row.push_bind(technique.id)
-                .push_bind(technique.mitre_id.clone())
-                .push_bind(technique.name.clone())
-                .push_bind(technique.status.as_str())
-                .push_bind(technique.active)
-                .push_bind(technique.deleted)
-                .push_bind(Json(technique.platforms.clone()))
-                .push_bind(technique.version)
-                .push_bind(at);
-        });
-        query.push(
-            " ON CONFLICT (id) DO UPDATE SET mitre_id = excluded.mitre_id, name = excluded.name, \
-             status = excluded.status, active = excluded.active, deleted = excluded.deleted, \
-             platforms = excluded.platforms, version = excluded.version, taken_at = excluded.taken_at \
-             WHERE excluded.version > technique.version RETURNING id",
-        );
-        query.build_query_scalar::<Uuid>().fetch_all(c).await
-    })?;
-    Ok(ids)
-}
-
-async fn clear_tactics(tx: &mut Tx, ids: &[Uuid]) -> Result<()> {
-    on!(tx, |c| {
-        let mut query = QueryBuilder::new("DELETE FROM technique_tactic WHERE technique_id IN (");
-        let mut list = query.separated(", ");
-        for id in ids {
-            list.push_bind(*id);
-        }
-        query.push(")");
-        query.build().execute(c).await.map(|_| ())
-    })?;
-    Ok(())
-}
-
-async fn insert_tactics(tx: &mut Tx, rows: &[(Uuid, &str)]) -> Result<()> {
-    on!(tx, |c| {
-        let mut query = QueryBuilder::new("INSERT INTO technique_tactic (technique_id, tactic) ");
-        query.push_values(rows, |mut row, (id, tactic)| {
-            row.push_bind(*id).push_bind((*tactic).to_owned());
-        });
-        query.build().execute(c).await.map(|_| ())
-    })?;
+/// Rows are gone: what is in memory anywhere is read anew as a whole.
+pub(crate) async fn renew_epoch(tx: &mut Tx) -> Result<()> {
+    on!(tx, |c| sqlx::query("UPDATE meta SET epoch = epoch + 1").execute(c).await.map(|_| ()))?;
     Ok(())
 }

@@ -1,10 +1,12 @@
 //! Events that the catalogue publishes, and those that it takes in.
 
+use std::collections::{BTreeSet, HashMap};
+
 use aegis_auth::OpCtx;
 use aegis_db::{Result, Tx};
 use aegis_error::Failure;
 use aegis_events::{Event, Handler, Outbox, decode, system_actor};
-use aegis_proto::events::v1::{Actor, Envelope, TechniqueFacts, TechniquesChanged, TestChanged};
+use aegis_proto::events::v1::{Actor, Envelope, KnowledgeChanged, TechniqueFacts, TechniquesChanged, TestChanged};
 use async_trait::async_trait;
 use chrono::{DateTime, SubsecRound, Utc};
 use uuid::Uuid;
@@ -12,8 +14,11 @@ use uuid::Uuid;
 use crate::{
     NAME,
     app::{Catalog, statuses},
-    domain::technique::Technique,
-    store::facts::TestFact,
+    domain::{
+        knowledge::PROJECTED,
+        technique::{Domain, Technique},
+    },
+    store::{facts::TestFact, tactics},
 };
 
 /// Techniques of one event.
@@ -31,7 +36,7 @@ pub(crate) enum Cause<'a> {
 }
 
 /// A technique as an event shows it.
-fn facts(technique: &Technique, deleted: bool) -> TechniqueFacts {
+fn facts(technique: &Technique, deleted: bool, releases: &HashMap<Domain, String>) -> TechniqueFacts {
     TechniqueFacts {
         id: technique.id.to_string(),
         mitre_id: technique.mitre_id.clone(),
@@ -45,6 +50,9 @@ fn facts(technique: &Technique, deleted: bool) -> TechniqueFacts {
         deprecated: technique.deprecated,
         version: technique.version,
         deleted,
+        parent_mitre_id: technique.parent_mitre_id.clone().unwrap_or_default(),
+        revoked_by: technique.revoked_by.clone().unwrap_or_default(),
+        attack_version: releases.get(&technique.domain).cloned().unwrap_or_default(),
     }
 }
 
@@ -56,8 +64,15 @@ pub(crate) async fn techniques_changed(
     changed: &[Technique],
     deleted: &[Technique],
 ) -> Result<()> {
-    let all: Vec<TechniqueFacts> =
-        changed.iter().map(|t| facts(t, false)).chain(deleted.iter().map(|t| facts(t, true))).collect();
+    if changed.is_empty() && deleted.is_empty() {
+        return Ok(());
+    }
+    let releases = tactics::releases_in(tx).await?;
+    let facts = |deleted| {
+        let releases = &releases;
+        move |technique| facts(technique, deleted, releases)
+    };
+    let all: Vec<TechniqueFacts> = changed.iter().map(facts(false)).chain(deleted.iter().map(facts(true))).collect();
     for techniques in all.chunks(MOST) {
         // Of many techniques none is the subject.
         let subject = match techniques {
@@ -71,6 +86,24 @@ pub(crate) async fn techniques_changed(
         }
     }
     Ok(())
+}
+
+/// Tells in one event that what is known of techniques has changed, of those of `kinds` that others want to know.
+pub(crate) async fn knowledge_changed(
+    outbox: &Outbox,
+    tx: &mut Tx,
+    cause: Cause<'_>,
+    kinds: &BTreeSet<&'static str>,
+) -> Result<()> {
+    let kinds: Vec<String> = PROJECTED.into_iter().filter(|kind| kinds.contains(kind)).map(str::to_owned).collect();
+    if kinds.is_empty() {
+        return Ok(());
+    }
+    let event = KnowledgeChanged { kinds };
+    match cause {
+        Cause::Request(ctx) => outbox.publish(tx, ctx, "", &event).await,
+        Cause::Event(actor) => outbox.publish_as(tx, actor.clone(), "", &event).await,
+    }
 }
 
 /// Takes in what happens to tests.

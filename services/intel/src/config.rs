@@ -21,6 +21,8 @@ pub struct Config {
     pub scheduler_jitter: Duration,
     /// When the intel scan runs by itself; not set: by hand only.
     pub scan_schedule: Option<String>,
+    /// When coverage is kept for later, with a point of the score's history; not set: only the snapshots of people.
+    pub snapshot_schedule: Option<String>,
     /// What fetching documents may use.
     pub fetch: FetchLimits,
 }
@@ -32,6 +34,7 @@ impl Default for Config {
             scheduler_time_zone: "UTC".to_owned(),
             scheduler_jitter: Duration::from_secs(60),
             scan_schedule: Some("0 6 * * *".to_owned()),
+            snapshot_schedule: Some("0 5 * * 1".to_owned()),
             fetch: FetchLimits::default(),
         }
     }
@@ -49,9 +52,17 @@ impl Config {
         self.scan_schedule.as_deref().and_then(|text| aegis_schedule::parse(text).err())
     }
 
+    /// What is wrong with the schedule of snapshots, if anything.
+    pub fn snapshot_schedule_problem(&self) -> Option<String> {
+        self.snapshot_schedule.as_deref().and_then(|text| aegis_schedule::parse(text).err())
+    }
+
     pub(crate) fn check(&self) -> Result<Tz, Failure> {
         if let Some(problem) = self.scan_schedule_problem() {
             return Err(Failure::invalid("scan_schedule", problem));
+        }
+        if let Some(problem) = self.snapshot_schedule_problem() {
+            return Err(Failure::invalid("snapshot_schedule", problem));
         }
         if self.scheduler_jitter > MAX_JITTER {
             return Err(Failure::invalid("scheduler_jitter", "must be an hour or less"));
@@ -72,5 +83,7 @@ mod tests {
         assert_eq!(zone.check().unwrap_err().fields()[0].field, "scheduler_time_zone");
         let schedule = Config { scan_schedule: Some("0 0 30 2 *".to_owned()), ..Config::default() };
         assert_eq!(schedule.check().unwrap_err().fields()[0].field, "scan_schedule");
+        let schedule = Config { snapshot_schedule: Some("weekly or so".to_owned()), ..Config::default() };
+        assert_eq!(schedule.check().unwrap_err().fields()[0].field, "snapshot_schedule");
     }
 }

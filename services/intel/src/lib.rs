@@ -16,6 +16,7 @@ use aegis_db::Db;
 use aegis_error::Failure;
 use aegis_events::{Bus, Outbox};
 use aegis_proto::{
+    analytics::v1::snapshot_service_client::SnapshotServiceClient,
     catalog::v1::{
         catalog_service_client::CatalogServiceClient, knowledge_service_client::KnowledgeServiceClient,
         template_service_client::TemplateServiceClient,
@@ -51,6 +52,8 @@ pub struct Deps {
     pub knowledge: KnowledgeServiceClient<RpcService>,
     /// What is taken out as files.
     pub templates: TemplateServiceClient<RpcService>,
+    /// Where coverage is kept every week.
+    pub snapshots: SnapshotServiceClient<RpcService>,
     /// Contexts for the calls of a sync, which outlives the request that started it.
     pub background: Background,
     /// Settings.
@@ -64,12 +67,12 @@ pub fn migrations() -> aegis_db::Migrations {
 
 /// Builds the service. Data sources that are missing are added with their publishers' addresses.
 pub async fn build(deps: Deps) -> Result<Service, Failure> {
-    let Deps { db, bus, catalog, knowledge, templates, background, config } = deps;
+    let Deps { db, bus, catalog, knowledge, templates, snapshots, background, config } = deps;
     let scheduling = Scheduling::new(&config)?;
     store::dialect::end_jobs_of_the_last_process(&db).await?;
     store::source::seed(&db, &domain::source::PUBLISHED).await?;
     let outbox = Outbox::new(NAME);
-    let clients = Clients { catalog, knowledge, templates };
+    let clients = Clients { catalog, knowledge, templates, snapshots };
     let app = App::new(db.clone(), outbox.clone(), clients, background, scheduling, config.fetch);
     let (scheduler, stopper) = (app.clone(), app.clone());
     let rpc = rpc::Rpc::new(app.clone());

@@ -92,6 +92,7 @@ impl IntelService for Rpc {
             url: request.url,
             companion_url: request.companion_url,
             dry_run: request.dry_run,
+            force: request.force,
         };
         let result = self.app.start_sync(&ctx, order).await;
         let result = result.map(|job| StartSyncResponse { job: Some(job_message(job)) });

@@ -47,6 +47,21 @@ pub fn changed(test: &Test, previous: Option<State>, notes: &[&str], previous_re
         remediation_assignee: test.remediation_assignee.map(|id| id.to_string()).unwrap_or_default(),
         notes: notes.iter().map(|note| (*note).to_owned()).collect(),
         previous_result: previous_result.unwrap_or_default(),
+        updated_at: timestamp(test.updated_at),
+        execution_date: timestamp_of(test.execution_date),
+        responded_at: timestamp_of(test.responded_at),
+        contained_at: timestamp_of(test.contained_at),
+        red_validation_status: test.red_validation_status.as_str().to_owned(),
+        red_validated_at: timestamp_of(test.red_validated_at),
+        blue_validation_status: test.blue_validation_status.as_str().to_owned(),
+        blue_validated_at: timestamp_of(test.blue_validated_at),
+        red_submitted_at: timestamp_of(test.red_submitted_at),
+        blue_submitted_at: timestamp_of(test.blue_submitted_at),
+        created_by_username: test.created_by_username.clone(),
+        technique_name: test.technique_name.clone(),
+        remediation_due_date: timestamp_of(test.remediation_due_date),
+        remediation_steps: test.remediation_steps.clone().unwrap_or_default(),
+        attack_success: test.attack_success,
     }
 }
 

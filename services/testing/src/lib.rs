@@ -10,6 +10,7 @@ mod store;
 
 use std::sync::Arc;
 
+use aegis_auth::Background;
 use aegis_db::{Db, Migrations};
 use aegis_error::Failure;
 use aegis_events::{Bus, Consumer, Event, Subscription};
@@ -19,6 +20,7 @@ use aegis_proto::{
         template_service_client::TemplateServiceClient,
     },
     events::v1::{EvidenceAdded, EvidenceRemoved, TestChanged},
+    identity::v1::identity_service_client::IdentityServiceClient,
     testing::v1::{campaign_service_server::CampaignServiceServer, testing_service_server::TestingServiceServer},
 };
 use aegis_rpc::RpcService;
@@ -49,6 +51,10 @@ pub struct Deps {
     pub templates: TemplateServiceClient<RpcService>,
     /// Knows the threat actors and what they do.
     pub knowledge: KnowledgeServiceClient<RpcService>,
+    /// Knows who is still let in.
+    pub identity: IdentityServiceClient<RpcService>,
+    /// Its own token, for what it asks of identity.
+    pub background: Background,
     /// Settings.
     pub config: Config,
 }
@@ -60,9 +66,9 @@ pub fn migrations() -> Migrations {
 
 /// Builds the service; nothing runs yet.
 pub async fn build(deps: Deps) -> Result<Service, Failure> {
-    let Deps { db, bus, catalog, templates, knowledge, config } = deps;
+    let (db, bus) = (deps.db.clone(), deps.bus.clone());
     let outbox = aegis_events::Outbox::new(NAME);
-    let app = app::App::new(db.clone(), outbox.clone(), catalog, templates, knowledge, config);
+    let app = app::App::new(deps, outbox.clone());
     let campaigns = CampaignServiceServer::new(rpc::campaign::CampaignRpc::new(app.clone()))
         .max_decoding_message_size(aegis_rpc::MAX_MESSAGE)
         .max_encoding_message_size(aegis_rpc::MAX_MESSAGE);

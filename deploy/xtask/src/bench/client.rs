@@ -81,6 +81,27 @@ impl Client {
         Ok(bytes)
     }
 
+    /// Reads a page that is too large to keep; gives its bytes and its lines.
+    pub async fn drain(&mut self, path: &str) -> Result<(u64, u64)> {
+        let mut request = Request::get(path).header(HOST, &self.address);
+        if let Some(token) = &self.token {
+            request = request.header(AUTHORIZATION, format!("Bearer {token}"));
+        }
+        self.connection.ready().await?;
+        let answer = self.connection.send_request(request.body(Full::default())?).await?;
+        if answer.status() != StatusCode::OK {
+            bail!("GET {path} answered {}", answer.status());
+        }
+        let mut body = answer.into_body();
+        let (mut bytes, mut lines) = (0, 0);
+        while let Some(frame) = body.frame().await {
+            let Ok(data) = frame?.into_data() else { continue };
+            bytes += data.len() as u64;
+            lines += data.iter().filter(|byte| **byte == b'\n').count() as u64;
+        }
+        Ok((bytes, lines))
+    }
+
     /// The JSON of a page.
     pub async fn get(&mut self, path: &str) -> Result<Value> {
         Ok(serde_json::from_slice(&self.get_bytes(path).await?)?)

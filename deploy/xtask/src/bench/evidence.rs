@@ -2,17 +2,14 @@
 
 use std::{
     convert::Infallible,
-    path::{Path, PathBuf},
+    path::PathBuf,
     pin::Pin,
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-    },
+    sync::Arc,
     task::{Context, Poll},
     time::{Duration, Instant},
 };
 
-use anyhow::{Context as _, Result, bail, ensure};
+use anyhow::{Context as _, Result, ensure};
 use axum::{
     Router,
     body::{Body as AxumBody, Bytes},
@@ -40,6 +37,7 @@ use tokio_util::io::ReaderStream;
 use super::{
     client::Client,
     figures::Figures,
+    home::{Ground, Home},
     product::{self, Product},
 };
 
@@ -54,15 +52,14 @@ const AT_ONCE: usize = 8;
 const ROUNDS: usize = 2;
 /// Bytes of the block that files are made of.
 const BLOCK: usize = 256 * 1024;
-/// How often memory is looked at.
-const SAMPLE: Duration = Duration::from_millis(20);
 /// What separates the parts of an upload.
 const BOUNDARY: &str = "aegis-bench-boundary";
 
 /// Measures all of it, with a product of its own: what others have done would be in its memory.
-pub async fn measure(bin: &Path, figures: &mut Figures) -> Result<()> {
+pub async fn measure(ground: &Ground, figures: &mut Figures) -> Result<()> {
+    let home = Home::make(ground).await?;
     let folder = tempfile::tempdir()?;
-    let (product, _) = Product::start(bin, &folder.path().join("data")).await?;
+    let (product, _) = Product::start(&home).await?;
     let admin = product.login("admin", product::PASSWORD).await?;
     let test = make_test(&admin).await?;
     let floor = Floor::start(folder.path().join("floor")).await?;
@@ -75,6 +72,7 @@ pub async fn measure(bin: &Path, figures: &mut Figures) -> Result<()> {
     memory(&product, &admin, &test, figures).await?;
     speed(&product, &admin, &test, &floor, figures).await?;
     product.stop().await?;
+    home.remove().await?;
     // Gigabytes; an error here is not to be overlooked.
     folder.close()?;
     Ok(())
@@ -106,8 +104,21 @@ async fn speed(product: &Product, admin: &Client, test: &str, floor: &Floor, fig
         figures.add("  a bare axum handler over a file", rate(&bare), "MB/s", None);
         figures.add("  ratio", bare[at] / ours[at] * 100.0, "%", Some((">", 50.0)));
     }
+    figures.add("  SHA-256 of as many bytes by itself", hashing(), "MB/s", None);
     figures.note("evidence up: both are on the disk (fsync) when they are answered; ours is hashed besides");
     Ok(())
+}
+
+/// How fast one processor hashes, MB/s: no upload that is hashed as it comes is faster.
+fn hashing() -> f64 {
+    let block = vec![0x5a_u8; BLOCK];
+    let began = Instant::now();
+    let mut context = ring::digest::Context::new(&ring::digest::SHA256);
+    for _ in 0..LARGE / BLOCK as u64 {
+        context.update(&block);
+    }
+    std::hint::black_box(context.finish());
+    LARGE as f64 / 1e6 / began.elapsed().as_secs_f64()
 }
 
 /// Eight at once, first up, then down; the most that the product needs more than when it is idle.
@@ -115,7 +126,6 @@ async fn memory(product: &Product, admin: &Client, test: &str, figures: &mut Fig
     let mut files = Vec::new();
     for phase in ["up", "down"] {
         let idle = product.memory_mb("RssAnon")?;
-        let peak = Peak::default();
         let mut transfers = tokio::task::JoinSet::new();
         for n in 0..AT_ONCE {
             let (address, client, test) = (product.address.clone(), admin.another().await?, test.to_owned());
@@ -134,37 +144,15 @@ async fn memory(product: &Product, admin: &Client, test: &str, figures: &mut Fig
             }
             anyhow::Ok(all)
         };
-        let watched = peak.watch(product);
-        files = tokio::select! {
-            done = done => done?,
-            failed = watched => return failed.and_then(|()| bail!("memory is not looked at any more")),
-        };
+        let peak;
+        (files, peak) = product.peak_mb(done).await?;
         let name = format!("memory above idle, {AT_ONCE} files {phase} at once");
-        figures.add(&name, peak.mb() - idle, "MB", Some(("<", 60.0)));
+        figures.add(&name, peak - idle, "MB", Some(("<", 60.0)));
     }
     for file in files {
         remove(admin, &file.id).await?;
     }
     Ok(())
-}
-
-/// The most memory that was seen, bytes.
-#[derive(Default)]
-struct Peak(AtomicU64);
-
-impl Peak {
-    /// Looks until it is dropped. What the process has allocated counts, and not the pages of its program.
-    async fn watch(&self, product: &Product) -> Result<()> {
-        loop {
-            let now = product.memory_mb("RssAnon")?;
-            self.0.fetch_max((now * 1e6) as u64, Ordering::Relaxed);
-            tokio::time::sleep(SAMPLE).await;
-        }
-    }
-
-    fn mb(&self) -> f64 {
-        self.0.load(Ordering::Relaxed) as f64 / 1e6
-    }
 }
 
 async fn make_test(admin: &Client) -> Result<String> {

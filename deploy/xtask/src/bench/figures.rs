@@ -69,3 +69,16 @@ pub fn percentile(values: &mut [f64], percent: f64) -> f64 {
     let at = (percent / 100.0 * values.len() as f64).ceil() as usize;
     values.get(at.saturating_sub(1).min(last)).copied().unwrap_or(f64::NAN)
 }
+
+/// A count with commas, as in `1,000,000`.
+pub fn grouped(count: usize) -> String {
+    let digits = count.to_string();
+    let mut text = String::new();
+    for (at, digit) in digits.chars().enumerate() {
+        if at > 0 && (digits.len() - at) % 3 == 0 {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
+}

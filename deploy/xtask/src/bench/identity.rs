@@ -1,18 +1,15 @@
 //! Identity's figures: what verifying a token costs, what a storm of logins does to others, pages of many users and of a
 //! long audit trail, and how fast its chain is walked.
 
-use std::{
-    path::Path,
-    time::{Duration, Instant},
-};
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use serde_json::{Value, json};
-use tokio::process::Command;
 
 use super::{
     client::Client,
     figures::{Figures, percentile},
+    home::Home,
     product::{PASSWORD, Product},
     seed,
 };
@@ -27,12 +24,12 @@ const PAGES: usize = 300;
 const READ: &str = "/api/v1/techniques/T1059.001";
 
 /// Measures all of it; leaves the product with many users and a long audit trail.
-pub async fn measure(product: &Product, admin: &Client, bin: &Path, data: &Path, figures: &mut Figures) -> Result<()> {
+pub async fn measure(product: &Product, admin: &Client, home: &Home, figures: &mut Figures) -> Result<()> {
     verification(product, admin, figures).await?;
     storm(product, admin, figures).await?;
-    users(data, admin, figures).await?;
+    users(home, admin, figures).await?;
     audit(product, admin, figures).await?;
-    walk(bin, data, figures).await
+    walk(product, home, figures).await
 }
 
 /// The first request with a token against the next ones with the same: the difference is the signature.
@@ -138,9 +135,9 @@ async fn paced(admin: &Client, load: Duration) -> Result<Vec<f64>> {
     Ok(all)
 }
 
-async fn users(data: &Path, admin: &Client, figures: &mut Figures) -> Result<()> {
+async fn users(home: &Home, admin: &Client, figures: &mut Figures) -> Result<()> {
     // By REST they would take minutes: each password is hashed on purpose slowly.
-    seed::users(data, USERS).await?;
+    seed::users(home, USERS).await?;
     let pages = |n: usize| format!("/api/v1/users?offset={}", n * 7919 % (USERS - 1000));
     let p95 = read(admin, pages).await?;
     figures.add("10,000 users: a page of 1,000, p95", p95, "ms", Some(("<", 20.0)));
@@ -209,19 +206,10 @@ async fn read(admin: &Client, path: impl Fn(usize) -> String) -> Result<f64> {
 }
 
 /// `aegis audit verify`, beside the running product.
-async fn walk(bin: &Path, data: &Path, figures: &mut Figures) -> Result<()> {
+async fn walk(product: &Product, home: &Home, figures: &mut Figures) -> Result<()> {
     let mut best = 0.0_f64;
     for _ in 0..3 {
-        let output = Command::new(bin)
-            .args(["audit", "verify", "--json"])
-            .env("AEGIS_DATA_DIR", data)
-            .env("AEGIS_LOG", "error")
-            .output()
-            .await?;
-        if !output.status.success() {
-            bail!("aegis audit verify: {}", String::from_utf8_lossy(&output.stderr));
-        }
-        let said: Value = serde_json::from_slice(&output.stdout)?;
+        let said = product.command(home, &["audit", "verify"]).await?;
         best = best.max(said["records_per_second"].as_f64().context("no records_per_second")?);
     }
     figures.add("audit chain: records verified a second", best, "records/s", Some((">", 500_000.0)));

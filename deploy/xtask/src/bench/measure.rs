@@ -1,34 +1,31 @@
 //! The figures of hot reads and of the workflow; those of the knowledge base and of identity are apart.
 
-use std::{
-    path::PathBuf,
-    time::{Duration, Instant},
-};
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use serde_json::json;
 
 use super::{
-    Part,
+    Part, analytics,
     client::{self, Client},
     evidence,
     figures::{self, Figures},
+    home::{Ground, Home},
     identity, knowledge,
     product::{self, Product},
     tests,
 };
-use crate::workspace::Workspace;
 
 /// Measures the parts that are wanted, with a product of its own.
-pub async fn all(bin: PathBuf, workspace: &Workspace, load: Duration, only: Option<Part>) -> Result<Figures> {
+pub async fn all(ground: &Ground, load: Duration, only: Option<Part>) -> Result<Figures> {
     let mut figures = Figures::default();
-    let data = tempfile::tempdir()?;
+    let home = Home::make(ground).await?;
 
     // The first start fills the catalogue; the second is what an operator sees every day.
-    let (first, took) = Product::start(&bin, data.path()).await?;
+    let (first, took) = Product::start(&home).await?;
     figures.add("first start to ready", took.as_secs_f64() * 1000.0, "ms", None);
     first.stop().await?;
-    let (product, took) = Product::start(&bin, data.path()).await?;
+    let (product, took) = Product::start(&home).await?;
     figures.add("start to ready, catalogue present", took.as_secs_f64() * 1000.0, "ms", Some(("<", 1000.0)));
     tokio::time::sleep(Duration::from_secs(3)).await;
     figures.add("idle memory", product.memory_mb("VmRSS")?, "MB", Some(("<", 120.0)));
@@ -36,8 +33,7 @@ pub async fn all(bin: PathBuf, workspace: &Workspace, load: Duration, only: Opti
     let admin = product.login("admin", product::PASSWORD).await?;
     let wanted = |part: Part| only.is_none_or(|only| only == part);
     if wanted(Part::Knowledge) {
-        let files = workspace.root.join("../shared/data");
-        knowledge::measure(&product, &admin, &files.canonicalize().unwrap_or(files), &mut figures).await?;
+        knowledge::measure(&product, &admin, &home, &mut figures).await?;
     }
     if wanted(Part::Reads) {
         reads(&product, &admin, load, &mut figures).await?;
@@ -46,15 +42,19 @@ pub async fn all(bin: PathBuf, workspace: &Workspace, load: Duration, only: Opti
         moves(&admin, &mut figures).await?;
     }
     if wanted(Part::Evidence) {
-        evidence::measure(&bin, &mut figures).await?;
+        evidence::measure(ground, &mut figures).await?;
     }
     if wanted(Part::Tests) {
-        tests::measure(&bin, &mut figures).await?;
+        tests::measure(ground, &mut figures).await?;
+    }
+    if wanted(Part::Analytics) {
+        analytics::measure(ground, &mut figures).await?;
     }
     if wanted(Part::Identity) {
-        identity::measure(&product, &admin, &bin, data.path(), &mut figures).await?;
+        identity::measure(&product, &admin, &home, &mut figures).await?;
     }
     product.stop().await?;
+    home.remove().await?;
     Ok(figures)
 }
 

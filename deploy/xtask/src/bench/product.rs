@@ -1,25 +1,28 @@
 //! The product and the floor as processes of their own.
 
 use std::{
-    path::{Path, PathBuf},
+    path::PathBuf,
     process::Stdio,
     time::{Duration, Instant},
 };
 
 use anyhow::{Context, Result, bail};
 use axum::{Router, http::header, routing::get};
-use serde_json::json;
+use serde_json::{Value, json};
 use tokio::{
     io::{AsyncBufReadExt, BufReader},
     process::{Child, Command},
 };
 
-use super::client::Client;
+use super::{client::Client, home::Home};
 
 /// Of `admin`, in a data folder that lives as long as the run.
 pub const PASSWORD: &str = "bench-9-Walrus-rides";
 /// A process that is not ready by then never is.
 const PATIENCE: Duration = Duration::from_secs(60);
+
+/// How often memory is looked at.
+const SAMPLE: Duration = Duration::from_millis(20);
 
 /// A running product.
 pub struct Product {
@@ -30,11 +33,11 @@ pub struct Product {
 
 impl Product {
     /// Starts it; says how long it took to be ready.
-    pub async fn start(bin: &Path, data: &Path) -> Result<(Product, Duration)> {
-        let mut command = Command::new(bin);
+    pub async fn start(home: &Home) -> Result<(Product, Duration)> {
+        let mut command = Command::new(home.bin());
         command
+            .envs(home.settings())
             .env("AEGIS_LISTEN", "127.0.0.1:0")
-            .env("AEGIS_DATA_DIR", data)
             .env("AEGIS_ADMIN_PASSWORD", PASSWORD)
             .env("AEGIS_LOG", "error");
         let began = Instant::now();
@@ -61,6 +64,40 @@ impl Product {
             .context("the system does not tell the memory of a process")?
             .parse()?;
         Ok(kib * 1024.0 / 1e6)
+    }
+
+    /// Does `work`, and tells the most memory, in megabytes, that the product had allocated meanwhile; the pages of its
+    /// program do not count.
+    pub async fn peak_mb<T>(&self, work: impl Future<Output = Result<T>>) -> Result<(T, f64)> {
+        let mut most = 0.0_f64;
+        let watched = async {
+            loop {
+                most = most.max(self.memory_mb("RssAnon")?);
+                tokio::time::sleep(SAMPLE).await;
+            }
+        };
+        let done = tokio::select! {
+            done = work => done?,
+            failed = watched => return failed,
+        };
+        Ok((done, most))
+    }
+
+    /// Runs a command of the product's program beside it; gives what it printed as JSON.
+    pub async fn command(&self, home: &Home, arguments: &[&str]) -> Result<Value> {
+        let output = Command::new(home.bin())
+            .args(arguments)
+            .arg("--json")
+            .envs(home.settings())
+            .env("AEGIS_LISTEN", &self.address)
+            .env("AEGIS_LOG", "error")
+            .output()
+            .await?;
+        if !output.status.success() {
+            bail!("aegis {}: {}", arguments.join(" "), String::from_utf8_lossy(&output.stderr));
+        }
+        let last = output.stdout.split(|byte| *byte == b'\n').rfind(|line| !line.is_empty());
+        Ok(serde_json::from_slice(last.unwrap_or(b"null"))?)
     }
 
     /// Ends it in good order.

@@ -2,7 +2,6 @@
 //! a campaign of a thousand tests made at once.
 
 use std::{
-    path::Path,
     sync::{Arc, Mutex},
     time::{Duration, Instant},
 };
@@ -13,13 +12,12 @@ use tokio::task::JoinSet;
 
 use super::{
     client::Client,
-    figures::{Figures, percentile},
+    figures::{Figures, grouped, percentile},
+    home::{Ground, Home},
     product::{PASSWORD, Product},
     seed,
 };
 
-/// Tests in store.
-const TESTS: usize = 1_000_000;
 /// Values tried of each combination of the reference's filters.
 const ROUNDS: usize = 8;
 /// Moves a second that are to be sustained, how long, and by how many clients.
@@ -32,26 +30,29 @@ const PLATFORMS: [&str; 8] =
 const STATUSES: [&str; 4] = ["pending", "in_progress", "completed", "not_applicable"];
 
 /// Measures all of it, with a product of its own.
-pub async fn measure(bin: &Path, figures: &mut Figures) -> Result<()> {
-    let folder = tempfile::tempdir()?;
-    let data = folder.path();
-    // The first start makes the files.
-    Product::start(bin, data).await?.0.stop().await?;
-    seed::users(data, 20).await?;
-    seed::actor(data).await?;
+pub async fn measure(ground: &Ground, figures: &mut Figures) -> Result<()> {
+    let home = Home::make(ground).await?;
+    // The first start makes the tables.
+    Product::start(&home).await?.0.stop().await?;
+    seed::users(&home, 20).await?;
+    seed::actor(&home).await?;
     let began = Instant::now();
-    seed::tests(data, TESTS).await?;
-    figures.add("seeding 1,000,000 tests", began.elapsed().as_secs_f64(), "s", Some(("<", 120.0)));
+    seed::tests(&home, ground.tests).await?;
+    let many = grouped(ground.tests);
+    figures.add(&format!("seeding {many} tests"), began.elapsed().as_secs_f64(), "s", Some(("<", 120.0)));
 
-    let (product, took) = Product::start(bin, data).await?;
-    figures.add("start to ready, 1,000,000 tests", took.as_secs_f64() * 1000.0, "ms", None);
+    let (product, took) = Product::start(&home).await?;
+    figures.add(&format!("start to ready, {many} tests"), took.as_secs_f64() * 1000.0, "ms", None);
     let admin = product.login("admin", PASSWORD).await?;
     let choice = Choice::read(&admin).await?;
-    lists(&admin, &choice, figures).await?;
-    pages(&admin, figures).await?;
-    moves(&admin, figures).await?;
+    lists(&admin, &choice, &many, figures).await?;
+    pages(&admin, ground.tests, figures).await?;
+    // Milliseconds.
+    let limit = if home.is_postgres() { 30.0 } else { 20.0 };
+    moves(&admin, ground.tests, limit, figures).await?;
     generation(&admin, figures).await?;
-    product.stop().await
+    product.stop().await?;
+    home.remove().await
 }
 
 /// What there is to filter by.
@@ -124,7 +125,7 @@ const NAMES: [&str; 10] = [
     "overdue",
 ];
 
-async fn lists(admin: &Client, choice: &Choice, figures: &mut Figures) -> Result<()> {
+async fn lists(admin: &Client, choice: &Choice, many: &str, figures: &mut Figures) -> Result<()> {
     let mut client = admin.another().await?;
     for (label, combinations, rounds) in
         [("state, technique, platform, creator, pending", 1 << 5, ROUNDS), ("all ten filters", 1 << 10, 2)]
@@ -145,16 +146,16 @@ async fn lists(admin: &Client, choice: &Choice, figures: &mut Figures) -> Result
                 worst = (p95, names.join(" + "));
             }
         }
-        figures.add(&format!("1,000,000 tests: {label}, p95"), percentile(&mut all, 95.0), "ms", Some(("<", 25.0)));
+        figures.add(&format!("{many} tests: {label}, p95"), percentile(&mut all, 95.0), "ms", Some(("<", 25.0)));
         figures.add("  the slowest combination, p95", worst.0, "ms", None);
         figures.note(&format!("slowest of {label}: {}", worst.1));
     }
     Ok(())
 }
 
-async fn pages(admin: &Client, figures: &mut Figures) -> Result<()> {
+async fn pages(admin: &Client, tests: usize, figures: &mut Figures) -> Result<()> {
     let mut client = admin.another().await?;
-    for offset in [0, 1_000, 100_000, 500_000, 900_000] {
+    for offset in [0, tests / 1_000, tests / 10, tests / 2, tests / 10 * 9] {
         let mut times = Vec::new();
         for round in 0..10 {
             times.push(timed(&mut client, &format!("/api/v1/tests?limit=50&offset={}", offset + round)).await?);
@@ -174,11 +175,13 @@ async fn timed(client: &mut Client, path: &str) -> Result<f64> {
 /// Drafts from all over the store; each is handed out once.
 type Drafts = Arc<Mutex<Vec<String>>>;
 
-async fn drafts(admin: &Client) -> Result<Drafts> {
+async fn drafts(admin: &Client, tests: usize) -> Result<Drafts> {
     let mut client = admin.another().await?;
     let mut ids = Vec::new();
     for page in 0..40 {
-        let list = client.get(&format!("/api/v1/tests?state=draft&limit=200&offset={}", page * 3_000)).await?;
+        // Three in twenty are drafts.
+        let offset = page * (tests / 330);
+        let list = client.get(&format!("/api/v1/tests?state=draft&limit=200&offset={offset}")).await?;
         let rows = list.as_array().context("the list of tests is no array")?;
         ids.extend(rows.iter().filter_map(|row| row["id"].as_str().map(str::to_owned)));
     }
@@ -209,9 +212,9 @@ impl Walker {
     }
 }
 
-async fn moves(admin: &Client, figures: &mut Figures) -> Result<()> {
+async fn moves(admin: &Client, tests: usize, limit: f64, figures: &mut Figures) -> Result<()> {
     const FULL: Duration = Duration::from_secs(10);
-    let drafts = drafts(admin).await?;
+    let drafts = drafts(admin, tests).await?;
     let walker = async || -> Result<Walker> {
         Ok(Walker { client: admin.another().await?, drafts: Arc::clone(&drafts), test: String::new(), step: 0 })
     };
@@ -230,8 +233,10 @@ async fn moves(admin: &Client, figures: &mut Figures) -> Result<()> {
     }
     let mut times = gathered(loops).await?;
     let rate = times.len() as f64 / began.elapsed().as_secs_f64();
-    figures.add("a move among 1,000,000, 8 clients, p99", percentile(&mut times, 99.0), "ms", Some(("<", 20.0)));
-    figures.add("  moves a second", rate, "moves/s", Some((">", PACE)));
+    // As much as it can do: how long a move waits then is a matter of how many clients wait.
+    let name = format!("moves among {}, as many as 8 clients can", grouped(tests));
+    figures.add(&name, rate, "moves/s", Some((">", PACE)));
+    figures.add("  a move at that rate, p99", percentile(&mut times, 99.0), "ms", None);
 
     // Each move has its moment, whether the one before it took long or not, and is late from then on.
     let mut loops = JoinSet::new();
@@ -254,7 +259,7 @@ async fn moves(admin: &Client, figures: &mut Figures) -> Result<()> {
     let mut times = gathered(loops).await?;
     let rate = times.len() as f64 / began.elapsed().as_secs_f64();
     figures.add("moves sustained for 30 s", rate, "moves/s", Some((">", PACE * 0.99)));
-    figures.add("  a move at that pace, p99", percentile(&mut times, 99.0), "ms", Some(("<", 20.0)));
+    figures.add("  a move at that pace, p99", percentile(&mut times, 99.0), "ms", Some(("<", limit)));
     Ok(())
 }
 

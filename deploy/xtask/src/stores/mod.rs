@@ -157,6 +157,39 @@ impl Drop for Stores {
     }
 }
 
+/// PostgreSQL alone, as it comes. Taken down when dropped.
+#[cfg(feature = "bench")]
+#[derive(Debug)]
+pub struct Database {
+    /// The server.
+    pub postgres: Postgres,
+    // Last: it goes when the server has gone.
+    _scratch: Scratch,
+}
+
+#[cfg(feature = "bench")]
+impl Database {
+    /// Brings it up and waits until it answers; `root` is the workspace.
+    pub fn up(root: &Path) -> Result<Self> {
+        let mut scratch = Scratch::new()?;
+        let logs = scratch.folder("logs", None)?;
+        if named("AEGIS_UP_POSTGRES_URL")?.is_none() && postgres::find().is_none() && packages::available() {
+            packages::install(&["postgresql"])?;
+        }
+        let mut absent = Vec::new();
+        let source = source("PostgreSQL", "AEGIS_UP_POSTGRES_URL", postgres::find(), &mut absent)?;
+        if !absent.is_empty() && !compose::available() {
+            bail!("no PostgreSQL here: install it, start an engine for `docker compose`, or set AEGIS_UP_POSTGRES_URL");
+        }
+        if let Some(port) = source.compose_port() {
+            let folder = scratch.folder("compose", None)?;
+            scratch.compose = Some(Compose::up(root, &folder, &[("postgres", port)])?);
+        }
+        let postgres = Postgres::up(source, &scratch, &logs, true, scratch.compose.as_ref())?;
+        Ok(Self { postgres, _scratch: scratch })
+    }
+}
+
 /// Where each store is going to come from.
 struct Plan {
     postgres: Source<postgres::Programs>,

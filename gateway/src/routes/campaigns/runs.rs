@@ -106,8 +106,9 @@ pub struct HistoryPage {
 
 /// Set the schedule of a campaign
 ///
-/// Everyone but viewers. `weekly`, `monthly` and `quarterly` count from the moment in which the schedule is set: the
-/// same weekday or day (the last one in a month without it) and the same time by the clocks of the time zone. `next_run_at`
+/// Everyone but viewers. `weekly`, `monthly` and `quarterly` count from the moment in which the schedule is set: due for
+/// the first time a week, a month or three months later, on the same weekday or day (the last one in a month without
+/// it) and at the same time by the clocks of the time zone. `next_run_at`
 /// of the answer says when it is due next. A cron expression that never comes due, or more than once an hour, is 400.
 /// `null` as the schedule ends it, its time zone too; what is absent is left alone. Setting the same again changes
 /// nothing; another schedule or time zone counts from now. Where somebody else changes the campaign at the same moment

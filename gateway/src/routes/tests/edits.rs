@@ -256,9 +256,9 @@ async fn update_blue(
 
 /// Change the remediation
 ///
-/// Leads, blue techs, the assignee and administrators. A request that completes the remediation of a validated test
-/// that was not fully detected makes its retest: a draft of the same procedure, in `retest` of the answer (null where
-/// none was made; at most five in a chain).
+/// Leads, blue techs, the assignee and administrators. Who gets it to do must be an active user. A request that completes
+/// the remediation of a test that is validated or rejected and was not fully detected makes its retest: a draft of the
+/// same procedure, in `retest` of the answer (null where none was made, so also where the chain has its five already).
 #[utoipa::path(patch, path = "/api/v1/tests/{id}/remediation", tag = "Tests", request_body = RemediationChanges,
     params(("id" = Uuid, Path, description = "Test")),
     extensions(

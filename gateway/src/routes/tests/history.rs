@@ -130,8 +130,8 @@ async fn add_comment(
 /// Test again
 ///
 /// Who may create tests, and leads. Makes a draft of the same procedure whose `retest_of` is the newest test of the
-/// chain. `id` may be any test of the chain that is validated or rejected (400 otherwise). A chain has at most five
-/// retests (409). The retest belongs to the one who asks.
+/// chain. `id` may be any test of the chain that is validated or rejected: another state is 400 (`INVALID_STATE`). A
+/// chain that has its five retests already is 409 (`CONFLICT`). The retest belongs to the one who asks.
 #[utoipa::path(post, path = "/api/v1/tests/{id}/retest", tag = "Workflow",
     params(("id" = Uuid, Path, description = "Test")),
     extensions(("x-roles" = json!(["admin", "red_tech", "red_lead", "blue_lead"]))),

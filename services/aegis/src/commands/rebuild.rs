@@ -1,26 +1,29 @@
-//! `aegis rebuild …`: computes a projection anew from the export of its owner.
+//! `aegis rebuild …`: computes a projection anew from its owners.
 
-use std::process::ExitCode;
+use std::{io::IsTerminal, process::ExitCode, time::Duration};
 
 use aegis_error::Failure;
 use aegis_proto::{
-    analytics::v1::{GetRebuildStartRequest, ProjectedTechnique, ProjectedTest, RebuildProjectionRequest},
-    catalog::v1::{self as catalog, ExportTechniquesRequest, RebuildStatusesRequest, TestFact},
+    analytics::v1::{RebuildProjectionRequest, RebuildProjectionResponse},
+    catalog::v1::{self as catalog, RebuildStatusesRequest, TestFact},
     testing::v1::ExportTestsRequest,
 };
-use anyhow::Result;
+use anyhow::{Result, bail};
 use futures::{Stream, TryStreamExt};
+use indicatif::{ProgressBar, ProgressStyle};
 
 use crate::{cli::Projection, commands::access::Access, output::Output, settings::Settings};
 
 /// A rebuild takes no longer.
-const PATIENCE: std::time::Duration = std::time::Duration::from_secs(3600);
+const PATIENCE: Duration = Duration::from_secs(3600);
+/// How often the line is drawn anew.
+const TICK: Duration = Duration::from_millis(100);
 
 /// Rebuilds it.
 pub async fn run(settings: &Settings, projection: Projection, output: Output) -> Result<ExitCode> {
     let access = Access::open(settings).await?;
     let result = match projection {
-        Projection::Analytics => analytics(&access).await,
+        Projection::Analytics => analytics(&access, output).await,
         Projection::Statuses => statuses(&access).await,
     };
     access.close().await;
@@ -32,43 +35,34 @@ pub async fn run(settings: &Settings, projection: Projection, output: Output) ->
     Ok(ExitCode::SUCCESS)
 }
 
-async fn analytics(access: &Access) -> Result<String> {
+async fn analytics(access: &Access, output: Output) -> Result<String> {
     let ctx = access.ctx().await?;
-    let mut client = access.clients.analytics()?;
-    // Before anything is exported: what events bring from then on is not older than the export.
-    let start = client.get_rebuild_start(ctx.outgoing(GetRebuildStartRequest {})).await.map_err(Failure::from)?;
-    let start = RebuildProjectionRequest { started_at: start.into_inner().started_at, ..Default::default() };
-    let mut export = ctx.outgoing(ExportTechniquesRequest {});
-    export.set_timeout(PATIENCE);
-    let pages = access.clients.catalog()?.export_techniques(export).await.map_err(Failure::from)?.into_inner();
-    let techniques = whole(pages.map_ok(|page| {
-        let techniques = page.techniques.into_iter().map(|technique| ProjectedTechnique {
-            id: technique.id,
-            mitre_id: technique.mitre_id,
-            name: technique.name,
-            tactics: technique.tactics,
-            platforms: technique.platforms,
-            status: technique.status_global,
-            active: !technique.revoked && !technique.deprecated,
-            version: technique.version,
+    let mut request = ctx.outgoing(RebuildProjectionRequest {});
+    request.set_timeout(PATIENCE);
+    let mut told = access.clients.analytics()?.rebuild_projection(request).await.map_err(Failure::from)?.into_inner();
+    let bar = if output.json || !std::io::stderr().is_terminal() {
+        ProgressBar::hidden()
+    } else {
+        ProgressBar::new_spinner().with_style(ProgressStyle::with_template("{spinner} {msg}  {elapsed}")?)
+    };
+    bar.enable_steady_tick(TICK);
+    let mut last = RebuildProjectionResponse::default();
+    while let Some(progress) = told.try_next().await.map_err(Failure::from)? {
+        bar.set_message(match progress.phase.as_str() {
+            "tests" => format!("tests: {}", progress.tests),
+            "swap" => "counting".to_owned(),
+            phase => phase.to_owned(),
         });
-        RebuildProjectionRequest { techniques: techniques.collect(), ..Default::default() }
-    }))
-    .await?;
-    let mut export = ctx.outgoing(ExportTestsRequest {});
-    export.set_timeout(PATIENCE);
-    let pages = access.clients.testing()?.export_tests(export).await.map_err(Failure::from)?.into_inner();
-    let tests = whole(pages.map_ok(|page| {
-        let tests =
-            page.tests.into_iter().map(|test| ProjectedTest { id: test.id, version: test.version, state: test.state });
-        RebuildProjectionRequest { tests: tests.collect(), ..Default::default() }
-    }))
-    .await?;
-    let parts = std::iter::once(start).chain(techniques).chain(tests);
-    let mut rebuild = ctx.outgoing(futures::stream::iter(parts));
-    rebuild.set_timeout(PATIENCE);
-    let answer = client.rebuild_projection(rebuild).await.map_err(Failure::from)?.into_inner();
-    Ok(format!("{} techniques and {} tests projected", answer.techniques, answer.tests))
+        last = progress;
+    }
+    bar.finish_and_clear();
+    if !last.done {
+        bail!("the service ended before the projection was rebuilt; what was done stays, run it again");
+    }
+    Ok(format!(
+        "{} techniques, {} records of what is known of them and {} tests projected",
+        last.techniques, last.knowledge, last.tests
+    ))
 }
 
 async fn statuses(access: &Access) -> Result<String> {

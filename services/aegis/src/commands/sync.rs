@@ -28,6 +28,7 @@ pub async fn run(settings: &Settings, args: SyncArgs, output: Output) -> Result<
         url: args.from.as_deref().map(file_url).transpose()?,
         companion_url: args.companion.as_deref().map(file_url).transpose()?,
         dry_run: args.dry_run,
+        force: args.force,
         ..StartSyncRequest::default()
     };
     let access = Access::open(settings).await?;

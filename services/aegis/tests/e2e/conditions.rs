@@ -16,6 +16,7 @@ pub async fn scenario(product: &mut Product) {
     technique_and_template(&people).await;
     tests(&people).await;
     campaigns(&people).await;
+    scores(&people).await;
     knowledge(&people).await;
     data_source(product, &people).await;
     users(&people).await;
@@ -102,6 +103,20 @@ async fn tests(people: &People) {
     .await;
     let won = answers.iter().filter(|answer| answer.status == 200).count();
     assert!(won == 1 && answers.iter().all(|answer| matches!(answer.status, 200 | 412)), "{}", answers[0]);
+}
+
+/// The weights of scores, and a snapshot.
+async fn scores(people: &People) {
+    let (admin, entity) = (&people.admin, "/scores/config");
+    let before = admin.get(entity).await.json(200);
+    let changed = json!({"tests": 30.0, "freshness": 25.0});
+    conditional(admin, entity, admin, Method::PATCH, entity, Some(changed)).await;
+    let same = json!({"tests": before["tests"], "freshness": before["freshness"]});
+    conditional(admin, entity, admin, Method::PATCH, entity, Some(same)).await;
+    let snapshot = id(&people.red.post("/snapshots", &json!({"name": fresh()})).await);
+    let entity = format!("/snapshots/{snapshot}");
+    conditional(admin, &entity, admin, Method::DELETE, &entity, None).await;
+    admin.get(&entity).await.error(404, "NOT_FOUND");
 }
 
 /// A campaign, its tests and their order, its schedule; and at last it and its test.

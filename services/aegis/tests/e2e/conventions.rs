@@ -37,6 +37,7 @@ const REPEATED: &[&str] = &[
     "add_campaign_tests",
     "generate_campaign",
     "run_campaign",
+    "create_snapshot",
     "upload_evidence",
     "sync_data_source",
     "sync_mitre",
@@ -73,6 +74,8 @@ const CONDITIONAL: &[&str] = &[
     "remove_campaign_test",
     "set_campaign_schedule",
     "remove_evidence",
+    "update_score_config",
+    "delete_snapshot",
     "update_data_source",
     "sync_data_source",
     "update_defence",
@@ -294,6 +297,15 @@ async fn moved_once(people: &People) {
     admin.act(&path).await.json(200);
 
     twice(200, || post(&people.blue, "/notifications/read-all", None)).await;
+
+    let named = |name: &str| json!({ "name": name });
+    let (one, other) = (named(&fresh()), named("Twice"));
+    let before = admin.total("/snapshots").await;
+    let (made, key) = twice(201, || post(&people.blue, "/snapshots", Some(&one))).await;
+    refused(&key, post(&people.blue, "/snapshots", Some(&other))).await;
+    assert_eq!(admin.total("/snapshots").await, before + 1);
+    let path = format!("/snapshots/{}", id(&made));
+    assert_eq!(send(admin.request(Method::DELETE, &path)).await.status, 204);
 }
 
 async fn evidence_once(people: &People) {

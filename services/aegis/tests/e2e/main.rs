@@ -7,6 +7,7 @@
 #![allow(missing_docs, reason = "nobody imports a test")]
 
 mod access;
+mod analytics;
 mod audit;
 mod chaos;
 mod conditions;
@@ -65,6 +66,8 @@ scenarios! {
     // After the story, which brings an older ATT&CK in first.
     the_whole_knowledge_base => crate::knowledge::scenario;
     a_killed_sync_is_run_again => crate::killed_sync::scenario;
+    // By its name after the knowledge base, which brings rules, actors and controls in.
+    what_is_tested_is_scored_and_reported => crate::analytics::scenario;
     grpc_introspection => crate::introspection::scenario;
     pages_need_no_network => crate::pages::scenario;
 }

@@ -1,9 +1,7 @@
 //! Tests on their way from draft to validated or rejected: how many are where.
 
-use uuid::Uuid;
-
 /// Where a test is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) enum State {
     Draft,
     RedExecuting,
@@ -31,15 +29,6 @@ impl State {
     pub(crate) fn parse(text: &str) -> Option<State> {
         State::ALL.into_iter().find(|state| state.as_str() == text)
     }
-}
-
-/// What the projection keeps of a test.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct TestFact {
-    pub(crate) id: Uuid,
-    pub(crate) version: i64,
-    pub(crate) state: State,
-    pub(crate) deleted: bool,
 }
 
 /// Tests by state.

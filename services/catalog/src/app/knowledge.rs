@@ -1,6 +1,8 @@
 //! What is known of techniques: lists, single records, links and counts; countermeasures that are implemented, rules
 //! that people brought in, and techniques that are flagged.
 
+use std::collections::BTreeSet;
+
 use aegis_auth::{OpCtx, Role};
 use aegis_db::{now, page};
 use aegis_error::{Failure, Fields};
@@ -17,7 +19,7 @@ use crate::{
         template::{CUSTOM, SEVERITIES},
     },
     error::Error,
-    events::{Cause, techniques_changed},
+    events::{Cause, knowledge_changed, techniques_changed},
     store::{
         dialect,
         knowledge::{self, Ends, Filter, Known, Link, Name, Record, Sort},
@@ -259,6 +261,8 @@ pub(crate) async fn update_defence(
         }),
     };
     catalog.outbox.audit(&mut tx, ctx, audit).await?;
+    // After the line of the audit trail, whose subject is what a repeated request is told.
+    knowledge_changed(&catalog.outbox, &mut tx, Cause::Request(ctx), &BTreeSet::from([DEFENCE])).await?;
     tx.commit().await?;
     Ok(after)
 }
@@ -297,6 +301,7 @@ pub(crate) async fn delete_rule(catalog: &Catalog, ctx: &OpCtx, id: &str) -> Res
         } }),
     };
     catalog.outbox.audit(&mut tx, ctx, audit).await?;
+    knowledge_changed(&catalog.outbox, &mut tx, Cause::Request(ctx), &BTreeSet::from([RULE])).await?;
     tx.commit().await?;
     Ok(())
 }

@@ -1,5 +1,6 @@
 //! Use cases of the catalogue: who may, what is checked, which transaction, which event.
 
+pub(crate) mod export;
 pub(crate) mod import;
 pub(crate) mod knowledge;
 pub(crate) mod search;

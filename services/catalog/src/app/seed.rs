@@ -1,5 +1,7 @@
 //! Fills an empty catalogue with what is part of the product, so that it is useful before its first sync.
 
+use std::collections::BTreeSet;
+
 use aegis_db::{Db, now};
 use aegis_error::Failure;
 use aegis_events::{Audit, Outbox, system_actor};
@@ -7,9 +9,9 @@ use serde_json::json;
 
 use crate::{
     NAME,
-    domain::starter,
+    domain::{knowledge::TACTIC, starter, technique::Domain},
     error::Error,
-    events::{Cause, techniques_changed},
+    events::{Cause, knowledge_changed, techniques_changed},
     store::{
         dialect,
         search::{self, SearchEntry},
@@ -40,9 +42,11 @@ async fn fill(db: &Db, outbox: &Outbox) -> Result<(), Error> {
         // A custom tactic does not exist, so an empty catalogue has no tactics either.
         let columns = starter::tactics();
         tactics::write(&mut tx, &columns).await?;
+        tactics::set_release(&mut tx, Domain::Enterprise, starter::RELEASE).await?;
         techniques::write(&mut tx, &matrix).await?;
         search::put(&mut tx, &matrix.iter().map(SearchEntry::from).collect::<Vec<_>>()).await?;
         techniques_changed(outbox, &mut tx, Cause::Event(&actor), &matrix, &[]).await?;
+        knowledge_changed(outbox, &mut tx, Cause::Event(&actor), &BTreeSet::from([TACTIC])).await?;
         (counts.0, counts.1) = (matrix.len(), columns.len());
     }
     if !templates::any_starter(&mut tx).await? {

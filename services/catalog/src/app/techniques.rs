@@ -1,6 +1,9 @@
 //! Reading, making, changing and reviewing techniques.
 
-use std::{collections::HashSet, sync::Arc};
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+};
 
 use aegis_auth::{OpCtx, Role};
 use aegis_db::{Tx, now, page};
@@ -122,6 +125,11 @@ pub(crate) async fn list(catalog: &Catalog, ctx: &OpCtx, query: Query) -> Result
 /// The techniques after an id, for an export.
 pub(crate) async fn export(catalog: &Catalog, after: Uuid, limit: i64) -> Result<Vec<Technique>, Error> {
     Ok(lists::after(&catalog.db, after, limit).await?)
+}
+
+/// Which release of ATT&CK each matrix is of, where that is known.
+pub(crate) async fn releases(catalog: &Catalog) -> Result<HashMap<Domain, String>, Error> {
+    Ok(tactics::releases(&catalog.db).await?)
 }
 
 /// The live tactics, of one matrix or of all.

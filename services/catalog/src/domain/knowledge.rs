@@ -23,6 +23,10 @@ pub const KINDS: [&str; 12] = [
     "framework",
     "control",
 ];
+/// What other services keep projections of, the columns of the matrix among it.
+pub const PROJECTED: [&str; 6] = [TACTIC, THREAT_ACTOR, "detection_rule", "defence", "framework", "control"];
+/// The name of a matrix's columns among kinds.
+pub const TACTIC: &str = "tactic";
 /// The kind that is put together of several publishers.
 pub const THREAT_ACTOR: &str = "threat_actor";
 /// The end of a link that is no record: its key is an ATT&CK id.

@@ -12,6 +12,8 @@ use super::{
 const MATRIX: &str = include_str!("../../data/starter-matrix.tsv");
 const TACTICS: &str = include_str!("../../data/starter-tactics.tsv");
 const TEMPLATES: &str = include_str!("../../data/starter-templates.json");
+/// The release of ATT&CK that the starter matrix is of.
+pub const RELEASE: &str = "18.1";
 
 fn rows(text: &'static str) -> impl Iterator<Item = Vec<&'static str>> {
     text.lines().filter(|line| !line.starts_with('#') && !line.is_empty()).map(|line| line.split('\t').collect())

@@ -57,7 +57,7 @@ impl CatalogService for CatalogRpc {
         let result = techniques::list(&self.0, &ctx, query).await;
         let page = self.0.outbox.audited(&self.0.db, &ctx, "ListTechniques", result).await?;
         Ok(Response::new(pb::ListTechniquesResponse {
-            techniques: page.rows.iter().map(messages::technique).collect(),
+            techniques: page.rows.into_iter().map(messages::technique).collect(),
             next_page_token: page.next_page_token,
             total_size: page.total,
         }))
@@ -94,7 +94,7 @@ impl CatalogService for CatalogRpc {
         };
         let result = techniques::create(&self.0, &ctx, new).await;
         let technique = self.0.outbox.audited(&self.0.db, &ctx, "CreateTechnique", result).await?;
-        Ok(Response::new(pb::CreateTechniqueResponse { technique: Some(messages::technique(&technique)) }))
+        Ok(Response::new(pb::CreateTechniqueResponse { technique: Some(messages::technique(technique)) }))
     }
 
     async fn update_technique(
@@ -114,7 +114,7 @@ impl CatalogService for CatalogRpc {
         };
         let result = techniques::update(&self.0, &ctx, &m.mitre_id, change).await;
         let technique = self.0.outbox.audited(&self.0.db, &ctx, "UpdateTechnique", result).await?;
-        Ok(Response::new(pb::UpdateTechniqueResponse { technique: Some(messages::technique(&technique)) }))
+        Ok(Response::new(pb::UpdateTechniqueResponse { technique: Some(messages::technique(technique)) }))
     }
 
     async fn review_technique(
@@ -124,7 +124,7 @@ impl CatalogService for CatalogRpc {
         let ctx = OpCtx::of(&request)?;
         let result = techniques::review(&self.0, &ctx, &request.into_inner().mitre_id).await;
         let technique = self.0.outbox.audited(&self.0.db, &ctx, "ReviewTechnique", result).await?;
-        Ok(Response::new(pb::ReviewTechniqueResponse { technique: Some(messages::technique(&technique)) }))
+        Ok(Response::new(pb::ReviewTechniqueResponse { technique: Some(messages::technique(technique)) }))
     }
 
     async fn list_tactics(
@@ -160,7 +160,9 @@ impl CatalogService for CatalogRpc {
             let rows = techniques::export(&catalog, after, EXPORTED).await.map_err(Failure::from)?;
             let Some(last) = rows.last().map(|row| row.id) else { return Ok(None) };
             let more = rows.len() as i64 == EXPORTED;
-            let page = pb::ExportTechniquesResponse { techniques: rows.iter().map(messages::technique).collect() };
+            let releases = techniques::releases(&catalog).await.map_err(Failure::from)?;
+            let techniques = rows.into_iter().map(|row| messages::exported(row, &releases)).collect();
+            let page = pb::ExportTechniquesResponse { techniques };
             Ok::<_, Status>(Some((page, (catalog, more.then_some(last)))))
         });
         Ok(Response::new(Box::pin(pages.into_stream())))

@@ -10,6 +10,7 @@ use super::messages;
 use crate::{
     app::{
         Catalog,
+        export::{self, Known},
         knowledge::{self, LinkQuery, Query},
         search,
     },
@@ -185,6 +186,31 @@ impl KnowledgeService for KnowledgeRpc {
         Ok(Response::new(Box::pin(pages)))
     }
 
+    type ExportKnowledgeStream = BoxStream<'static, Result<pb::ExportKnowledgeResponse, Status>>;
+
+    async fn export_knowledge(
+        &self,
+        request: Request<pb::ExportKnowledgeRequest>,
+    ) -> Result<Response<Self::ExportKnowledgeStream>, Status> {
+        let ctx = OpCtx::of(&request)?;
+        let kinds = export::kinds(&ctx, &request.into_inner().kinds);
+        let mut kinds = self.0.outbox.audited(&self.0.db, &ctx, "ExportKnowledge", kinds).await?.into_iter();
+        let first = kinds.next().map(|kind| (kind, String::new()));
+        let pages = stream::try_unfold((self.0.clone(), kinds, first), |(catalog, mut kinds, at)| async move {
+            let Some((kind, after)) = at else { return Ok(None) };
+            let (records, last) = export::page(&catalog, kind, &after).await.map_err(Failure::from)?;
+            let next = match last {
+                Some(last) => Some((kind, last)),
+                None => kinds.next().map(|kind| (kind, String::new())),
+            };
+            let page = pb::ExportKnowledgeResponse { records: records.into_iter().map(known).collect() };
+            Ok::<_, Status>(Some((page, (catalog, kinds, next))))
+        });
+        // A kind of which there is nothing has no page.
+        let pages = pages.try_filter(|page| std::future::ready(!page.records.is_empty()));
+        Ok(Response::new(Box::pin(pages)))
+    }
+
     async fn flag_techniques(
         &self,
         request: Request<pb::FlagTechniquesRequest>,
@@ -194,6 +220,26 @@ impl KnowledgeService for KnowledgeRpc {
         let result = knowledge::flag(&self.0, &ctx, m.mitre_ids, &m.reason).await;
         let flagged = self.0.outbox.audited(&self.0.db, &ctx, "FlagTechniques", result).await?;
         Ok(Response::new(pb::FlagTechniquesResponse { flagged: i64::try_from(flagged).unwrap_or(i64::MAX) }))
+    }
+}
+
+fn known(k: Known) -> pb::KnownRecord {
+    pb::KnownRecord {
+        kind: k.kind.to_owned(),
+        key: k.key,
+        id: k.id.to_string(),
+        name: k.name,
+        collection: k.collection,
+        implemented: k.implemented,
+        mitre_technique_ids: k.techniques,
+        parent: k.parent,
+        family: k.family,
+        version: k.version,
+        attack_version: k.attack_version,
+        mapping_source: k.mapping_source,
+        position: i32::try_from(k.position).unwrap_or(i32::MAX),
+        mitre_id: k.mitre_id,
+        aliases: k.aliases,
     }
 }
 

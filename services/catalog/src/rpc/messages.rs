@@ -1,5 +1,7 @@
 //! Between messages and what the use cases work with.
 
+use std::collections::HashMap;
+
 use aegis_error::Failure;
 use aegis_proto::catalog::v1 as pb;
 use chrono::{DateTime, Utc};
@@ -10,7 +12,7 @@ use crate::{
     domain::{
         import::{Counts, TacticRecord, TechniqueRecord},
         knowledge::{Incoming, Link, Record, kind, relation},
-        technique::{Tactic, Technique, platform_names},
+        technique::{Domain, Tactic, Technique, platform_names},
         template::{Template, TemplateRecord},
     },
     events::{id, time},
@@ -21,26 +23,26 @@ pub(super) fn timestamp(at: DateTime<Utc>) -> prost_types::Timestamp {
     prost_types::Timestamp { seconds: at.timestamp(), nanos: i32::try_from(at.timestamp_subsec_nanos()).unwrap_or(0) }
 }
 
-pub(super) fn technique(t: &Technique) -> pb::Technique {
+pub(super) fn technique(t: Technique) -> pb::Technique {
     pb::Technique {
         id: t.id.to_string(),
-        mitre_id: t.mitre_id.clone(),
-        name: t.name.clone(),
-        description: t.description.clone(),
-        tactic: t.tactics.first().cloned().unwrap_or_default(),
-        tactics: t.tactics.clone(),
-        platforms: t.platforms.clone(),
-        is_subtechnique: t.is_subtechnique,
-        parent_mitre_id: t.parent_mitre_id.clone(),
-        domain: t.domain.as_str().to_owned(),
-        attack_version: t.attack_version.clone(),
-        url: t.url.clone(),
         status_global: t.status().as_str().to_owned(),
+        tactic: t.tactics.first().cloned().unwrap_or_default(),
+        mitre_id: t.mitre_id,
+        name: t.name,
+        description: t.description,
+        tactics: t.tactics,
+        platforms: t.platforms,
+        is_subtechnique: t.is_subtechnique,
+        parent_mitre_id: t.parent_mitre_id,
+        domain: t.domain.as_str().to_owned(),
+        attack_version: t.attack_version,
+        url: t.url,
         status_overridden: t.status_override.is_some(),
         review_required: t.review_required,
         last_reviewed_at: t.last_reviewed_at.map(timestamp),
         revoked: t.revoked,
-        revoked_by: t.revoked_by.clone(),
+        revoked_by: t.revoked_by,
         deprecated: t.deprecated,
         created_at: Some(timestamp(t.created_at)),
         updated_at: Some(timestamp(t.updated_at)),
@@ -48,7 +50,13 @@ pub(super) fn technique(t: &Technique) -> pb::Technique {
         source: t.source.as_str().to_owned(),
         replaces: Vec::new(),
         successor: None,
+        attack_release: String::new(),
     }
+}
+
+/// A technique for a projection, with the release that its matrix is of.
+pub(super) fn exported(t: Technique, releases: &HashMap<Domain, String>) -> pb::Technique {
+    pb::Technique { attack_release: releases.get(&t.domain).cloned().unwrap_or_default(), ..technique(t) }
 }
 
 /// A technique that was asked for by itself.
@@ -56,7 +64,7 @@ pub(super) fn found(found: &Found) -> pb::Technique {
     pb::Technique {
         replaces: found.succession.replaces.clone(),
         successor: found.succession.successor.clone(),
-        ..technique(&found.technique)
+        ..technique(found.technique.clone())
     }
 }
 
@@ -104,6 +112,7 @@ pub(super) fn header(header: pb::ImportHeader) -> Header {
         dry_run: header.dry_run,
         origin: header.origin,
         partial: header.partial,
+        force: header.force,
     }
 }
 

@@ -1,6 +1,7 @@
 //! All the SQL of the catalogue.
 
 pub(crate) mod dialect;
+pub(crate) mod export;
 pub(crate) mod facts;
 pub(crate) mod knowledge;
 pub(crate) mod knowledge_write;

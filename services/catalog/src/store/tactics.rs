@@ -1,5 +1,7 @@
 //! Tactics as rows.
 
+use std::collections::HashMap;
+
 use aegis_db::{Db, Result, Tx, on, read};
 use sqlx::QueryBuilder;
 use uuid::Uuid;
@@ -67,6 +69,40 @@ pub(crate) async fn of_domain(tx: &mut Tx, domain: Domain) -> Result<Vec<Tactic>
     .fetch_all(c)
     .await)?;
     rows.into_iter().map(Tactic::try_from).collect()
+}
+
+const RELEASES: &str = "SELECT domain, attack_release FROM matrix";
+
+/// Which release of ATT&CK each matrix is of, where that is known.
+pub(crate) async fn releases(db: &Db) -> Result<HashMap<Domain, String>> {
+    by_domain(read!(db, |pool| sqlx::query_as(RELEASES).fetch_all(pool).await)?)
+}
+
+/// The same in a transaction.
+pub(crate) async fn releases_in(tx: &mut Tx) -> Result<HashMap<Domain, String>> {
+    by_domain(on!(tx, |c| sqlx::query_as(RELEASES).fetch_all(c).await)?)
+}
+
+fn by_domain(rows: Vec<(String, String)>) -> Result<HashMap<Domain, String>> {
+    let parse = |(name, release): (String, String)| match Domain::parse(&name) {
+        Some(domain) => Ok((domain, release)),
+        None => Err(unknown_text("domain", &name)),
+    };
+    rows.into_iter().map(parse).collect()
+}
+
+/// Notes which release of ATT&CK a matrix is of.
+pub(crate) async fn set_release(tx: &mut Tx, domain: Domain, release: &str) -> Result<()> {
+    on!(tx, |c| sqlx::query(
+        "INSERT INTO matrix (domain, attack_release) VALUES ($1, $2) \
+         ON CONFLICT (domain) DO UPDATE SET attack_release = excluded.attack_release"
+    )
+    .bind(domain.as_str())
+    .bind(release)
+    .execute(c)
+    .await
+    .map(|_| ()))?;
+    Ok(())
 }
 
 /// Writes tactics, new and changed.

@@ -5,6 +5,7 @@ mod conditions;
 mod imports;
 mod knowledge;
 mod knowledge_imports;
+mod projections;
 mod reading;
 mod search;
 mod seeding;

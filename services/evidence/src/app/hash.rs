@@ -8,7 +8,7 @@ use tokio::task::JoinHandle;
 use crate::error::Error;
 
 /// What is hashed at once: a way to another thread and back costs little beside it.
-const BATCH: usize = 1024 * 1024;
+const BATCH: usize = 512 * 1024;
 
 /// Hashes one batch while the next one is gathered. Keeps the bytes as they are, uncopied.
 pub(super) struct Hasher {

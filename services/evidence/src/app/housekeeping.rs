@@ -1,4 +1,5 @@
-//! Clears away blobs that are to be removed: of uploads whose process was killed, and of evidence that was removed.
+//! Clears away blobs that are to be removed: of uploads whose process was killed, and of evidence that was removed. Shows
+//! files again that a process was about to remove when it ended.
 
 use std::{sync::Arc, time::Duration};
 
@@ -9,12 +10,17 @@ use futures::{StreamExt, stream};
 use uuid::Uuid;
 
 use super::{App, upload::MAX_TIME};
-use crate::{error::Error, store::uploads};
+use crate::{
+    error::Error,
+    store::{self, uploads},
+};
 
 /// How often it looks.
 const PAUSE: Duration = Duration::from_secs(60);
 /// An upload that began before this is left behind: twice the longest that one may take.
 pub(super) const ABANDONED_AFTER: TimeDelta = TimeDelta::hours(2);
+/// A removal that began before this was cut off: longer than any request takes.
+const REMOVAL_ENDS_AFTER: TimeDelta = TimeDelta::minutes(5);
 /// Uploads cleared at once.
 const BATCH: i64 = 200;
 /// Blobs removed at the same time.
@@ -39,6 +45,14 @@ impl App {
 
     /// Removes the blobs that are to be removed, and their rows; how many.
     pub(crate) async fn tidy(&self, now: DateTime<Utc>) -> Result<usize, Error> {
+        let mut tx = self.db.begin().await?;
+        match store::show_all(&mut tx, now - REMOVAL_ENDS_AFTER).await? {
+            0 => tx.rollback().await?,
+            shown => {
+                tx.commit().await?;
+                tracing::info!(shown, "files whose removal was cut off are seen again");
+            }
+        }
         let before = now - ABANDONED_AFTER;
         let (mut removed, mut cut_off) = (0, false);
         loop {

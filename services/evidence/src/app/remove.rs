@@ -1,10 +1,11 @@
 //! Taking evidence away: one file with a reason, or all of a test that is gone.
 
 use aegis_auth::{OpCtx, Role};
-use aegis_db::Tx;
+use aegis_db::{Tx, now};
 use aegis_error::{Failure, Fields};
 use aegis_events::Audit;
 use aegis_proto::events::v1::{Actor, EvidenceRemoved};
+use chrono::{DateTime, Utc};
 use serde_json::json;
 use uuid::Uuid;
 
@@ -26,6 +27,9 @@ const BATCH: i64 = 200;
 impl App {
     /// Removes a file for good: its row, event and audit record in one transaction, which also notes its blob for
     /// removal. Who brought it, leads and administrators; not once the test is validated.
+    ///
+    /// The file is hidden before the test is looked at for the last time: of a test that was validated with a file to be
+    /// seen, the file stays.
     pub(crate) async fn remove(&self, ctx: &OpCtx, id: &str, reason: &str) -> Result<(), Error> {
         let who = ctx.require(super::upload::UPLOADERS)?;
         let mut fields = Fields::default();
@@ -42,15 +46,41 @@ impl App {
             return Err(Error::Closed);
         }
 
+        let at = now();
+        let mut tx = self.db.begin().await?;
+        if !store::hide(&mut tx, evidence.id, at).await? {
+            return Err(Failure::not_found("evidence", evidence.id).into());
+        }
+        tx.commit_relaxed().await?;
+        if let Err(error) = self.remove_hidden(ctx, &evidence, reason, at).await {
+            self.show_again(evidence.id, at).await;
+            return Err(error);
+        }
+        // What cannot be removed now is housekeeping's.
+        self.discard(evidence.id, &evidence.blob_key()).await;
+        Ok(())
+    }
+
+    /// Removes a file that nobody sees any more, unless its test was validated before it was hidden.
+    async fn remove_hidden(
+        &self,
+        ctx: &OpCtx,
+        evidence: &Evidence,
+        reason: &str,
+        at: DateTime<Utc>,
+    ) -> Result<(), Error> {
+        if self.test(ctx, evidence.test_id).await?.state == VALIDATED {
+            return Err(Error::Closed);
+        }
         let mut tx = self.db.begin().await?;
         // As whoever takes away all files of a test at the same moment does.
         store::hold_test(&mut tx, evidence.test_id).await?;
-        if !store::remove(&mut tx, evidence.id).await? {
+        if !store::remove(&mut tx, evidence.id, at).await? {
             return Err(Failure::not_found("evidence", evidence.id).into());
         }
         uploads::leave(&mut tx, &[(evidence.test_id, evidence.id)]).await?;
         let subject = evidence.id.to_string();
-        self.outbox.publish(&mut tx, ctx, &subject, &removed(&evidence, reason)).await?;
+        self.outbox.publish(&mut tx, ctx, &subject, &removed(evidence, reason)).await?;
         let mut details = evidence.facts();
         details["reason"] = json!(reason);
         details["uploaded_by"] = json!(evidence.uploaded_by);
@@ -58,9 +88,21 @@ impl App {
         let audit = Audit { action: "remove_evidence", entity_type: "evidence", entity_id: subject, details };
         self.outbox.audit(&mut tx, ctx, audit).await?;
         tx.commit().await?;
-        // What cannot be removed now is housekeeping's.
-        self.discard(evidence.id, &evidence.blob_key()).await;
         Ok(())
+    }
+
+    /// Shows a file again that is not removed after all. Where that fails, housekeeping does it.
+    async fn show_again(&self, id: Uuid, at: DateTime<Utc>) {
+        let shown: Result<(), Error> = async {
+            let mut tx = self.db.begin().await?;
+            store::show(&mut tx, id, at).await?;
+            tx.commit_relaxed().await?;
+            Ok(())
+        }
+        .await;
+        if let Err(error) = shown {
+            tracing::warn!(%error, evidence = %id, "a file that stays will be seen again later");
+        }
     }
 
     /// Takes away all evidence of a test that is gone, in the transaction that hears of it. None comes after.

@@ -61,14 +61,14 @@ impl Evidence {
 }
 
 pub(crate) async fn get(db: &Db, id: Uuid) -> Result<Option<Evidence>> {
-    let sql = format!("SELECT {COLUMNS} FROM evidence WHERE id = $1");
+    let sql = format!("SELECT {COLUMNS} FROM evidence WHERE id = $1 AND removing_at IS NULL");
     Ok(read!(db, |pool| sqlx::query_as(sqlx::AssertSqlSafe(sql)).bind(id).fetch_optional(pool).await)?)
 }
 
 /// Files of a test after `after`, oldest first.
 pub(crate) async fn of_test(db: &Db, test_id: Uuid, after: (DateTime<Utc>, Uuid), limit: i64) -> Result<Vec<Evidence>> {
     let sql = format!(
-        "SELECT {COLUMNS} FROM evidence WHERE test_id = $1 AND (uploaded_at, id) > ($2, $3) \
+        "SELECT {COLUMNS} FROM evidence WHERE test_id = $1 AND (uploaded_at, id) > ($2, $3) AND removing_at IS NULL \
          ORDER BY uploaded_at, id LIMIT $4"
     );
     Ok(read!(db, |pool| sqlx::query_as(sqlx::AssertSqlSafe(sql))
@@ -81,10 +81,8 @@ pub(crate) async fn of_test(db: &Db, test_id: Uuid, after: (DateTime<Utc>, Uuid)
 }
 
 pub(crate) async fn count_of_test(db: &Db, test_id: Uuid) -> Result<i64> {
-    Ok(read!(db, |pool| sqlx::query_scalar("SELECT COUNT(*) FROM evidence WHERE test_id = $1")
-        .bind(test_id)
-        .fetch_one(pool)
-        .await)?)
+    const COUNT: &str = "SELECT COUNT(*) FROM evidence WHERE test_id = $1 AND removing_at IS NULL";
+    Ok(read!(db, |pool| sqlx::query_scalar(COUNT).bind(test_id).fetch_one(pool).await)?)
 }
 
 /// Adds a file. The id of the one that has the same bytes, if there is one.
@@ -149,10 +147,43 @@ pub(crate) async fn count_held(tx: &mut Tx, test_id: Uuid) -> Result<i64> {
         .await)?)
 }
 
-/// Takes a file's row away; false where there is none.
-pub(crate) async fn remove(tx: &mut Tx, id: Uuid) -> Result<bool> {
-    let removed = on!(tx, |c| sqlx::query("DELETE FROM evidence WHERE id = $1")
+/// Hides a file that is about to be removed; false where there is none to be seen.
+pub(crate) async fn hide(tx: &mut Tx, id: Uuid, at: DateTime<Utc>) -> Result<bool> {
+    let hidden =
+        on!(tx, |c| sqlx::query("UPDATE evidence SET removing_at = $1 WHERE id = $2 AND removing_at IS NULL")
+            .bind(at)
+            .bind(id)
+            .execute(c)
+            .await
+            .map(|done| done.rows_affected()))?;
+    Ok(hidden == 1)
+}
+
+/// Shows a file again that was hidden at that moment.
+pub(crate) async fn show(tx: &mut Tx, id: Uuid, at: DateTime<Utc>) -> Result<()> {
+    on!(tx, |c| sqlx::query("UPDATE evidence SET removing_at = NULL WHERE id = $1 AND removing_at = $2")
         .bind(id)
+        .bind(at)
+        .execute(c)
+        .await
+        .map(|_| ()))?;
+    Ok(())
+}
+
+/// Shows all files again that were hidden before that moment; how many.
+pub(crate) async fn show_all(tx: &mut Tx, before: DateTime<Utc>) -> Result<u64> {
+    Ok(on!(tx, |c| sqlx::query("UPDATE evidence SET removing_at = NULL WHERE removing_at < $1")
+        .bind(before)
+        .execute(c)
+        .await
+        .map(|done| done.rows_affected()))?)
+}
+
+/// Takes the row of a file away that was hidden at that moment; false where there is none.
+pub(crate) async fn remove(tx: &mut Tx, id: Uuid, hidden_at: DateTime<Utc>) -> Result<bool> {
+    let removed = on!(tx, |c| sqlx::query("DELETE FROM evidence WHERE id = $1 AND removing_at = $2")
+        .bind(id)
+        .bind(hidden_at)
         .execute(c)
         .await
         .map(|done| done.rows_affected()))?;

@@ -8,7 +8,7 @@ use aegis_error::{Code, Failure};
 use aegis_events::{Consumer, Event, decode, system_actor};
 use aegis_proto::{
     events::v1::{EvidenceRemoved, TestChanged},
-    evidence::v1::RemoveEvidenceRequest,
+    evidence::v1::{ListEvidenceRequest, RemoveEvidenceRequest},
 };
 use aegis_testkit::ctx;
 use uuid::Uuid;
@@ -114,6 +114,49 @@ async fn what_is_refused_removes_nothing() {
 }
 
 #[tokio::test]
+async fn a_test_that_is_validated_during_a_removal_keeps_its_evidence() {
+    for world in worlds().await {
+        let test = world.tests.add(&["in_review"]);
+        let kept = world.upload(ctx(Role::RedTech, "rita"), file(header(test, "a"), &content(9))).await.unwrap();
+        // As the removal first looks at it, and from then on.
+        world.tests.set(test, &["in_review", "validated"]);
+        let failure = remove(&world, ctx(Role::RedTech, "rita"), &kept.id, "reason").await.unwrap_err();
+        assert_eq!((failure.code(), failure.get("current_state")), (Code::Conflict, Some("validated")));
+        assert_eq!(world.left().await, (0, 1, 1));
+        assert_eq!(listed(&world, test).await, 1);
+        assert!(world.events().await.iter().all(|event| event.r#type != EvidenceRemoved::KIND));
+        world.close().await;
+    }
+}
+
+#[tokio::test]
+async fn a_removal_that_was_cut_off_is_none() {
+    for world in worlds().await {
+        let test = world.tests.add(&["draft"]);
+        let kept = world.upload(ctx(Role::Admin, "ada"), file(header(test, "a"), &content(9))).await.unwrap();
+        let at = now();
+        let mut tx = world.test.db.begin().await.unwrap();
+        assert!(crate::store::hide(&mut tx, kept.id.parse().unwrap(), at).await.unwrap());
+        tx.commit().await.unwrap();
+        assert_eq!(listed(&world, test).await, 0, "nobody sees what is about to go");
+        let again = remove(&world, ctx(Role::Admin, "ada"), &kept.id, "reason").await.unwrap_err();
+        assert_eq!(again.code(), Code::NotFound);
+        world.app.tidy(at + chrono::TimeDelta::minutes(4)).await.unwrap();
+        assert_eq!(listed(&world, test).await, 0);
+        world.app.tidy(at + chrono::TimeDelta::minutes(6)).await.unwrap();
+        assert_eq!(listed(&world, test).await, 1);
+        remove(&world, ctx(Role::Admin, "ada"), &kept.id, "reason").await.unwrap();
+        assert_eq!(world.left().await, (0, 0, 0));
+        world.close().await;
+    }
+}
+
+async fn listed(world: &World, test: Uuid) -> i64 {
+    let request = ListEvidenceRequest { test_id: test.to_string(), ..ListEvidenceRequest::default() };
+    world.client(ctx(Role::Viewer, "vera")).list_evidence(request).await.unwrap().into_inner().total_size
+}
+
+#[tokio::test]
 async fn a_process_that_ends_after_the_removal_leaves_the_blob_to_the_next_one() {
     for world in stores().await {
         let test = world.tests.add(&["draft"]);
@@ -122,7 +165,9 @@ async fn a_process_that_ends_after_the_removal_leaves_the_blob_to_the_next_one()
         let (app, id) = (&world.app, kept.id.parse().unwrap());
         let mut tx = world.test.db.begin().await.unwrap();
         crate::store::hold_test(&mut tx, test).await.unwrap();
-        assert!(crate::store::remove(&mut tx, id).await.unwrap());
+        let at = now();
+        assert!(crate::store::hide(&mut tx, id, at).await.unwrap());
+        assert!(crate::store::remove(&mut tx, id, at).await.unwrap());
         crate::store::uploads::leave(&mut tx, &[(test, id)]).await.unwrap();
         tx.commit().await.unwrap();
         assert_eq!(world.left().await, (1, 0, 1));

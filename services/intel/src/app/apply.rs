@@ -51,6 +51,8 @@ pub(super) struct Import {
     pub partial: bool,
     /// Only says what would change.
     pub dry_run: bool,
+    /// Even where most of what the source brought before is not in it.
+    pub force: bool,
     pub techniques: Vec<stix::TechniqueRecord>,
     pub tactics: Vec<stix::TacticRecord>,
     pub knowledge: Knowledge,
@@ -118,7 +120,8 @@ fn applied(answer: ImportKnowledgeResponse, main: Option<&str>) -> Applied {
 
 /// The messages of one import, each made when it is sent.
 fn messages(import: Import, progress: Arc<Progress>) -> impl Iterator<Item = ImportKnowledgeRequest> + Send {
-    let Import { source, origin, domain, upstream_version, partial, dry_run, techniques, tactics, knowledge } = import;
+    let Import { source, origin, domain, upstream_version, partial, dry_run, force, techniques, tactics, knowledge } =
+        import;
     let header = Part::Header(ImportHeader {
         source,
         domain: domain.map(Domain::as_str).unwrap_or_default().to_owned(),
@@ -126,6 +129,7 @@ fn messages(import: Import, progress: Arc<Progress>) -> impl Iterator<Item = Imp
         dry_run,
         origin,
         partial,
+        force,
     });
     let Knowledge { templates, records, links, .. } = knowledge;
     let total = techniques.len() + templates.len() + records.len() + links.len();

@@ -220,12 +220,13 @@ fn read_attack(
         opened => opened?,
     };
     let (size, format) = (document.size, document.format);
-    let attack = parse_attack(Abandonable { inner: opened, abandoned }, &mut |bytes| {
+    let mut attack = parse_attack(Abandonable { inner: opened, abandoned }, &mut |bytes| {
         progress.parsing(bytes, size, format);
     })?;
     if attack.domain != domain {
         return Err(Error::WrongDomain { found: attack.domain, wanted: domain });
     }
+    attack.knowledge.without_nul();
     Ok(Content::Attack(Box::new(attack)))
 }
 
@@ -255,6 +256,7 @@ fn read_all(
     if knowledge.upstream_version.is_none() {
         knowledge.upstream_version = revision.map(|text| text.chars().take(REVISION_CHARS).collect());
     }
+    knowledge.without_nul();
     Ok(Content::Knowledge(Box::new(knowledge)))
 }
 

@@ -7,6 +7,7 @@ mod items;
 mod progress;
 mod run;
 mod scan;
+mod scheduled;
 mod scheduler;
 mod sources;
 mod sync;
@@ -17,9 +18,12 @@ use std::sync::Arc;
 use aegis_auth::{Background, Role};
 use aegis_db::Db;
 use aegis_events::Outbox;
-use aegis_proto::catalog::v1::{
-    catalog_service_client::CatalogServiceClient, knowledge_service_client::KnowledgeServiceClient,
-    template_service_client::TemplateServiceClient,
+use aegis_proto::{
+    analytics::v1::snapshot_service_client::SnapshotServiceClient,
+    catalog::v1::{
+        catalog_service_client::CatalogServiceClient, knowledge_service_client::KnowledgeServiceClient,
+        template_service_client::TemplateServiceClient,
+    },
 };
 use aegis_rpc::RpcService;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -41,11 +45,12 @@ const OPERATORS: &[Role] = &[Role::Admin, Role::Service];
 #[derive(Clone)]
 pub(crate) struct App(Arc<State>);
 
-/// How the catalog is reached.
+/// How other services are reached.
 pub(crate) struct Clients {
     pub catalog: CatalogServiceClient<RpcService>,
     pub knowledge: KnowledgeServiceClient<RpcService>,
     pub templates: TemplateServiceClient<RpcService>,
+    pub snapshots: SnapshotServiceClient<RpcService>,
 }
 
 struct State {
@@ -54,6 +59,7 @@ struct State {
     catalog: CatalogServiceClient<RpcService>,
     knowledge: KnowledgeServiceClient<RpcService>,
     templates: TemplateServiceClient<RpcService>,
+    snapshots: SnapshotServiceClient<RpcService>,
     background: Background,
     scheduling: Scheduling,
     limits: FetchLimits,
@@ -70,13 +76,14 @@ impl App {
         scheduling: Scheduling,
         limits: FetchLimits,
     ) -> Self {
-        let Clients { catalog, knowledge, templates } = clients;
+        let Clients { catalog, knowledge, templates, snapshots } = clients;
         App(Arc::new(State {
             db,
             outbox,
             catalog,
             knowledge,
             templates,
+            snapshots,
             background,
             scheduling,
             limits,

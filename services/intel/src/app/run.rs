@@ -50,6 +50,8 @@ pub(super) struct Claim {
     pub companion_etag: Option<String>,
     /// Whether the urls are the source's own.
     pub own_url: bool,
+    /// Bring it in even where most of what the source brought before is not in it.
+    pub force: bool,
     /// What the last good sync counted.
     pub before: Option<Counts>,
     pub version_before: Option<String>,
@@ -104,6 +106,7 @@ impl App {
             source: claim.kind.clone(),
             origin: claim.job.source_name.clone(),
             dry_run: claim.job.dry_run,
+            force: claim.force,
             ..Import::default()
         };
         let mut skips = Skips::default();

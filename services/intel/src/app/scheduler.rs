@@ -12,15 +12,12 @@ use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
 use uuid::Uuid;
 
-use super::{App, OPERATORS, SyncOrder, scan::cut, sync::MAX_ERROR_CHARS};
+use super::{App, OPERATORS, scan::cut, sync::MAX_ERROR_CHARS};
 use crate::{
     config::Config,
     domain::jitter::jitter,
     error::Error,
-    store::{
-        item,
-        schedule::{self, FAILED, Lease, Planned, Run, SKIPPED, SUCCEEDED},
-    },
+    store::schedule::{self, FAILED, Lease, Planned, Run, SKIPPED, SUCCEEDED},
 };
 
 /// How long a leader leads without a sign of life.
@@ -35,12 +32,6 @@ const HEARTBEAT: Duration = Duration::from_secs(5);
 const MISSED_AFTER: TimeDelta = TimeDelta::seconds(60);
 /// Tries to write the end of a run while the database is away.
 const END_TRIES: u32 = 6;
-/// How long ended runs and jobs are kept.
-const RUNS_KEPT: TimeDelta = TimeDelta::days(90);
-/// How long items are kept that are gone from their feed.
-const ITEMS_KEPT: TimeDelta = TimeDelta::days(365);
-/// For how long a feed must have been without an item.
-const ITEMS_GONE: TimeDelta = TimeDelta::days(30);
 /// Runs of a page at most, and by default.
 const MAX_PAGE: i64 = 1000;
 const PAGE: i64 = 100;
@@ -51,6 +42,8 @@ const USERNAME: &str = "system:scheduler";
 const MITRE: &str = "mitre_attack_enterprise";
 /// The job of the intel scan.
 pub(super) const SCAN: &str = "intel_scan";
+/// The job that keeps coverage for later.
+const SNAPSHOT: &str = "coverage_snapshot";
 const CLEAN_UP: &str = "clean_up";
 const CLEAN_UP_SCHEDULE: &str = "15 4 * * *";
 
@@ -60,6 +53,7 @@ pub(crate) struct Scheduling {
     zone: Tz,
     jitter: Duration,
     scan_schedule: Option<String>,
+    snapshot_schedule: Option<String>,
     /// This process, for one run of it.
     process: Uuid,
 }
@@ -71,6 +65,7 @@ impl Scheduling {
             zone: config.check()?,
             jitter: config.scheduler_jitter,
             scan_schedule: config.scan_schedule.clone(),
+            snapshot_schedule: config.snapshot_schedule.clone(),
             process: Uuid::new_v4(),
         })
     }
@@ -88,6 +83,7 @@ enum Work {
     /// Syncs a data source.
     Sync(Uuid),
     Scan,
+    Snapshot,
     CleanUp,
 }
 
@@ -222,6 +218,13 @@ impl App {
             work: Work::Scan,
         });
         jobs.push(Job {
+            id: SNAPSHOT.to_owned(),
+            name: "Coverage snapshot and score history".to_owned(),
+            enabled: true,
+            schedule: self.0.scheduling.snapshot_schedule.clone(),
+            work: Work::Snapshot,
+        });
+        jobs.push(Job {
             id: CLEAN_UP.to_owned(),
             name: "Clean-up of old runs, jobs and items".to_owned(),
             enabled: true,
@@ -319,6 +322,7 @@ impl App {
                 return;
             }
             Work::Sync(source) => self.watched(run.id, self.sync_on_schedule(source)).await,
+            Work::Snapshot => self.watched(run.id, self.take_snapshot(run.due_at)).await,
             Work::CleanUp => self.watched(run.id, self.clean_up(now())).await,
         };
         let (status, text) = match &result {
@@ -341,21 +345,6 @@ impl App {
         if let Err(error) = ended {
             tracing::error!(cause = error.chain(), "the end of a scheduled job could not be written");
         }
-    }
-
-    /// Syncs a source as if by hand, to the end.
-    async fn sync_on_schedule(&self, source: Uuid) -> Result<(), Error> {
-        let order = SyncOrder { source_id: source.to_string(), wait: true, ..SyncOrder::default() };
-        self.start_sync(&scheduler_ctx(), order).await.map(|_| ())
-    }
-
-    async fn clean_up(&self, at: DateTime<Utc>) -> Result<(), Error> {
-        let mut tx = self.db().begin().await?;
-        let runs = schedule::purge(&mut tx, at - RUNS_KEPT).await?;
-        let items = item::purge(&mut tx, at - ITEMS_KEPT, at - ITEMS_GONE).await?;
-        tx.commit().await?;
-        tracing::info!(runs, items, "what was old is gone");
-        Ok(())
     }
 
     /// Does the work of a run and tells all the while that it goes on.
@@ -478,7 +467,7 @@ fn sync_job_id(source: &str) -> String {
 }
 
 /// The scheduler as a caller of use cases.
-fn scheduler_ctx() -> OpCtx {
+pub(super) fn scheduler_ctx() -> OpCtx {
     let principal = Principal {
         user_id: Uuid::nil(),
         username: USERNAME.to_owned(),

@@ -5,9 +5,16 @@ use std::sync::Arc;
 use aegis_auth::Background;
 use aegis_db::{Db, read};
 use aegis_events::Outbox;
-use aegis_proto::catalog::v1::{
-    catalog_service_client::CatalogServiceClient, knowledge_service_client::KnowledgeServiceClient,
-    template_service_client::TemplateServiceClient,
+use aegis_proto::{
+    analytics::v1::{
+        self as analytics,
+        snapshot_service_client::SnapshotServiceClient,
+        snapshot_service_server::{SnapshotService, SnapshotServiceServer},
+    },
+    catalog::v1::{
+        catalog_service_client::CatalogServiceClient, knowledge_service_client::KnowledgeServiceClient,
+        template_service_client::TemplateServiceClient,
+    },
 };
 use aegis_testkit::{TestDb, ctx, databases};
 
@@ -16,6 +23,11 @@ use crate::{NAME, app::Clients, domain::source::PUBLISHED, store};
 
 /// A process of its own on this database. Its catalog is not there; what runs here needs none.
 fn replica(db: &Db, config: &Config) -> App {
+    replica_with(db, config, SnapshotServiceClient::new(aegis_rpc::remote("http://127.0.0.1:1").unwrap()))
+}
+
+/// The same, with somebody who takes snapshots.
+fn replica_with(db: &Db, config: &Config, snapshots: SnapshotServiceClient<aegis_rpc::RpcService>) -> App {
     let nowhere = aegis_rpc::remote("http://127.0.0.1:1").unwrap();
     App::new(
         db.clone(),
@@ -24,8 +36,9 @@ fn replica(db: &Db, config: &Config) -> App {
             catalog: CatalogServiceClient::new(nowhere.clone()),
             knowledge: KnowledgeServiceClient::new(nowhere.clone()),
             templates: TemplateServiceClient::new(nowhere),
+            snapshots,
         },
-        Background::new(Arc::new(|| Box::pin(async { Err(Failure::unavailable("identity")) }))),
+        Background::new(Arc::new(|| Box::pin(async { Ok(("token".to_owned(), Duration::from_secs(300))) }))),
         Scheduling::new(config).unwrap(),
         config.fetch.clone(),
     )
@@ -33,7 +46,12 @@ fn replica(db: &Db, config: &Config) -> App {
 
 /// Every ten minutes, without jitter; no data source is scheduled.
 fn config() -> Config {
-    Config { scan_schedule: Some("*/10 * * * *".to_owned()), scheduler_jitter: Duration::ZERO, ..Config::default() }
+    Config {
+        scan_schedule: Some("*/10 * * * *".to_owned()),
+        snapshot_schedule: None,
+        scheduler_jitter: Duration::ZERO,
+        ..Config::default()
+    }
 }
 
 async fn worlds() -> Vec<TestDb> {
@@ -250,6 +268,86 @@ async fn who_may_look_at_the_scheduler() {
             assert!(one.get_scheduler(&ctx(role, "eve")).await.is_err());
             assert!(one.list_runs(&ctx(role, "eve"), "", 0, "", 0).await.is_err());
         }
+        world.close().await;
+    }
+}
+
+/// Writes down for when snapshots are asked for.
+#[derive(Clone, Default)]
+struct Snapshots(Arc<std::sync::Mutex<Vec<prost_types::Timestamp>>>);
+
+type Answer<T> = Result<tonic::Response<T>, tonic::Status>;
+
+fn unused<T>() -> Answer<T> {
+    Err(tonic::Status::unimplemented("not needed here"))
+}
+
+#[tonic::async_trait]
+impl SnapshotService for Snapshots {
+    async fn take_scheduled_snapshot(
+        &self,
+        request: tonic::Request<analytics::TakeScheduledSnapshotRequest>,
+    ) -> Answer<analytics::TakeScheduledSnapshotResponse> {
+        self.0.lock().unwrap().extend(request.into_inner().due);
+        Ok(tonic::Response::new(analytics::TakeScheduledSnapshotResponse::default()))
+    }
+
+    async fn list_snapshots(
+        &self,
+        _: tonic::Request<analytics::ListSnapshotsRequest>,
+    ) -> Answer<analytics::ListSnapshotsResponse> {
+        unused()
+    }
+
+    async fn create_snapshot(
+        &self,
+        _: tonic::Request<analytics::CreateSnapshotRequest>,
+    ) -> Answer<analytics::CreateSnapshotResponse> {
+        unused()
+    }
+
+    async fn get_snapshot(
+        &self,
+        _: tonic::Request<analytics::GetSnapshotRequest>,
+    ) -> Answer<analytics::GetSnapshotResponse> {
+        unused()
+    }
+
+    async fn delete_snapshot(
+        &self,
+        _: tonic::Request<analytics::DeleteSnapshotRequest>,
+    ) -> Answer<analytics::DeleteSnapshotResponse> {
+        unused()
+    }
+
+    async fn compare_snapshots(
+        &self,
+        _: tonic::Request<analytics::CompareSnapshotsRequest>,
+    ) -> Answer<analytics::CompareSnapshotsResponse> {
+        unused()
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn coverage_is_kept_for_each_week_that_is_due() {
+    for world in worlds().await {
+        let snapshots = Snapshots::default();
+        let client = SnapshotServiceClient::new(aegis_rpc::local(SnapshotServiceServer::new(snapshots.clone())));
+        let config = Config { scan_schedule: None, snapshot_schedule: Config::default().snapshot_schedule, ..config() };
+        let app = replica_with(&world.db, &config, client);
+        // A Thursday, and the Mondays after it; on the last of them nobody was there.
+        for day in ["05-01T12:00", "05-05T05:00", "05-05T05:30", "05-12T05:00", "05-20T09:00"] {
+            app.look(format!("2031-{day}:00Z").parse().unwrap()).await.unwrap();
+            settled(&world).await;
+        }
+        let due: Vec<i64> = snapshots.0.lock().unwrap().iter().map(|due| due.seconds).collect();
+        let monday = |day: &str| format!("2031-05-{day}T05:00:00Z").parse::<DateTime<Utc>>().unwrap().timestamp();
+        let mondays = ["05", "12", "19"].map(monday);
+        assert_eq!(due, mondays);
+        assert_eq!(
+            runs(&app, SNAPSHOT).await.iter().map(|(_, missed, status)| (*missed, status.as_str())).collect::<Vec<_>>(),
+            [(false, SUCCEEDED), (false, SUCCEEDED), (true, SUCCEEDED)]
+        );
         world.close().await;
     }
 }

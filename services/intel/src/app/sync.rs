@@ -51,6 +51,8 @@ pub(crate) struct SyncOrder {
     pub companion_url: Option<String>,
     /// Changes nothing and says what would change.
     pub dry_run: bool,
+    /// Brings it in even where most of what the source brought before is not in it.
+    pub force: bool,
 }
 
 /// Jobs, the newest first.
@@ -144,7 +146,7 @@ impl App {
 
     /// Makes the source's one running job, across all processes.
     async fn claim(&self, ctx: &OpCtx, order: SyncOrder, started_by: &str) -> Result<Claim, Error> {
-        let SyncOrder { source_id, url, companion_url, dry_run, .. } = order;
+        let SyncOrder { source_id, url, companion_url, dry_run, force, .. } = order;
         let key = &Key::from(source_id.as_str());
         let mut tx = self.db().begin().await?;
         let source = source::lock(&mut tx, key).await?.ok_or_else(|| Error::NoSource(key.to_string()))?;
@@ -192,7 +194,7 @@ impl App {
             action: "start_sync",
             entity_type: "data_source",
             entity_id: source.id.to_string(),
-            details: json!({ "name": source.name, "job_id": job.id, "dry_run": dry_run }),
+            details: json!({ "name": source.name, "job_id": job.id, "dry_run": dry_run, "force": force }),
         };
         self.outbox().audit(&mut tx, ctx, audit).await?;
         let own = url.is_none() && companion_url.is_none();
@@ -210,6 +212,7 @@ impl App {
             companion_url: companion_url.or(source.companion_url),
             companion_etag: source.companion_etag.filter(|_| own),
             own_url: own,
+            force,
             before: source.last_counts.map(|counts| counts.0),
             version_before: source.upstream_version,
             actor: aegis_events::actor(ctx),

@@ -21,6 +21,57 @@ pub struct Knowledge {
     pub skipped: Skips,
 }
 
+impl Knowledge {
+    /// Leaves out what has a NUL in it, and says so: PostgreSQL keeps none, and one must not keep all others out.
+    pub fn without_nul(&mut self) {
+        const WHY: &str = "holds a NUL character";
+        self.upstream_version = self.upstream_version.take().filter(|version| !nul(version));
+        let skipped = &mut self.skipped;
+        self.templates.retain(|template| {
+            let clean = !template.holds_nul();
+            if !clean {
+                skipped.add(&template.source_id, WHY);
+            }
+            clean
+        });
+        self.records.retain(|record| {
+            let clean = !record.holds_nul();
+            if !clean {
+                skipped.add(&record.key, WHY);
+            }
+            clean
+        });
+        self.links.retain(|link| {
+            let clean = !link.holds_nul();
+            if !clean {
+                skipped.add(format!("{} {} {}", link.from_key, link.relation, link.to_key), WHY);
+            }
+            clean
+        });
+    }
+}
+
+fn nul(text: &str) -> bool {
+    text.contains('\0')
+}
+
+fn any_nul<'a>(texts: impl IntoIterator<Item = &'a Option<String>>) -> bool {
+    texts.into_iter().flatten().any(|text| nul(text))
+}
+
+fn nul_within(value: &Value) -> bool {
+    match value {
+        Value::String(text) => nul(text),
+        Value::Array(values) => values.iter().any(nul_within),
+        Value::Object(members) => members_have_nul(members),
+        Value::Null | Value::Bool(_) | Value::Number(_) => false,
+    }
+}
+
+fn members_have_nul(members: &Map<String, Value>) -> bool {
+    members.iter().any(|(name, value)| nul(name) || nul_within(value))
+}
+
 /// A ready-made test procedure.
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]
 pub struct TemplateRecord {
@@ -48,6 +99,21 @@ pub struct TemplateRecord {
     pub cleanup_procedure: Option<String>,
     /// What its own format has besides: executor, arguments, dependencies.
     pub details: Map<String, Value>,
+}
+
+impl TemplateRecord {
+    fn holds_nul(&self) -> bool {
+        [&self.source_id, &self.name, &self.mitre_technique_id].into_iter().chain(&self.platforms).any(|text| nul(text))
+            || any_nul([
+                &self.description,
+                &self.attack_procedure,
+                &self.tool_suggested,
+                &self.suggested_remediation,
+                &self.expected_detection,
+                &self.cleanup_procedure,
+            ])
+            || members_have_nul(&self.details)
+    }
 }
 
 /// How bad it is when something goes unseen.
@@ -169,6 +235,24 @@ impl KnowledgeRecord {
     }
 }
 
+impl KnowledgeRecord {
+    fn holds_nul(&self) -> bool {
+        let always = [&self.key, &self.source_id, &self.name].into_iter();
+        always.chain(&self.aliases).chain(&self.platforms).any(|text| nul(text))
+            || any_nul([
+                &self.description,
+                &self.url,
+                &self.revoked_by,
+                &self.status,
+                &self.country,
+                &self.motivation,
+                &self.collection,
+                &self.content,
+            ])
+            || members_have_nul(&self.attributes)
+    }
+}
+
 /// One thing that is said of two records; unique by its ends and its relation in one document.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct LinkRecord {
@@ -192,6 +276,13 @@ pub struct LinkRecord {
 pub const TECHNIQUE: &str = "technique";
 
 impl LinkRecord {
+    fn holds_nul(&self) -> bool {
+        nul(&self.from_key)
+            || nul(&self.to_key)
+            || any_nul([&self.description])
+            || self.references.iter().any(nul_within)
+    }
+
     /// A link to a technique.
     pub fn to_technique(from: Kind, key: &str, relation: &'static str, mitre_id: &str) -> Self {
         LinkRecord::between(from, key, relation, TECHNIQUE, mitre_id)
@@ -334,6 +425,37 @@ mod tests {
         assert_eq!(content_hash(&record), content_hash(&other));
         other.deprecated = true;
         assert_ne!(content_hash(&record), content_hash(&other));
+    }
+
+    #[test]
+    fn what_has_a_nul_in_it_is_left_out_alone() {
+        let record = |key: &str| KnowledgeRecord::new(Kind::DetectionRule, key, key, "A rule");
+        let named = |name: &str, value: Value| Map::from_iter([(name.to_owned(), value)]);
+        let template = TemplateRecord { source_id: "t".into(), ..TemplateRecord::default() };
+        let link = LinkRecord::to_technique(Kind::DetectionRule, "good", "detects", "T1059");
+        let mut knowledge = Knowledge {
+            templates: vec![
+                template.clone(),
+                TemplateRecord { cleanup_procedure: Some("a\0".into()), ..template.clone() },
+                TemplateRecord { details: named("a", Value::from(vec!["b\0"])), ..template },
+            ],
+            records: vec![
+                record("good"),
+                KnowledgeRecord { content: Some("\0".into()), ..record("content") },
+                KnowledgeRecord { aliases: vec!["a".into(), "\0b".into()], ..record("alias") },
+                KnowledgeRecord { attributes: named("a\0", Value::Null), ..record("attribute") },
+                KnowledgeRecord { attributes: named("a", Value::from("\\u0000")), ..record("letters") },
+            ],
+            links: vec![link.clone(), LinkRecord { description: Some("\0".into()), ..link.clone() }],
+            ..Knowledge::default()
+        };
+        knowledge.without_nul();
+        let keys: Vec<&str> = knowledge.records.iter().map(|record| record.key.as_str()).collect();
+        assert_eq!((knowledge.templates.len(), keys), (1, vec!["good", "letters"]));
+        assert_eq!(knowledge.links, [link]);
+        let skipped: Vec<&str> = knowledge.skipped.first.iter().map(|skip| skip.id.as_str()).collect();
+        assert_eq!(skipped, ["t", "t", "content", "alias", "attribute", "good detects T1059"]);
+        assert_eq!((knowledge.skipped.total, knowledge.skipped.first[0].reason.as_str()), (6, "holds a NUL character"));
     }
 
     #[test]

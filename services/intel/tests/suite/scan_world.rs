@@ -12,6 +12,7 @@ use aegis_error::Failure;
 use aegis_events::Bus;
 use aegis_intel::{Config, Deps, build};
 use aegis_proto::{
+    analytics::v1::snapshot_service_client::SnapshotServiceClient,
     catalog::v1::{
         self as catalog, Name,
         catalog_service_client::CatalogServiceClient,
@@ -85,6 +86,15 @@ impl KnowledgeService for Server {
         Ok(Response::new(stream::iter(Vec::from(pages))))
     }
 
+    type ExportKnowledgeStream = stream::Iter<std::vec::IntoIter<Result<catalog::ExportKnowledgeResponse, Status>>>;
+
+    async fn export_knowledge(
+        &self,
+        _: Request<catalog::ExportKnowledgeRequest>,
+    ) -> Answer<Self::ExportKnowledgeStream> {
+        unused()
+    }
+
     async fn flag_techniques(
         &self,
         request: Request<catalog::FlagTechniquesRequest>,
@@ -143,6 +153,7 @@ pub async fn service(db: &Db, knowledge: &Arc<FakeKnowledge>, config: Config) ->
             knowledge,
         ))))),
         templates: TemplateServiceClient::new(aegis_rpc::remote("http://127.0.0.1:1").unwrap()),
+        snapshots: SnapshotServiceClient::new(aegis_rpc::remote("http://127.0.0.1:1").unwrap()),
         background: Background::new(Arc::new(|| {
             Box::pin(async { Ok(("service-token".to_owned(), Duration::from_secs(300))) })
         })),

@@ -12,6 +12,7 @@ use aegis_error::Failure;
 use aegis_events::{Bus, Event};
 use aegis_intel::{Config, Deps, build, fetch::FetchLimits};
 use aegis_proto::{
+    analytics::v1::snapshot_service_client::SnapshotServiceClient,
     catalog::v1::{
         catalog_service_client::CatalogServiceClient, catalog_service_server::CatalogServiceServer,
         knowledge_service_client::KnowledgeServiceClient, template_service_client::TemplateServiceClient,
@@ -164,6 +165,7 @@ pub async fn replica_with(db: &Db, catalog: &Arc<FakeCatalog>, fetch: FetchLimit
         knowledge: KnowledgeServiceClient::new(aegis_rpc::remote("http://127.0.0.1:1").unwrap()),
         templates: TemplateServiceClient::new(aegis_rpc::local(templates))
             .max_decoding_message_size(aegis_rpc::MAX_MESSAGE),
+        snapshots: SnapshotServiceClient::new(aegis_rpc::remote("http://127.0.0.1:1").unwrap()),
         background: Background::new(Arc::new(|| {
             Box::pin(async { Ok(("service-token".to_owned(), Duration::from_secs(300))) })
         })),

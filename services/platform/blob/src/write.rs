@@ -20,7 +20,7 @@ use crate::{BlobError, Source};
 /// S3 takes no smaller part but the last.
 const S3_PART: usize = 5 * 1024 * 1024;
 /// What goes to a file at once.
-const FOLDER_PART: usize = 1024 * 1024;
+const FOLDER_PART: usize = 512 * 1024;
 /// Parts that all writers of a store together may have on their way while they gather the next ones. A writer that
 /// finds none left waits for its part: many writers at once hold hardly more than one part each.
 pub(crate) const PARTS_AHEAD: usize = 2;

@@ -3,8 +3,8 @@
 use aegis_auth::{OpCtx, Role};
 use aegis_error::Failure;
 use aegis_proto::events::v1::{
-    Actor, AuditRecorded, CampaignChanged, Envelope, EvidenceAdded, EvidenceRemoved, SyncFinished, TechniquesChanged,
-    TestChanged, TestCommented,
+    Actor, AuditRecorded, CampaignChanged, Envelope, EvidenceAdded, EvidenceRemoved, KnowledgeChanged, SyncFinished,
+    TechniquesChanged, TestChanged, TestCommented,
 };
 use prost::Message;
 
@@ -28,6 +28,9 @@ impl Event for CampaignChanged {
 }
 impl Event for TechniquesChanged {
     const KIND: &'static str = "catalog.techniques.changed";
+}
+impl Event for KnowledgeChanged {
+    const KIND: &'static str = "catalog.knowledge.changed";
 }
 impl Event for EvidenceAdded {
     const KIND: &'static str = "evidence.file.added";

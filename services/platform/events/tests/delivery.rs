@@ -141,6 +141,22 @@ async fn a_change_that_is_rolled_back_says_nothing() {
 }
 
 #[tokio::test]
+async fn a_broker_that_takes_the_connection_and_says_nothing_is_asked_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let db = database(folder.path(), "to.db").await;
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let bus = Bus::rabbit(&format!("amqp://{}", listener.local_addr().unwrap()), vec![COUNTER]);
+    let delivery = bus.subscribe(Consumer::new(COUNTER, db, Arc::new(Counter { failures: AtomicU32::new(0) })));
+    let stop = CancellationToken::new();
+    let consumer = tokio::spawn(delivery.run(stop.clone()));
+    // The first stays open, and no byte comes on it.
+    let _silent = listener.accept().await.unwrap();
+    listener.accept().await.unwrap();
+    stop.cancel();
+    consumer.await.unwrap();
+}
+
+#[tokio::test]
 async fn over_rabbitmq_a_consumer_that_starts_later_still_hears_all() {
     let Ok(url) = std::env::var("AEGIS_TEST_RABBITMQ_URL") else {
         println!("skipped: AEGIS_TEST_RABBITMQ_URL is not set (cargo xtask test sets it)");

@@ -1,12 +1,14 @@
 //! Who is to run a test, to evaluate it and to mend what it showed.
 //!
-//! An assignee is a user's id. Whether there is such a user is not asked: identity is not among the services that this
-//! one calls, and a user may go at any time; whoever shows a test shows the id where the user is gone.
+//! An assignee is the id of a user who is let in when it is said. A user may go at any time; whoever shows a test shows
+//! the id where the user is gone.
 
+use aegis_auth::OpCtx;
 use aegis_error::Failure;
 use uuid::Uuid;
 
 use super::{
+    App,
     input::{AssignmentEdit, Checker, Set},
     record::{Change, Step, notes},
 };
@@ -20,9 +22,9 @@ pub(super) struct Assignment {
     remediation: Set<Uuid>,
 }
 
-impl Assignment {
+impl App {
     /// What the request says.
-    pub fn of(edit: AssignmentEdit) -> Result<Self, Failure> {
+    pub(super) async fn assignment(&self, ctx: &OpCtx, edit: AssignmentEdit) -> Result<Assignment, Failure> {
         let mut check = Checker::of_change(edit.clear, &["red_assignee", "blue_assignee", "remediation_assignee"]);
         let red = check.id_of("red_assignee", edit.red_assignee.as_deref());
         let blue = check.id_of("blue_assignee", edit.blue_assignee.as_deref());
@@ -33,10 +35,14 @@ impl Assignment {
         if [&red, &blue, &remediation].into_iter().all(|set| *set == Set::Keep) {
             check.wrong("assign", "must name red_assignee, blue_assignee or remediation_assignee");
         }
+        let fields = [("red_assignee", &red), ("blue_assignee", &blue), ("remediation_assignee", &remediation)];
+        self.check_users(ctx, &mut check, &fields).await?;
         check.finish()?;
         Ok(Assignment { red, blue, remediation })
     }
+}
 
+impl Assignment {
     /// What it makes of a test.
     pub fn of_test(&self, before: Test) -> Result<Change, Error> {
         before.state.allows(Deed::Assign)?;

@@ -67,7 +67,11 @@ impl App {
     pub async fn change_tests(&self, ctx: &OpCtx, ids: &[String], change: BulkChange) -> Result<Changed, Error> {
         ctx.user()?;
         let plan = match change {
-            BulkChange::Assign(edit) => Plan::Assign(Assignment::of(edit)?),
+            BulkChange::Assign(edit) => {
+                // Before it is asked who there is.
+                permitted(ctx, Operation::Assign)?;
+                Plan::Assign(self.assignment(ctx, edit).await?)
+            }
             BulkChange::Move(name) => Plan::Move(step_of("move", &name)?),
             BulkChange::Delete => Plan::Delete,
             BulkChange::Missing => return Err(Failure::invalid("change", "must be one of assign, move, delete").into()),

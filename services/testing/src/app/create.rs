@@ -120,6 +120,8 @@ impl NewDraft {
             red_assignee: None,
             blue_assignee: None,
             remediation_due_date: None,
+            red_submitted_at: start.red_submitted_at,
+            blue_submitted_at: start.blue_submitted_at,
         }
     }
 }

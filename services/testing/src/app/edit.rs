@@ -136,6 +136,7 @@ impl App {
         let status = check.set("remediation_status", edit.remediation_status);
         let assignee = check.set("remediation_assignee", assignee);
         let due = check.set("remediation_due_date", edit.remediation_due_date);
+        self.check_users(ctx, &mut check, &[("remediation_assignee", &assignee)]).await?;
         check.finish()?;
 
         let mut tx = self.db.begin().await?;

@@ -10,18 +10,22 @@ mod edit;
 mod hot;
 mod input;
 mod moves;
+mod people;
 mod read;
 mod record;
 mod retest;
 mod vote;
 
-use aegis_auth::{OpCtx, Principal};
+use aegis_auth::{Background, OpCtx, Principal};
 use aegis_db::{Db, Tx};
 use aegis_error::Failure;
 use aegis_events::Outbox;
-use aegis_proto::catalog::v1::{
-    catalog_service_client::CatalogServiceClient, knowledge_service_client::KnowledgeServiceClient,
-    template_service_client::TemplateServiceClient,
+use aegis_proto::{
+    catalog::v1::{
+        catalog_service_client::CatalogServiceClient, knowledge_service_client::KnowledgeServiceClient,
+        template_service_client::TemplateServiceClient,
+    },
+    identity::v1::identity_service_client::IdentityServiceClient,
 };
 use aegis_rpc::RpcService;
 use uuid::Uuid;
@@ -30,6 +34,7 @@ pub use bulk::BulkChange;
 pub use input::{AssignmentEdit, Ballot, BlueEdit, ListQuery, NewTest, RedEdit, RemediationEdit, TestEdit};
 
 use crate::{
+    Deps,
     config::Config,
     domain::permissions::{Operation, Relation, Verdict},
     error::Error,
@@ -44,24 +49,21 @@ pub struct App {
     catalog: CatalogServiceClient<RpcService>,
     templates: TemplateServiceClient<RpcService>,
     knowledge: KnowledgeServiceClient<RpcService>,
+    identity: IdentityServiceClient<RpcService>,
+    background: Background,
     config: Config,
     hot: hot::TechniqueTests,
 }
 
 impl App {
     /// The use cases over these parts.
-    pub fn new(
-        db: Db,
-        outbox: Outbox,
-        catalog: CatalogServiceClient<RpcService>,
-        templates: TemplateServiceClient<RpcService>,
-        knowledge: KnowledgeServiceClient<RpcService>,
-        config: Config,
-    ) -> Self {
+    pub fn new(deps: Deps, outbox: Outbox) -> Self {
+        let Deps { db, bus: _, catalog, templates, knowledge, identity, background, config } = deps;
         let catalog = catalog.max_decoding_message_size(aegis_rpc::MAX_MESSAGE);
         let templates = templates.max_decoding_message_size(aegis_rpc::MAX_MESSAGE);
         let knowledge = knowledge.max_decoding_message_size(aegis_rpc::MAX_MESSAGE);
-        App { db, outbox, catalog, templates, knowledge, config, hot: hot::TechniqueTests::new() }
+        let hot = hot::TechniqueTests::new();
+        App { db, outbox, catalog, templates, knowledge, identity, background, config, hot }
     }
 
     /// Where events and the audit trail are written.

@@ -319,7 +319,7 @@ impl Scope {
 }
 
 /// All that a change can touch, in one order.
-fn fields(test: &Test) -> [(&'static str, Value); 38] {
+fn fields(test: &Test) -> [(&'static str, Value); 40] {
     let id = |id: Option<Uuid>| id.map(|id| id.to_string());
     let time = |at: Option<DateTime<Utc>>| at.map(|at| at.to_rfc3339_opts(SecondsFormat::Micros, true));
     [
@@ -331,6 +331,8 @@ fn fields(test: &Test) -> [(&'static str, Value); 38] {
         ("state", json!(test.state.as_str())),
         ("execution_date", json!(time(test.execution_date))),
         ("executed_by", json!(id(test.executed_by))),
+        ("red_submitted_at", json!(time(test.red_submitted_at))),
+        ("blue_submitted_at", json!(time(test.blue_submitted_at))),
         ("attack_success", json!(test.attack_success)),
         ("red_summary", json!(test.red_summary)),
         ("executed_at", json!(time(test.executed_at))),

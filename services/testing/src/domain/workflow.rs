@@ -81,6 +81,10 @@ pub struct Progress {
     pub execution_date: Option<DateTime<Utc>>,
     /// By whom.
     pub executed_by: Option<Uuid>,
+    /// When the red side handed it on.
+    pub red_submitted_at: Option<DateTime<Utc>>,
+    /// When the blue side handed it on.
+    pub blue_submitted_at: Option<DateTime<Utc>>,
     /// The red side's vote.
     pub red: Voice,
     /// The blue side's vote.
@@ -302,6 +306,8 @@ impl Progress {
             state: State::Draft,
             execution_date: None,
             executed_by: None,
+            red_submitted_at: None,
+            blue_submitted_at: None,
             red: Voice::default(),
             blue: Voice::default(),
             validated_at: None,
@@ -326,12 +332,15 @@ impl Progress {
                 next.execution_date = Some(stamp.at);
                 next.executed_by = Some(stamp.by);
             }
+            Move::SubmitRed => next.red_submitted_at = Some(stamp.at),
+            Move::SubmitBlue => next.blue_submitted_at = Some(stamp.at),
             Move::Reopen => {
+                next.red_submitted_at = None;
+                next.blue_submitted_at = None;
                 next.red = Voice::default();
                 next.blue = Voice::default();
                 next.validated_at = None;
             }
-            Move::SubmitRed | Move::SubmitBlue => {}
         }
         Ok(next)
     }

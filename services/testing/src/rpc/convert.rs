@@ -87,6 +87,8 @@ pub fn test(test: Test) -> pb::Test {
         detected_at_source: test.detected_at_source,
         responded_at_source: test.responded_at_source,
         contained_at_source: test.contained_at_source,
+        red_submitted_at: timestamp_of(test.red_submitted_at),
+        blue_submitted_at: timestamp_of(test.blue_submitted_at),
     }
 }
 

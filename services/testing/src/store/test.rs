@@ -63,6 +63,8 @@ pub struct Test {
     pub red_assignee: Option<Uuid>,
     pub blue_assignee: Option<Uuid>,
     pub remediation_due_date: Option<DateTime<Utc>>,
+    pub red_submitted_at: Option<DateTime<Utc>>,
+    pub blue_submitted_at: Option<DateTime<Utc>>,
 }
 
 impl Test {
@@ -72,6 +74,8 @@ impl Test {
             state: self.state,
             execution_date: self.execution_date,
             executed_by: self.executed_by,
+            red_submitted_at: self.red_submitted_at,
+            blue_submitted_at: self.blue_submitted_at,
             red: Voice {
                 vote: self.red_validation_status,
                 notes: self.red_validation_notes.clone(),
@@ -91,11 +95,23 @@ impl Test {
 
     /// The same test as far as that.
     pub fn with_progress(&self, progress: Progress) -> Test {
-        let Progress { state, execution_date, executed_by, red, blue, validated_at, detection_result } = progress;
+        let Progress {
+            state,
+            execution_date,
+            executed_by,
+            red_submitted_at,
+            blue_submitted_at,
+            red,
+            blue,
+            validated_at,
+            detection_result,
+        } = progress;
         Test {
             state,
             execution_date,
             executed_by,
+            red_submitted_at,
+            blue_submitted_at,
             red_validation_status: red.vote,
             red_validation_notes: red.notes,
             red_validated_by: red.by,
@@ -131,7 +147,7 @@ macro_rules! columns {
          red_validation_status, red_validation_notes, red_validated_by, red_validated_at, \
          blue_validation_status, blue_validation_notes, blue_validated_by, blue_validated_at, validated_at, \
          remediation_steps, remediation_status, remediation_assignee, remediation_completed_at, retest_of, \
-         chain_id, version, red_assignee, blue_assignee, remediation_due_date"
+         chain_id, version, red_assignee, blue_assignee, remediation_due_date, red_submitted_at, blue_submitted_at"
     };
 }
 pub(super) use columns;
@@ -143,7 +159,7 @@ const CHAIN: &str = concat!("SELECT ", columns!(), " FROM test WHERE chain_id = 
 // The lock of a change, which lets rows that point at this one be written.
 const GET_LOCKED: &str = concat!("SELECT ", columns!(), " FROM test WHERE id = $1 FOR NO KEY UPDATE");
 
-/// Rows of one statement, each with 48 values: SQLite takes 32,766 of them.
+/// Rows of one statement, each with 50 values: SQLite takes 32,766 of them.
 const INSERT_ROWS: usize = 200;
 
 /// Everything that a change can touch; `$1` is the id, `$2` the version that was read.
@@ -155,7 +171,8 @@ const UPDATE: &str = "UPDATE test SET name = $3, description = $4, platform = $5
      red_validated_at = $27, blue_validation_status = $28, blue_validation_notes = $29, blue_validated_by = $30, \
      blue_validated_at = $31, validated_at = $32, remediation_steps = $33, remediation_status = $34, \
      remediation_assignee = $35, remediation_completed_at = $36, version = $37, \
-     red_assignee = $38, blue_assignee = $39, remediation_due_date = $40, retest_of = $41 WHERE id = $1 AND version = $2";
+     red_assignee = $38, blue_assignee = $39, remediation_due_date = $40, retest_of = $41, \
+     red_submitted_at = $42, blue_submitted_at = $43 WHERE id = $1 AND version = $2";
 
 /// The test with that id.
 pub async fn get(db: &Db, id: Uuid) -> Result<Option<Test>> {
@@ -229,6 +246,8 @@ pub async fn insert(tx: &mut Tx, tests: &[Test]) -> Result<()> {
                 row.push_bind(test.red_assignee);
                 row.push_bind(test.blue_assignee);
                 row.push_bind(test.remediation_due_date);
+                row.push_bind(test.red_submitted_at);
+                row.push_bind(test.blue_submitted_at);
             });
             // Only the two sizes that come again are worth being remembered.
             let again = tests.len() == 1 || tests.len() == INSERT_ROWS;
@@ -282,6 +301,8 @@ pub async fn update(tx: &mut Tx, before: &Test, test: &Test) -> Result<bool> {
         .bind(test.blue_assignee)
         .bind(test.remediation_due_date)
         .bind(test.retest_of)
+        .bind(test.red_submitted_at)
+        .bind(test.blue_submitted_at)
         .execute(c)
         .await
         .map(|done| done.rows_affected()))?;

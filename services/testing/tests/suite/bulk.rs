@@ -3,7 +3,7 @@
 use aegis_error::Code;
 use aegis_proto::testing::v1::{change_tests_request::Change, *};
 
-use crate::world::*;
+use crate::{identity, world::*};
 
 async fn drafts(world: &World, n: usize) -> Vec<String> {
     let mut ids = Vec::with_capacity(n);
@@ -69,6 +69,18 @@ async fn tests_are_assigned_by_leads_and_their_creator() {
         };
         let refused = world.change(ADMIN, &ids, Change::Assign(bad)).await.unwrap_err();
         assert_eq!(fields(&refused), ["clear", "red_assignee", "blue_assignee"]);
+        let absent = Assignment {
+            red_assignee: user(identity::DISABLED),
+            blue_assignee: user("bert"),
+            remediation_assignee: user(identity::DELETED),
+            clear: Vec::new(),
+        };
+        let refused = world.change(RED_LEAD, &ids, Change::Assign(absent.clone())).await.unwrap_err();
+        let mut named = fields(&refused);
+        named.sort_unstable();
+        assert_eq!(named, ["red_assignee", "remediation_assignee"]);
+        assert_eq!(world.get(&ids[1]).await.blue_assignee, user("bert"));
+        assert_eq!(code(world.change(VIEWER, &ids, Change::Assign(absent)).await), Code::Forbidden);
         let empty = world.change(ADMIN, &ids, Change::Assign(Assignment::default())).await.unwrap_err();
         assert_eq!(fields(&empty), ["assign"]);
         // Somebody else's among one's own.

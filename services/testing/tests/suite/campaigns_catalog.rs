@@ -185,6 +185,10 @@ impl KnowledgeService for Knowing {
     async fn list_names(&self, _: Request<ListNamesRequest>) -> Answer<Self::ListNamesStream> {
         Ok(Response::new(futures::stream::empty().boxed()))
     }
+    type ExportKnowledgeStream = Pin<Box<dyn Stream<Item = Result<ExportKnowledgeResponse, Status>> + Send>>;
+    async fn export_knowledge(&self, _: Request<ExportKnowledgeRequest>) -> Answer<Self::ExportKnowledgeStream> {
+        Err(Status::unimplemented(""))
+    }
     async fn flag_techniques(&self, _: Request<FlagTechniquesRequest>) -> Answer<FlagTechniquesResponse> {
         Err(Status::unimplemented(""))
     }

@@ -5,7 +5,7 @@ use aegis_error::Code;
 use aegis_proto::testing::v1::*;
 use prost_types::Timestamp;
 
-use crate::world::*;
+use crate::{identity, world::*};
 
 fn moment(before_now: i64) -> Option<Timestamp> {
     Some(Timestamp { seconds: chrono::Utc::now().timestamp() - before_now, nanos: 123_456_789 })
@@ -182,6 +182,15 @@ async fn remediation_is_for_leads_blue_technicians_and_the_assignee() {
         };
         let refused = failure(world.by(ADMIN).update_remediation(bad).await);
         assert_eq!(fields(&refused), ["remediation_steps", "remediation_status", "remediation_assignee"]);
+        for name in [identity::DISABLED, identity::DELETED] {
+            let absent = UpdateRemediationRequest {
+                remediation_assignee: Some(aegis_testkit::user_id(name).to_string()),
+                remediation_steps: Some("x".repeat(50_001)),
+                ..status("pending")
+            };
+            let refused = failure(world.by(ADMIN).update_remediation(absent).await);
+            assert_eq!(fields(&refused), ["remediation_steps", "remediation_assignee"], "all that is wrong at once");
+        }
         // An assignee who has become a viewer changes nothing.
         let demoted = (Role::Viewer, OTHER_RED_TECH.1);
         assert_eq!(failure(world.by(demoted).update_remediation(status("completed")).await).code(), Code::Forbidden);

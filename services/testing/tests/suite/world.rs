@@ -17,7 +17,7 @@ use serde_json::Value;
 use tonic::{Response, Status, body::Body, service::Routes};
 use tower::{Layer, ServiceExt};
 
-use crate::{campaigns_catalog, catalog};
+use crate::{campaigns_catalog, catalog, identity};
 
 pub type Client = TestingServiceClient<RpcService>;
 
@@ -60,7 +60,9 @@ pub async fn worlds_with(config: Config, techniques: CatalogServiceClient<RpcSer
 pub async fn service(db: Db, config: Config, catalog: CatalogServiceClient<RpcService>) -> aegis_runtime::Service {
     let templates = catalog::templates_client();
     let knowledge = campaigns_catalog::knowledge_client();
-    aegis_testing::build(Deps { db, bus: Bus::local(), catalog, templates, knowledge, config }).await.unwrap()
+    let (identity, background) = (identity::client(), identity::background());
+    let bus = Bus::local();
+    aegis_testing::build(Deps { db, bus, catalog, templates, knowledge, identity, background, config }).await.unwrap()
 }
 
 impl World {

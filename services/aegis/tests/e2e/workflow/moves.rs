@@ -154,11 +154,9 @@ pub async fn gone(team: &Team) {
     for (name, body) in bodies {
         team.admin.post(&format!("{path}/{name}"), &body).await.error(404, "NOT_FOUND");
     }
-    for name in ["", "/timeline", "/retest-chain", "/evidence/manifest"] {
+    for name in ["", "/timeline", "/retest-chain", "/evidence", "/evidence/manifest"] {
         team.admin.get(&format!("{path}{name}")).await.error(404, "NOT_FOUND");
     }
-    let files = team.admin.get(&format!("{path}/evidence")).await;
-    assert!(files.status == 404 || files.json(200) == json!([]), "{files}");
     for (name, body) in [("", json!({"name": "x"})), ("/red", json!({"red_summary": "x"}))] {
         team.admin.patch(&format!("{path}{name}"), &body).await.error(404, "NOT_FOUND");
     }
@@ -248,6 +246,9 @@ pub async fn all_or_nothing(team: &Team) {
     let assign = |ids: Vec<String>| json!({"ids": ids, "assign": {"blue_assignee": blue}});
     team.blue.post(bulk, &assign(tests.clone())).await.error(403, "FORBIDDEN");
     team.red_lead.post(bulk, &assign(with(&nobody))).await.error(404, "NOT_FOUND");
+    let absent = json!({"ids": tests, "assign": {"red_assignee": nobody}});
+    let refused = team.red_lead.post(bulk, &absent).await.error(400, "VALIDATION_ERROR");
+    assert!(refused["detail"].as_str().unwrap().contains("red_assignee"), "{refused}");
     for test in &tests {
         let shown = team.admin.get(&format!("/tests/{test}")).await;
         assert_eq!((version(&shown), &shown.json(200)["state"]), (1, &json!("draft")), "{shown}");

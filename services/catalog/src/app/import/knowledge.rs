@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use aegis_db::Tx;
 use uuid::Uuid;
 
-use super::{Kinds, Scope};
+use super::{Kinds, MANY, Outcome, Scope};
 use crate::{
     domain::{
         actors::{self, Statement},
@@ -39,9 +39,11 @@ pub(super) async fn apply(
     tx: &mut Tx,
     scope: &Scope,
     incoming: Vec<Incoming>,
-    kinds: &mut Kinds,
+    outcome: &mut Outcome,
 ) -> Result<bool, Error> {
+    let kinds = &mut outcome.kinds;
     let mut known = origins::of(tx, &scope.origin).await?;
+    let brought = known.values().map(HashMap::len).sum();
     let mut came: Vec<(Incoming, bool)> = Vec::new();
     for new in incoming {
         let record = &new.record;
@@ -60,6 +62,7 @@ pub(super) async fn apply(
             gone.extend(keys.into_iter().map(|(key, known)| Gone { kind, key, id: known.id }));
         }
     }
+    scope.vanishing(gone.len(), brought, MANY, "records")?;
     for gone in &gone {
         kinds.entry(gone.kind).or_default().vanished += 1;
     }
@@ -72,6 +75,7 @@ pub(super) async fn apply(
     if !actors.is_empty() || gone.iter().any(|gone| gone.kind == THREAT_ACTOR) {
         threat_actors(tx, scope, actors, &gone, kinds, &mut changes).await?;
     }
+    outcome.touched.extend(changes.rows.iter().map(|row| row.record.kind));
     knowledge_write::write(tx, &changes.rows).await?;
     let gone: Vec<Uuid> = gone.iter().map(|gone| gone.id).collect();
     origins::remove(tx, &scope.origin, &gone).await?;

@@ -7,7 +7,7 @@ use uuid::Uuid;
 
 use super::{Outcome, Scope, link_counts};
 use crate::{
-    domain::knowledge::{Link, TECHNIQUE},
+    domain::knowledge::{Link, TECHNIQUE, kind},
     error::Error,
     store::{links, techniques},
 };
@@ -43,8 +43,17 @@ pub(super) async fn apply(
         return Ok(false);
     }
     // The same two, linked in the same way by other words, is one that was updated.
-    let removed: HashSet<[String; 5]> = links::remove(tx, &scope.origin, &gone).await?.into_iter().collect();
-    let updated = new.iter().filter(|(_, link)| removed.contains(&link.ends().map(str::to_owned))).count();
+    let mut removed: HashSet<[String; 5]> = links::remove(tx, &scope.origin, &gone).await?.into_iter().collect();
+    let mut updated = 0;
+    for (_, link) in &new {
+        if !removed.is_empty() && removed.remove(&link.ends().map(str::to_owned)) {
+            updated += 1;
+        } else if link.to_kind == TECHNIQUE {
+            outcome.touched.insert(link.from_kind);
+        }
+    }
+    let lost = removed.iter().filter(|[.., to_kind, _]| to_kind == TECHNIQUE);
+    outcome.touched.extend(lost.map(|[from_kind, ..]| kind(from_kind)));
     links::insert(tx, &scope.origin, &new).await?;
     let counts = link_counts(&mut outcome.kinds);
     let number = |count: usize| i64::try_from(count).unwrap_or(i64::MAX);

@@ -6,7 +6,7 @@ mod links;
 mod techniques;
 mod templates;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use aegis_auth::{OpCtx, Role};
 use aegis_db::now;
@@ -20,17 +20,19 @@ use super::Catalog;
 use crate::{
     domain::{
         import::{Change, Counts, TacticRecord, TechniqueRecord},
-        knowledge::{Incoming, LINK, Link},
+        knowledge::{Incoming, LINK, Link, TACTIC},
         technique::{Domain, Technique},
         template::TemplateRecord,
     },
     error::Error,
-    events::{Cause, techniques_changed},
+    events::{Cause, knowledge_changed, techniques_changed},
     store::dialect,
 };
 
 pub(crate) use check::too_large;
 
+/// Records of an origin from which on a document that lacks most of them is taken for a broken one.
+const MANY: usize = 100;
 /// Changes of techniques that are answered.
 const MAX_CHANGES: usize = 1_000;
 /// Changes of techniques that the audit trail names.
@@ -45,6 +47,7 @@ pub(crate) struct Header {
     pub dry_run: bool,
     pub origin: String,
     pub partial: bool,
+    pub force: bool,
 }
 
 /// A document, read.
@@ -63,8 +66,26 @@ struct Scope {
     source: String,
     origin: String,
     domain: Option<Domain>,
+    /// The release of ATT&CK that it is of, or empty; of a partial document it says nothing.
+    release: String,
     partial: bool,
+    dry_run: bool,
+    force: bool,
     now: DateTime<Utc>,
+}
+
+impl Scope {
+    /// Refuses a document that most of what its origin brought is not in: it is mostly one that was cut, or another one.
+    /// Of fewer than `few` that says nothing.
+    fn vanishing(&self, gone: usize, known: usize, few: usize, what: &str) -> Result<(), Error> {
+        if self.dry_run || self.force || known < few || gone * 2 <= known {
+            return Ok(());
+        }
+        Err(Error::Document(format!(
+            "the document would mark {gone} of {known} {what} as gone; nothing was changed. Look at it with a dry run; \
+             where that is right, sync with force"
+        )))
+    }
 }
 
 /// What a document did.
@@ -78,6 +99,8 @@ pub(crate) struct Outcome {
     pub changes: Vec<TechniqueChange>,
     /// Links to techniques that are not known here.
     pub links_unknown: i64,
+    /// Kinds, columns of the matrix among them, of which something else is known now.
+    pub touched: BTreeSet<&'static str>,
 }
 
 /// What happens to a technique, and what hangs on it.
@@ -105,21 +128,33 @@ pub(crate) async fn import(catalog: &Catalog, ctx: &OpCtx, document: Document) -
     let checked = tokio::task::spawn_blocking(move || check::check(document)).await.map_err(Failure::internal)??;
     let check::Checked { document, domain, links } = checked;
     let Document { header, techniques: records, tactics, templates: procedures, knowledge: said, links: _ } = document;
-    let scope = Scope { source: header.source, origin: header.origin, domain, partial: header.partial, now: now() };
+    let scope = Scope {
+        source: header.source,
+        origin: header.origin,
+        domain,
+        release: if header.partial { String::new() } else { header.upstream_version.clone() },
+        partial: header.partial,
+        dry_run: header.dry_run,
+        force: header.force,
+        now: now(),
+    };
     let mut outcome = Outcome::default();
     let mut tx = catalog.db.begin().await?;
     dialect::lock_knowledge(&mut tx).await?;
     if domain.is_some() {
         dialect::lock_catalogue(&mut tx).await?;
     }
-    let matrix = techniques::apply(&mut tx, &scope, records, tactics, header.dry_run, &mut outcome).await?;
+    let matrix = techniques::apply(&mut tx, &scope, records, tactics, &mut outcome).await?;
     let mut changed = matrix.changed;
+    if matrix.columns_changed {
+        outcome.touched.insert(TACTIC);
+    }
     changed |= templates::apply(&mut tx, &scope, procedures, &mut outcome.kinds).await?;
     let said_of: Vec<(&'static str, String)> = match scope.partial {
         true => said.iter().map(|new| (new.record.kind, new.record.key.clone())).collect(),
         false => Vec::new(),
     };
-    changed |= knowledge::apply(&mut tx, &scope, said, &mut outcome.kinds).await?;
+    changed |= knowledge::apply(&mut tx, &scope, said, &mut outcome).await?;
     changed |= links::apply(&mut tx, &scope, &said_of, links, &mut outcome).await?;
     outcome.changes = techniques::touched(&mut tx, &matrix).await?;
     if header.dry_run || !changed {
@@ -127,6 +162,7 @@ pub(crate) async fn import(catalog: &Catalog, ctx: &OpCtx, document: Document) -
         return Ok(outcome);
     }
     techniques_changed(&catalog.outbox, &mut tx, Cause::Request(ctx), &matrix.write, &matrix.remove).await?;
+    knowledge_changed(&catalog.outbox, &mut tx, Cause::Request(ctx), &outcome.touched).await?;
     let (action, entity_id) = match domain {
         Some(domain) => ("sync_techniques", format!("{}:{}", scope.source, domain.as_str())),
         None => ("import_knowledge", scope.origin.clone()),
@@ -148,6 +184,7 @@ fn details(scope: &Scope, upstream_version: &str, outcome: &Outcome) -> Value {
         "domain": scope.domain.map(Domain::as_str),
         "upstream_version": upstream_version,
         "partial": scope.partial,
+        "force": scope.force,
         "techniques": counts_json(&outcome.techniques),
         "tactics": counts_json(&outcome.tactics),
         "kinds": kinds,
@@ -172,6 +209,8 @@ fn counts_json(counts: &Counts) -> Value {
 #[derive(Default)]
 struct Matrix {
     changed: bool,
+    /// Its tactics, or which release it is of.
+    columns_changed: bool,
     write: Vec<Technique>,
     changes: Vec<Change>,
     remove: Vec<Technique>,

@@ -26,7 +26,6 @@ pub(super) async fn apply(
     scope: &Scope,
     records: Vec<TechniqueRecord>,
     columns: Vec<TacticRecord>,
-    dry_run: bool,
     outcome: &mut Outcome,
 ) -> Result<Matrix, Error> {
     let Some(domain) = scope.domain else { return Ok(Matrix::default()) };
@@ -35,20 +34,20 @@ pub(super) async fn apply(
     let known = existing.iter().filter(|row| is_published(row) && !row.deprecated).count();
     let plan = plan_techniques(existing, records, &tested, domain, scope.partial, scope.now);
     let vanished = plan.write.iter().zip(&plan.changes).filter(|(row, c)| **c == Change::Vanished && is_published(row));
-    let vanished = vanished.count();
-    if known >= KNOWN && vanished * 2 > known && !dry_run {
-        return Err(Error::Document(format!(
-            "the document would mark {vanished} of {known} techniques as gone; nothing was changed. Look at it with a \
-             dry run; it is not the whole matrix"
-        )));
-    }
+    scope.vanishing(vanished.count(), known, KNOWN, "techniques")?;
     let tactic_plan = match columns.is_empty() {
         // A document without a matrix says nothing of its columns.
         true => Plan::default(),
         false => plan_tactics(tactics::of_domain(tx, domain).await?, columns, domain, scope.partial),
     };
     (outcome.techniques, outcome.tactics) = (plan.counts, tactic_plan.counts);
-    let changed = !plan.is_empty() || !tactic_plan.is_empty();
+    let other_release =
+        !scope.release.is_empty() && tactics::releases_in(tx).await?.get(&domain) != Some(&scope.release);
+    if other_release {
+        tactics::set_release(tx, domain, &scope.release).await?;
+    }
+    let columns_changed = other_release || !tactic_plan.is_empty();
+    let changed = columns_changed || !plan.is_empty();
     tactics::remove(tx, &ids(&tactic_plan.remove, |row: &Tactic| row.id)).await?;
     tactics::write(tx, &tactic_plan.write).await?;
     let gone = ids(&plan.remove, |row: &Technique| row.id);
@@ -56,7 +55,7 @@ pub(super) async fn apply(
     search::remove(tx, &gone).await?;
     techniques::write(tx, &plan.write).await?;
     search::put(tx, &plan.write.iter().map(SearchEntry::from).collect::<Vec<_>>()).await?;
-    Ok(Matrix { changed, write: plan.write, changes: plan.changes, remove: plan.remove })
+    Ok(Matrix { changed, columns_changed, write: plan.write, changes: plan.changes, remove: plan.remove })
 }
 
 /// Of an ATT&CK document, and not revoked.

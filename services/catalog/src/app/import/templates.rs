@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use aegis_db::Tx;
 use uuid::Uuid;
 
-use super::{Kinds, Scope};
+use super::{Kinds, MANY, Scope};
 use crate::{
     domain::{
         knowledge::TEMPLATE,
@@ -26,6 +26,8 @@ pub(super) async fn apply(
     kinds: &mut Kinds,
 ) -> Result<bool, Error> {
     let known = templates::of_source(tx, &scope.source).await?;
+    let ours = |known: &&Known| !known.vanished && known.origin.as_deref() == Some(scope.origin.as_str());
+    let brought = known.iter().filter(ours).count();
     let mut known: HashMap<String, Known> = known.into_iter().map(|known| (known.source_id.clone(), known)).collect();
     let mut write: Vec<Template> = Vec::new();
     for record in records {
@@ -42,10 +44,9 @@ pub(super) async fn apply(
         let old = old.map(|old| (old.id, old.version, old.is_active));
         write.push(record.into_template(&scope.source, &scope.origin, old, scope.now));
     }
-    let gone = known
-        .into_values()
-        .filter(|known| !scope.partial && !known.vanished && known.origin.as_deref() == Some(scope.origin.as_str()));
+    let gone = known.into_values().filter(|known| !scope.partial && ours(&known));
     let gone: Vec<Uuid> = gone.map(|known| known.id).collect();
+    scope.vanishing(gone.len(), brought, MANY, "templates")?;
     if !gone.is_empty() {
         kinds.entry(TEMPLATE).or_default().vanished += i64::try_from(gone.len()).unwrap_or(i64::MAX);
         templates::vanish(tx, &gone, scope.now).await?;

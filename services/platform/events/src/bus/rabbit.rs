@@ -134,16 +134,22 @@ impl RabbitBus {
         }
     }
 
-    async fn consume_once(&self, consumer: &Consumer, stop: &CancellationToken) -> Result<(), lapin::Error> {
+    async fn begin(&self, name: &str) -> Result<(Connection, Channel, lapin::Consumer), lapin::Error> {
         let (connection, channel) = self.connect().await?;
         channel.basic_qos(PREFETCH, BasicQosOptions::default()).await?;
-        let name = consumer.subscription().consumer;
         let deliveries = channel
             .basic_consume(queue_name(name).into(), "".into(), BasicConsumeOptions::default(), FieldTable::default())
             .await?;
+        Ok((connection, channel, deliveries))
+    }
+
+    async fn consume_once(&self, consumer: &Consumer, stop: &CancellationToken) -> Result<(), Failure> {
+        let name = consumer.subscription().consumer;
+        // A broker that takes a connection and says nothing would keep the consumer waiting for good.
+        let (connection, channel, deliveries) = within(self.begin(name)).await?;
         let mut chunks = deliveries.ready_chunks(CHUNK);
         while let Some(chunk) = chunks.next().await {
-            let deliveries = chunk.into_iter().collect::<Result<Vec<Delivery>, _>>()?;
+            let deliveries = chunk.into_iter().collect::<Result<Vec<Delivery>, _>>().map_err(away)?;
             let mut events = Vec::with_capacity(deliveries.len());
             for delivery in &deliveries {
                 match Envelope::decode(delivery.data.as_slice()) {
@@ -165,10 +171,10 @@ impl RabbitBus {
                 attempt += 1;
             }
             for delivery in &deliveries {
-                delivery.ack(BasicAckOptions::default()).await?;
+                delivery.ack(BasicAckOptions::default()).await.map_err(away)?;
             }
         }
-        drop(connection);
+        drop((channel, connection));
         Ok(())
     }
 
@@ -217,9 +223,13 @@ async fn send(channel: &Channel, events: &[Envelope]) -> Result<(), lapin::Error
 async fn within<T>(work: impl Future<Output = Result<T, lapin::Error>>) -> Result<T, Failure> {
     match tokio::time::timeout(PATIENCE, work).await {
         Ok(Ok(value)) => Ok(value),
-        Ok(Err(error)) => Err(Failure::unavailable("the message broker").with_source(error)),
+        Ok(Err(error)) => Err(away(error)),
         Err(elapsed) => Err(Failure::unavailable("the message broker").with_source(elapsed)),
     }
+}
+
+fn away(error: lapin::Error) -> Failure {
+    Failure::unavailable("the message broker").with_source(error)
 }
 
 fn queue_name(consumer: &str) -> String {

@@ -55,6 +55,9 @@ fn holds(test: &Progress) -> Result<(), TestCaseError> {
     }
     prop_assert_eq!(test.execution_date.is_some(), test.executed_by.is_some());
     prop_assert!(test.state == State::Draft || test.executed_by.is_some());
+    let handed_on = State::ALL.iter().position(|known| *known == test.state).unwrap();
+    prop_assert_eq!(test.red_submitted_at.is_some(), handed_on >= 2);
+    prop_assert_eq!(test.blue_submitted_at.is_some(), handed_on >= 3);
     Ok(())
 }
 
@@ -116,6 +119,14 @@ proptest! {
                         ..Progress::draft()
                     };
                     prop_assert_eq!(&test, &fresh, "reopening clears the whole validation, and nothing else");
+                }
+                Request::Move(Move::SubmitRed) if before.state == State::RedExecuting => {
+                    let next = Progress { state: State::BlueEvaluating, red_submitted_at: Some(stamp.at), ..before };
+                    prop_assert_eq!(&test, &next);
+                }
+                Request::Move(Move::SubmitBlue) if before.state == State::BlueEvaluating => {
+                    let next = Progress { state: State::InReview, blue_submitted_at: Some(stamp.at), ..before };
+                    prop_assert_eq!(&test, &next);
                 }
                 Request::Move(Move::StartExecution) if before.state == State::Draft => {
                     prop_assert_eq!((test.execution_date, test.executed_by), (Some(stamp.at), Some(stamp.by)));

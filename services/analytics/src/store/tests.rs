@@ -1,0 +1,340 @@
+//! The SQL that takes tests in and keeps what is counted of them.
+
+use std::collections::{BTreeMap, HashSet};
+
+use aegis_db::{Result, Tx, on};
+use chrono::{DateTime, Utc};
+use sqlx::QueryBuilder;
+use uuid::Uuid;
+
+use super::{CHUNK, pipeline};
+use crate::domain::{
+    heads::{Changes, Counted, Delta, changes, platform_name},
+    pipeline::State,
+    test::{Test, Verdict, week_of},
+};
+
+/// A test as it is known here, as far as taking it in depends on it.
+#[derive(Clone, Debug)]
+pub(crate) struct Known {
+    pub(crate) version: i64,
+    pub(crate) digest: i64,
+    pub(crate) taken_at: DateTime<Utc>,
+    pub(crate) counted: Counted,
+}
+
+#[derive(sqlx::FromRow)]
+struct Row {
+    test_id: Uuid,
+    version: i64,
+    digest: i64,
+    taken_at: DateTime<Utc>,
+    state: String,
+    deleted: bool,
+    technique_id: Option<Uuid>,
+    chain_id: Option<Uuid>,
+    verdict: Option<i64>,
+    validated_at: Option<DateTime<Utc>>,
+    platform: Option<String>,
+    head: bool,
+}
+
+macro_rules! known {
+    ($rest:literal) => {
+        concat!(
+            "SELECT test_id, version, digest, taken_at, state, deleted, technique_id, chain_id, verdict, validated_at, \
+             platform, head FROM test_fact WHERE ",
+            $rest
+        )
+    };
+}
+
+impl From<Row> for Known {
+    fn from(row: Row) -> Known {
+        let platform = row.platform.as_deref().and_then(platform_name);
+        let counted = Counted {
+            id: row.test_id,
+            state: State::parse(&row.state).filter(|_| !row.deleted),
+            technique_id: row.technique_id,
+            chain_id: row.chain_id,
+            verdict: row.verdict.and_then(Verdict::of_number),
+            validated_at: row.validated_at,
+            platform,
+            head: row.head,
+        };
+        Known { version: row.version, digest: row.digest, taken_at: row.taken_at, counted }
+    }
+}
+
+/// Takes one test in and counts it; one that is not newer than what is known changes nothing.
+///
+/// The caller holds the moment `at` from [`super::advance`], so nothing else changes what is read here.
+pub(crate) async fn take_in(tx: &mut Tx, test: &Test, at: DateTime<Utc>) -> Result<()> {
+    let known: Option<Row> = on!(tx, |c| sqlx::query_as(known!("test_id = $1")).bind(test.id).fetch_optional(c).await)?;
+    let known = known.map(Known::from);
+    if known.as_ref().is_some_and(|known| known.version >= test.version) {
+        return Ok(());
+    }
+    let before: Vec<Counted> = known.into_iter().map(|known| known.counted).collect();
+    change(tx, &before, std::slice::from_ref(test), &[], at).await
+}
+
+/// What is known of the tests with ids above the first and up to the second, which may be left out.
+pub(crate) async fn between(tx: &mut Tx, after: Uuid, last: Option<Uuid>) -> Result<Vec<Known>> {
+    let rows: Vec<Row> = on!(tx, |c| match last {
+        Some(last) => {
+            let query = sqlx::query_as(known!("test_id > $1 AND test_id <= $2 ORDER BY test_id"));
+            query.bind(after).bind(last).fetch_all(c).await
+        }
+        None => {
+            // Of all the rest at most so many at a time.
+            let query = sqlx::query_as(known!("test_id > $1 ORDER BY test_id LIMIT 1000"));
+            query.bind(after).fetch_all(c).await
+        }
+    })?;
+    Ok(rows.into_iter().map(Known::from).collect())
+}
+
+/// Writes tests and removes others, and counts that. `before` is what is known of all of them.
+pub(crate) async fn change(
+    tx: &mut Tx,
+    before: &[Counted],
+    write: &[Test],
+    remove: &[Uuid],
+    at: DateTime<Utc>,
+) -> Result<()> {
+    let after: Vec<Counted> = write.iter().map(Counted::of).collect();
+    let chains: HashSet<Uuid> =
+        before.iter().chain(&after).filter_map(|test| test.chain().map(|(_, chain)| chain)).collect();
+    let others = in_chains(tx, &chains.into_iter().collect::<Vec<_>>()).await?;
+    let changes = changes(before, &after, &others);
+    for ids in remove.chunks(CHUNK) {
+        on!(tx, |c| {
+            let mut query = QueryBuilder::new("DELETE FROM test_fact WHERE test_id IN (");
+            let mut list = query.separated(", ");
+            for id in ids {
+                list.push_bind(*id);
+            }
+            query.push(")");
+            query.build().persistent(false).execute(c).await.map(|_| ())
+        })?;
+    }
+    for tests in write.chunks(CHUNK) {
+        upsert(tx, tests, &changes, at).await?;
+    }
+    turn(tx, &changes.turned).await?;
+    pipeline::change(tx, &changes.states).await?;
+    count_all(tx, &changes.techniques, at).await
+}
+
+/// Changes the counts of techniques.
+pub(super) async fn count_all(tx: &mut Tx, changes: &BTreeMap<Uuid, Delta>, at: DateTime<Utc>) -> Result<()> {
+    let techniques: Vec<(&Uuid, &Delta)> = changes.iter().collect();
+    for some in techniques.chunks(CHUNK) {
+        count(tx, some, at).await?;
+    }
+    let lost: Vec<Uuid> = techniques.iter().filter(|(_, delta)| delta.lost).map(|(id, _)| **id).collect();
+    for ids in lost.chunks(CHUNK) {
+        find_newest(tx, ids).await?;
+    }
+    Ok(())
+}
+
+/// All tests of these chains that have a verdict.
+async fn in_chains(tx: &mut Tx, chains: &[Uuid]) -> Result<Vec<Counted>> {
+    let mut others = Vec::new();
+    for some in chains.chunks(CHUNK) {
+        let rows: Vec<Row> = on!(tx, |c| {
+            let mut query = QueryBuilder::new(known!("verdict IS NOT NULL AND chain_id IN ("));
+            let mut list = query.separated(", ");
+            for chain in some {
+                list.push_bind(*chain);
+            }
+            query.push(")");
+            query.build_query_as().persistent(some.len() == 1).fetch_all(c).await
+        })?;
+        others.extend(rows.into_iter().map(|row| Known::from(row).counted));
+    }
+    Ok(others)
+}
+
+async fn upsert(tx: &mut Tx, tests: &[Test], changes: &Changes, at: DateTime<Utc>) -> Result<()> {
+    on!(tx, |c| {
+        let mut query = QueryBuilder::new(
+            "INSERT INTO test_fact (test_id, version, state, deleted, taken_at, digest, verdict, head, technique_id, \
+             mitre_id, technique_name, name, platform, detection_result, attack_success, created_by, \
+             created_by_username, retest_of, chain_id, created_at, updated_at, execution_date, executed_at, \
+             detected_at, responded_at, contained_at, red_submitted_at, blue_submitted_at, red_validation_status, \
+             red_validated_at, blue_validation_status, blue_validated_at, validated_at, remediation_status, \
+             remediation_assignee, remediation_due_date, remediation_steps, remediation_completed_at, decided_at, \
+             decided_week, detect_seconds, remediate_seconds, contain_seconds, red_seconds, blue_seconds, \
+             review_seconds) ",
+        );
+        query.push_values(tests, |mut row, t| {
+            let (decided_at, durations) = (t.decided_at(), t.durations());
+            row.push_bind(t.id)
+                .push_bind(t.version)
+                .push_bind(t.state.as_str())
+                .push_bind(t.deleted)
+                .push_bind(at)
+                .push_bind(t.digest())
+                .push_bind(t.verdict().map(Verdict::number))
+                .push_bind(changes.heads.contains(&t.id))
+                .push_bind(t.technique_id)
+                .push_bind(t.mitre_id.as_deref())
+                .push_bind(t.technique_name.as_deref())
+                .push_bind(t.name.as_deref())
+                .push_bind(t.platform.as_deref())
+                .push_bind(t.detection_result.as_deref())
+                .push_bind(t.attack_success)
+                .push_bind(t.created_by)
+                .push_bind(t.created_by_username.as_deref())
+                .push_bind(t.retest_of)
+                .push_bind(t.chain_id)
+                .push_bind(t.created_at)
+                .push_bind(t.updated_at)
+                .push_bind(t.execution_date)
+                .push_bind(t.executed_at)
+                .push_bind(t.detected_at)
+                .push_bind(t.responded_at)
+                .push_bind(t.contained_at)
+                .push_bind(t.red_submitted_at)
+                .push_bind(t.blue_submitted_at)
+                .push_bind(t.red_validation_status.as_deref())
+                .push_bind(t.red_validated_at)
+                .push_bind(t.blue_validation_status.as_deref())
+                .push_bind(t.blue_validated_at)
+                .push_bind(t.validated_at)
+                .push_bind(t.remediation_status.as_deref())
+                .push_bind(t.remediation_assignee)
+                .push_bind(t.remediation_due_date)
+                .push_bind(t.remediation_steps.as_deref())
+                .push_bind(t.remediation_completed_at)
+                .push_bind(decided_at)
+                .push_bind(decided_at.map(week_of))
+                .push_bind(durations.detect)
+                .push_bind(durations.remediate)
+                .push_bind(durations.contain)
+                .push_bind(durations.red)
+                .push_bind(durations.blue)
+                .push_bind(durations.review);
+        });
+        query.push(
+            " ON CONFLICT (test_id) DO UPDATE SET version = excluded.version, state = excluded.state, \
+             deleted = excluded.deleted, taken_at = excluded.taken_at, digest = excluded.digest, \
+             verdict = excluded.verdict, head = excluded.head, technique_id = excluded.technique_id, \
+             mitre_id = excluded.mitre_id, technique_name = excluded.technique_name, name = excluded.name, \
+             platform = excluded.platform, detection_result = excluded.detection_result, \
+             attack_success = excluded.attack_success, created_by = excluded.created_by, \
+             created_by_username = excluded.created_by_username, retest_of = excluded.retest_of, \
+             chain_id = excluded.chain_id, created_at = excluded.created_at, updated_at = excluded.updated_at, \
+             execution_date = excluded.execution_date, executed_at = excluded.executed_at, \
+             detected_at = excluded.detected_at, responded_at = excluded.responded_at, \
+             contained_at = excluded.contained_at, red_submitted_at = excluded.red_submitted_at, \
+             blue_submitted_at = excluded.blue_submitted_at, \
+             red_validation_status = excluded.red_validation_status, red_validated_at = excluded.red_validated_at, \
+             blue_validation_status = excluded.blue_validation_status, \
+             blue_validated_at = excluded.blue_validated_at, validated_at = excluded.validated_at, \
+             remediation_status = excluded.remediation_status, \
+             remediation_assignee = excluded.remediation_assignee, \
+             remediation_due_date = excluded.remediation_due_date, \
+             remediation_steps = excluded.remediation_steps, \
+             remediation_completed_at = excluded.remediation_completed_at, decided_at = excluded.decided_at, \
+             decided_week = excluded.decided_week, detect_seconds = excluded.detect_seconds, \
+             remediate_seconds = excluded.remediate_seconds, contain_seconds = excluded.contain_seconds, \
+             red_seconds = excluded.red_seconds, blue_seconds = excluded.blue_seconds, \
+             review_seconds = excluded.review_seconds",
+        );
+        // Only what comes again and again in the same length is kept prepared.
+        let often = matches!(tests.len(), 1 | CHUNK);
+        query.build().persistent(often).execute(c).await.map(|_| ())
+    })?;
+    Ok(())
+}
+
+/// Marks tests as heads, or no longer.
+async fn turn(tx: &mut Tx, turned: &BTreeMap<Uuid, bool>) -> Result<()> {
+    for head in [false, true] {
+        let ids: Vec<Uuid> = turned.iter().filter(|(_, is)| **is == head).map(|(id, _)| *id).collect();
+        for some in ids.chunks(CHUNK) {
+            on!(tx, |c| {
+                let mut query = QueryBuilder::new("UPDATE test_fact SET head = ");
+                query.push_bind(head).push(" WHERE test_id IN (");
+                let mut list = query.separated(", ");
+                for id in some {
+                    list.push_bind(*id);
+                }
+                query.push(")");
+                query.build().persistent(some.len() == 1).execute(c).await.map(|_| ())
+            })?;
+        }
+    }
+    Ok(())
+}
+
+async fn count(tx: &mut Tx, techniques: &[(&Uuid, &Delta)], at: DateTime<Utc>) -> Result<()> {
+    if techniques.is_empty() {
+        return Ok(());
+    }
+    on!(tx, |c| {
+        let mut query = QueryBuilder::new(
+            "INSERT INTO technique_tests (technique_id, n, validated, detected, partially_detected, not_detected, \
+             last_validated_at, taken_at) ",
+        );
+        query.push_values(techniques, |mut row, (id, delta)| {
+            row.push_bind(**id)
+                .push_bind(delta.n)
+                .push_bind(delta.validated)
+                .push_bind(delta.heads[Verdict::Detected as usize])
+                .push_bind(delta.heads[Verdict::PartiallyDetected as usize])
+                .push_bind(delta.heads[Verdict::NotDetected as usize])
+                .push_bind(delta.newest)
+                .push_bind(at);
+        });
+        query.push(
+            " ON CONFLICT (technique_id) DO UPDATE SET n = technique_tests.n + excluded.n, \
+             validated = technique_tests.validated + excluded.validated, \
+             detected = technique_tests.detected + excluded.detected, \
+             partially_detected = technique_tests.partially_detected + excluded.partially_detected, \
+             not_detected = technique_tests.not_detected + excluded.not_detected, \
+             last_validated_at = CASE WHEN technique_tests.last_validated_at >= excluded.last_validated_at \
+             THEN technique_tests.last_validated_at \
+             ELSE COALESCE(excluded.last_validated_at, technique_tests.last_validated_at) END, \
+             taken_at = excluded.taken_at",
+        );
+        query.build().persistent(techniques.len() == 1).execute(c).await.map(|_| ())
+    })?;
+    let platforms: Vec<(Uuid, &str, i64)> = techniques
+        .iter()
+        .flat_map(|(id, delta)| delta.platforms.iter().map(|(platform, n)| (**id, platform.as_str(), *n)))
+        .collect();
+    for some in platforms.chunks(CHUNK) {
+        on!(tx, |c| {
+            let mut query = QueryBuilder::new("INSERT INTO technique_platform (technique_id, platform, n) ");
+            query.push_values(some, |mut row, (id, platform, n)| {
+                row.push_bind(*id).push_bind(*platform).push_bind(*n);
+            });
+            query.push(" ON CONFLICT (technique_id, platform) DO UPDATE SET n = technique_platform.n + excluded.n");
+            query.build().persistent(some.len() == 1).execute(c).await.map(|_| ())
+        })?;
+    }
+    Ok(())
+}
+
+/// The newest validation of the heads of techniques, from their tests.
+async fn find_newest(tx: &mut Tx, techniques: &[Uuid]) -> Result<()> {
+    on!(tx, |c| {
+        let mut query = QueryBuilder::new(
+            "UPDATE technique_tests SET last_validated_at = (SELECT validated_at FROM test_fact f \
+             WHERE f.technique_id = technique_tests.technique_id AND f.verdict IS NOT NULL AND f.head = TRUE \
+             AND f.validated_at IS NOT NULL ORDER BY f.validated_at DESC LIMIT 1) WHERE technique_id IN (",
+        );
+        let mut list = query.separated(", ");
+        for id in techniques {
+            list.push_bind(*id);
+        }
+        query.push(")");
+        query.build().persistent(techniques.len() == 1).execute(c).await.map(|_| ())
+    })?;
+    Ok(())
+}
