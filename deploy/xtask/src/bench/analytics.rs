@@ -134,7 +134,7 @@ async fn events(admin: &Client, figures: &mut Figures) -> Result<()> {
     let mut client = admin.another().await?;
     let mut drafts = Vec::new();
     while drafts.len() < BATCH * BATCHES {
-        let list = client.get(&format!("/api/v1/tests?state=draft&limit=5000&offset={}", drafts.len())).await?;
+        let list = client.get(&format!("/api/v1/tests?state=draft&limit=200&offset={}", drafts.len())).await?;
         let rows = list.as_array().context("the list of tests is no array")?;
         ensure!(!rows.is_empty(), "there are only {} drafts", drafts.len());
         drafts.extend(rows.iter().map(|row| row["id"].clone()));
