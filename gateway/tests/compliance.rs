@@ -6,10 +6,10 @@ mod common;
 use aegis_error::Failure;
 use aegis_proto::{
     analytics::v1::{
-        ComplianceGap, ControlCoverage, ControlTechnique, ControlTest, FamilySummary, FrameworkRef,
+        ComplianceGap, ControlCoverage, ControlTechnique, ControlTest, FamilySummary, FrameworkRef, FrameworkSummary,
         GetComplianceSummaryRequest, GetComplianceSummaryResponse, GetControlCoverageRequest,
         GetControlCoverageResponse, ListComplianceGapsRequest, ListComplianceGapsResponse, ListControlCoverageRequest,
-        ListControlCoverageResponse,
+        ListControlCoverageResponse, ListFrameworksRequest, ListFrameworksResponse,
     },
     catalog::v1::{GetKnowledgeRequest, GetKnowledgeResponse, Knowledge, Link, ListLinksResponse},
 };
@@ -222,6 +222,35 @@ async fn a_framework_has_a_summary_and_gaps() {
     assert_eq!((&gap["missing"][0]["mitre_id"], got.header("x-total-count")), (&json!("T1078"), "97"));
     let sent: ListComplianceGapsRequest = service.last("ListComplianceGaps");
     assert_eq!((sent.page_size, sent.skip), (100, 0));
+}
+
+#[tokio::test]
+async fn frameworks_have_their_counts() {
+    let nist = FrameworkSummary {
+        framework: framework(),
+        total: 4,
+        covered: 1,
+        partial: 1,
+        gaps: 1,
+        not_applicable: 1,
+        compliance_percentage: Some(33.3),
+    };
+    let frameworks =
+        ListFrameworksResponse { frameworks: vec![nist], total_size: 9, as_of: as_of(), ..Default::default() };
+    let service = Recorder::default().answers("ListFrameworks", &frameworks);
+    let fixture = Fixture::of_tests(service.service());
+    let got = fixture.get("/api/v1/compliance/frameworks?limit=1&offset=2").await;
+    assert_eq!(
+        got.json(),
+        json!([{
+            "id": "nist_800_53", "name": "NIST SP 800-53", "version": "rev5", "attack_version": "16.1",
+            "mapping_source": "CTID", "total": 4, "covered": 1, "partial": 1, "gaps": 1, "not_applicable": 1,
+            "compliance_percentage": 33.3
+        }])
+    );
+    assert_eq!((got.header("x-as-of"), got.header("x-total-count")), (AS_OF, "9"));
+    let sent: ListFrameworksRequest = service.last("ListFrameworks");
+    assert_eq!((sent.page_size, sent.skip), (1, 2));
 }
 
 #[tokio::test]

@@ -1,4 +1,4 @@
-//! Frameworks, their controls, and the techniques and tests that each verdict rests on. What is counted is in
+//! Controls of frameworks, and the techniques and tests that each verdict rests on. What is counted is in
 //! [`coverage`].
 
 mod coverage;
@@ -6,13 +6,13 @@ mod coverage;
 use aegis_error::{Code, Failure};
 use aegis_proto::{
     analytics::v1::{self as analytics, FrameworkRef, GetControlCoverageRequest, GetControlCoverageResponse},
-    catalog::v1::{self as proto, ListKnowledgeRequest},
+    catalog::v1 as proto,
 };
 use axum::extract::State;
 use chrono::{DateTime, Utc};
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 use serde_json::Value;
-use utoipa::{IntoParams, ToSchema};
+use utoipa::ToSchema;
 use utoipa_axum::{
     router::{OpenApiRouter, UtoipaMethodRouterExt},
     routes,
@@ -21,12 +21,12 @@ use utoipa_axum::{
 use self::coverage::{ControlCoverage, ControlTechnique};
 use super::{
     d3fend::AttackMapping,
-    knowledge::{Link, links, listed, record},
+    knowledge::{Link, links, record},
 };
 use crate::{
     answer::Answer,
     error::Problem,
-    extract::{Caller, Names, Query, page},
+    extract::{Caller, Names},
     middleware::compression,
     openapi::responses::NotFound,
     state::Gateway,
@@ -36,28 +36,8 @@ use crate::{
 /// Routes that need a token.
 pub fn protected() -> OpenApiRouter<Gateway> {
     OpenApiRouter::new()
-        .routes(routes!(list_frameworks))
         .routes(routes!(get_control).layer(compression()))
         .merge(coverage::protected())
-}
-
-/// A set of controls and where its mapping to ATT&CK comes from.
-#[derive(Serialize, ToSchema)]
-#[schema(example = json!({
-    "id": "nist_800_53", "name": "NIST SP 800-53", "version": "rev5", "attack_version": "16.1",
-    "mapping_source": "CTID Mappings Explorer", "description": null, "updated_at": "2024-01-01T00:00:00Z"
-}))]
-pub struct Framework {
-    /// Its name in paths.
-    id: String,
-    name: String,
-    version: Option<String>,
-    /// The release of ATT&CK that its mapping names.
-    attack_version: Option<String>,
-    /// Who mapped it.
-    mapping_source: String,
-    description: Option<String>,
-    updated_at: DateTime<Utc>,
 }
 
 /// A control, and the techniques and tests behind its verdict.
@@ -97,52 +77,6 @@ pub struct ControlDetail {
     /// What the framework says besides.
     #[schema(value_type = Object)]
     attributes: Value,
-}
-
-impl From<proto::Knowledge> for Framework {
-    fn from(record: proto::Knowledge) -> Framework {
-        let attributes = json(&record.attributes_json);
-        let text = |name: &str| attributes[name].as_str().map(str::to_owned);
-        Framework {
-            id: record.key,
-            name: record.name,
-            version: text("version"),
-            attack_version: text("attack_version"),
-            mapping_source: text("source").unwrap_or(record.source),
-            description: record.description,
-            updated_at: time_always(record.updated_at),
-        }
-    }
-}
-
-/// Part of the list of frameworks.
-#[derive(Deserialize, IntoParams)]
-#[serde(deny_unknown_fields)]
-#[into_params(parameter_in = Query)]
-pub struct ListFrameworks {
-    /// Rows at most.
-    #[param(minimum = 1, maximum = 5000, default = 1000)]
-    limit: Option<u32>,
-    /// Rows to leave out before.
-    #[param(minimum = 0, maximum = 2147483647, default = 0)]
-    offset: Option<u32>,
-}
-
-/// List frameworks
-///
-/// `X-Total-Count` has the number of all.
-#[utoipa::path(get, path = "/api/v1/compliance/frameworks", tag = "Compliance", params(ListFrameworks),
-    responses((status = 200, description = "Frameworks", body = [Framework])))]
-async fn list_frameworks(
-    State(gateway): State<Gateway>,
-    caller: Caller,
-    Query(query): Query<ListFrameworks>,
-) -> Result<Answer, Problem> {
-    let (page_size, skip) = page(query.limit, query.offset, 1000, 5000)?;
-    let kind = KnowledgeKind::Framework.into();
-    let request = ListKnowledgeRequest { kind, page_size, skip, ..ListKnowledgeRequest::default() };
-    let (records, total) = listed(&gateway, &caller, request).await?;
-    Answer::list(&records.into_iter().map(Framework::from).collect::<Vec<_>>(), total)
 }
 
 /// Read a control

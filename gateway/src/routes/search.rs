@@ -102,7 +102,7 @@ pub struct SearchQuery {
 
 /// Search everything
 ///
-/// Exact ids come first, then names, then texts. `X-Total-Count` has the number of all that were found, 10,000 at most.
+/// Exact ids come first, then names, then texts. `X-Total-Count` has the number of all that were found, 2,000 at most.
 #[utoipa::path(get, path = "/api/v1/search", tag = "Knowledge", params(SearchQuery),
     responses((status = 200, description = "What was found, the best first", body = [SearchHit])))]
 async fn search(

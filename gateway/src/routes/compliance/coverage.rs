@@ -1,7 +1,8 @@
-//! How well controls are covered: their list, a summary of a framework, its gaps.
+//! How well controls are covered: frameworks, their controls, a summary of one, its gaps.
 
 use aegis_proto::analytics::v1::{
     self as proto, GetComplianceSummaryRequest, ListComplianceGapsRequest, ListControlCoverageRequest,
+    ListFrameworksRequest,
 };
 use axum::extract::State;
 use chrono::{DateTime, Utc};
@@ -26,6 +27,7 @@ use crate::{
 /// Routes that need a token.
 pub fn protected() -> OpenApiRouter<Gateway> {
     OpenApiRouter::new()
+        .routes(routes!(list_frameworks))
         .routes(routes!(list_controls).layer(compression()))
         .routes(routes!(get_compliance_summary))
         .routes(routes!(list_compliance_gaps).layer(compression()))
@@ -51,6 +53,65 @@ impl From<&proto::FrameworkRef> for Mapping {
             attack_version: filled(framework.attack_version.clone()),
         }
     }
+}
+
+/// A set of controls, where its mapping to ATT&CK comes from, and how many of its controls have which verdict.
+#[derive(Serialize, ToSchema)]
+#[schema(example = json!({
+    "id": "nist_800_53", "name": "NIST SP 800-53", "version": "rev5", "attack_version": "16.1",
+    "mapping_source": "CTID Mappings Explorer", "total": 1007, "covered": 61, "partial": 14, "gaps": 33,
+    "not_applicable": 899, "compliance_percentage": 56.5
+}))]
+pub struct Framework {
+    /// Its name in paths.
+    id: String,
+    name: String,
+    version: Option<String>,
+    /// The release of ATT&CK that its mapping names.
+    attack_version: Option<String>,
+    /// Who mapped it.
+    mapping_source: String,
+    /// Its controls; enhancements count as controls of their own.
+    total: i64,
+    covered: i64,
+    partial: i64,
+    gaps: i64,
+    /// Nothing maps them to a technique that there is.
+    not_applicable: i64,
+    /// Covered ones among those that apply, one decimal; absent where nothing applies.
+    compliance_percentage: Option<f64>,
+}
+
+impl Framework {
+    fn of(summary: proto::FrameworkSummary) -> Result<Framework, Problem> {
+        let framework = summary.framework.ok_or_else(Problem::empty)?;
+        Ok(Framework {
+            id: framework.id,
+            name: framework.name,
+            version: filled(framework.version),
+            attack_version: filled(framework.attack_version),
+            mapping_source: framework.mapping_source,
+            total: summary.total,
+            covered: summary.covered,
+            partial: summary.partial,
+            gaps: summary.gaps,
+            not_applicable: summary.not_applicable,
+            compliance_percentage: summary.compliance_percentage,
+        })
+    }
+}
+
+/// Part of the list of frameworks.
+#[derive(Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub struct ListFrameworks {
+    /// Rows at most.
+    #[param(minimum = 1, maximum = 5000, default = 1000)]
+    limit: Option<u32>,
+    /// Rows to leave out before.
+    #[param(minimum = 0, maximum = 2147483647, default = 0)]
+    offset: Option<u32>,
 }
 
 /// A control and how well it is covered.
@@ -264,6 +325,25 @@ pub struct ListGaps {
     /// Rows to leave out before.
     #[param(minimum = 0, maximum = 2147483647, default = 0)]
     offset: Option<u32>,
+}
+
+/// List frameworks
+///
+/// Each with how many of its controls have which verdict. `X-Total-Count` has the number of all.
+#[utoipa::path(get, path = "/api/v1/compliance/frameworks", tag = "Compliance", params(ListFrameworks),
+    responses((status = 200, description = "Frameworks, by id", body = [Framework],
+        headers(("X-As-Of" = String, description = "When the figures were last brought up to date")))))]
+async fn list_frameworks(
+    State(gateway): State<Gateway>,
+    caller: Caller,
+    Query(query): Query<ListFrameworks>,
+) -> Result<Answer, Problem> {
+    let (page_size, skip) = page(query.limit, query.offset, 1000, 5000)?;
+    let request = ListFrameworksRequest { page_size, skip, page_token: String::new() };
+    let request = caller.ctx().outgoing(request);
+    let answer = gateway.deps.compliance.clone().list_frameworks(request).await?.into_inner();
+    let frameworks = answer.frameworks.into_iter().map(Framework::of).collect::<Result<Vec<_>, _>>()?;
+    Ok(Answer::list(&frameworks, answer.total_size)?.dated(time(answer.as_of)))
 }
 
 /// List the controls of a framework

@@ -75,7 +75,15 @@ pub(crate) struct ControlQuery {
     pub(crate) family: Option<String>,
 }
 
-/// Part of a list.
+/// Part of the list of frameworks.
+pub(crate) struct Frameworks {
+    pub(crate) rows: Vec<(Framework, Counts)>,
+    pub(crate) next_page_token: String,
+    pub(crate) total: i64,
+    pub(crate) as_of: Option<DateTime<Utc>>,
+}
+
+/// Part of a list of what one framework has.
 pub(crate) struct Page<T> {
     pub(crate) framework: Framework,
     pub(crate) rows: Vec<T>,
@@ -102,6 +110,33 @@ pub(crate) struct Summary {
 }
 
 impl App {
+    /// All frameworks, each with its counts; for everyone who is signed in.
+    pub(crate) async fn list_frameworks(
+        &self,
+        ctx: &OpCtx,
+        page_size: i32,
+        page_token: &str,
+        skip: i32,
+    ) -> Result<Frameworks, Error> {
+        ctx.user()?;
+        let limit = page::size(page_size, CONTROLS, MAX_CONTROLS)?;
+        let offset = page::offset(page_token, skip)?;
+        let matrix = self.matrix().await?;
+        let known = Known::new(&matrix, now());
+        let frameworks = &matrix.knowledge.frameworks;
+        let total = count(frameworks.len());
+        let rows: Vec<_> = part(frameworks, offset, limit)
+            .iter()
+            .map(|framework| {
+                let controls = compliance::controls(&matrix.knowledge, &framework.key);
+                let (counts, _) = compliance::summary(controls.map(|control| Assessed::of(control, &known)));
+                (framework.clone(), counts)
+            })
+            .collect();
+        let next_page_token = page::next_offset(offset, rows.len(), total);
+        Ok(Frameworks { rows, next_page_token, total, as_of: matrix.as_of })
+    }
+
     /// The controls of a framework that fit, in their order; for everyone who is signed in.
     pub(crate) async fn list_controls(&self, ctx: &OpCtx, query: ControlQuery) -> Result<Page<ControlRow>, Error> {
         ctx.user()?;

@@ -26,7 +26,7 @@ use crate::{
 };
 
 /// Tests that are compared and written with one transaction.
-const PAGE: usize = 500;
+const PAGE: usize = 2_000;
 /// Pages that are read ahead.
 const AHEAD: usize = 4;
 /// After so many tests the caller hears of it.
@@ -244,7 +244,7 @@ async fn write(
         };
         if differs {
             before.extend(held.map(|held| held.counted));
-            new.push(test.clone());
+            new.push(test);
         }
     }
     known.retain(|_, known| known.taken_at <= started_at);

@@ -7,12 +7,28 @@ use tonic::{Request, Response, Status};
 use super::{Rpc, timestamp};
 use crate::{
     app::compliance::{ControlDetail, ControlQuery, ControlRow, GapRow, Summary, TechniqueRow},
-    domain::matrix::Framework,
+    domain::{compliance::Counts, matrix::Framework},
     store::behind::Behind,
 };
 
 #[tonic::async_trait]
 impl ComplianceService for Rpc {
+    async fn list_frameworks(
+        &self,
+        request: Request<pb::ListFrameworksRequest>,
+    ) -> Result<Response<pb::ListFrameworksResponse>, Status> {
+        let ctx = OpCtx::of(&request)?;
+        let request = request.into_inner();
+        let result = self.app.list_frameworks(&ctx, request.page_size, &request.page_token, request.skip).await;
+        let result = result.map(|page| pb::ListFrameworksResponse {
+            frameworks: page.rows.into_iter().map(framework_summary).collect(),
+            next_page_token: page.next_page_token,
+            total_size: page.total,
+            as_of: page.as_of.map(timestamp),
+        });
+        self.answer(&ctx, "ListFrameworks", result).await
+    }
+
     async fn list_control_coverage(
         &self,
         request: Request<pb::ListControlCoverageRequest>,
@@ -156,6 +172,18 @@ fn summary(summary: Summary) -> pb::GetComplianceSummaryResponse {
         compliance_percentage: counts.percentage(),
         families: families.collect(),
         as_of: summary.as_of.map(timestamp),
+    }
+}
+
+fn framework_summary((of, counts): (Framework, Counts)) -> pb::FrameworkSummary {
+    pb::FrameworkSummary {
+        framework: Some(framework(of)),
+        total: counts.total,
+        covered: counts.covered,
+        partial: counts.partial,
+        gaps: counts.gaps,
+        not_applicable: counts.not_applicable,
+        compliance_percentage: counts.percentage(),
     }
 }
 

@@ -223,8 +223,11 @@ pub(crate) async fn remove(tx: &mut Tx, ids: &[Uuid]) -> Result<()> {
     Ok(())
 }
 
-/// Hits of a search that are counted at most.
-pub(crate) const MOST_COUNTED: i64 = 10_000;
+/// Hits of a search over everything that are counted at most: nobody turns so many pages, and to count is most of what a
+/// search for one letter costs.
+const MOST_COUNTED: i64 = 2_000;
+/// What has the words in a list of one kind, at most.
+const MOST_LISTED: i64 = 10_000;
 /// Entries that are put in order at most by id and name, and by the words of names.
 const RANKED: (i64, i64) = (100, 300);
 /// Where more has the words than this, what has them in its text only comes in the order in which it came: it would
@@ -257,7 +260,7 @@ pub(super) enum Every {
 impl<'a> Ask<'a> {
     /// All of one kind that has the words.
     pub fn all_of(db: &Db, words: &'a Words, kinds: &'a [&'static str]) -> Ask<'a> {
-        let most = MOST_COUNTED;
+        let most = MOST_LISTED;
         let every = if words.short() { Every::Both } else { Every::Texts };
         Ask { words, kinds, sqlite: matches!(db, Db::Sqlite(_)), ranked: (most, most, most), every }
     }

@@ -27,6 +27,7 @@ fn paths(frameworks: &[String], actor: bool) -> Vec<String> {
         "/heatmap?metric=score",
         "/heatmap.svg",
         "/snapshots",
+        "/compliance/frameworks",
         "/reports/coverage-summary",
         "/reports/coverage-csv",
         "/reports/coverage-html",
