@@ -8,6 +8,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         "aegis/events/v1/catalog.proto",
         "aegis/events/v1/evidence.proto",
         "aegis/events/v1/intel.proto",
+        "aegis/events/v1/deception.proto",
         "aegis/identity/v1/identity.proto",
         "aegis/identity/v1/notification.proto",
         "aegis/identity/v1/audit.proto",
@@ -28,6 +29,10 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         "aegis/analytics/v1/compliance.proto",
         "aegis/analytics/v1/operational.proto",
         "aegis/deception/v1/fleet.proto",
+        "aegis/deception/v1/sensor.proto",
+        "aegis/deception/v1/log.proto",
+        "aegis/deception/v1/attacker.proto",
+        "aegis/deception/v1/observation.proto",
     ];
     println!("cargo:rerun-if-changed=aegis");
     let descriptors = protox::compile(files, ["."])?;

@@ -14,6 +14,8 @@ use http::{
 };
 use sha2::{Digest, Sha256};
 
+use crate::routes;
+
 /// Which requests are one to the client.
 pub const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 /// Longest list of tags, bytes.
@@ -32,7 +34,10 @@ const MOVES: &[&str] = &[
     "/api/v1/tests/{id}/reject",
     "/api/v1/test-templates/{id}/toggle-active",
     "/api/v1/data-sources/{id}/sync",
+    routes::MUTATE,
 ];
+/// What a DELETE takes away that is no entity.
+const NO_ENTITY: &[&str] = &[routes::REINIT];
 /// What there is one of, for a caller or for all.
 const SINGLE: &[&str] =
     &["/api/v1/auth/me", "/api/v1/config", "/api/v1/notifications/preferences", "/api/v1/scores/config"];
@@ -40,7 +45,7 @@ const SINGLE: &[&str] =
 /// Whether an operation changes one entity, so that `If-Match` says something.
 pub fn takes_if_match(method: &Method, route: &str) -> bool {
     match *method {
-        Method::PATCH | Method::PUT | Method::DELETE => true,
+        Method::PATCH | Method::PUT | Method::DELETE => !NO_ENTITY.contains(&route),
         Method::POST => MOVES.contains(&route),
         _ => false,
     }
@@ -59,7 +64,7 @@ pub fn of(method: &Method, route: &str, headers: &HeaderMap) -> Result<Condition
     let if_match = match joined(headers, &IF_MATCH) {
         None => None,
         Some(_) if !takes_if_match(method, route) => {
-            let problem = "is taken where one entity is changed; this operation makes a new one or changes several";
+            let problem = "is taken where one entity is changed; this operation makes a new one or is about several";
             return Err(Failure::invalid("If-Match", problem));
         }
         Some(text) => match tags(&text) {
@@ -278,7 +283,7 @@ mod tests {
     #[test]
     fn the_lists_name_routes() {
         let routes = crate::openapi::routes();
-        for (paths, method) in [(MOVES, Method::POST), (SINGLE, Method::GET)] {
+        for (paths, method) in [(MOVES, Method::POST), (SINGLE, Method::GET), (NO_ENTITY, Method::DELETE)] {
             for path in paths {
                 assert!(routes.iter().any(|route| route.path == *path && route.method == method), "{path}");
             }

@@ -26,9 +26,9 @@ pub struct Told {
 const RETRY_SECONDS: u64 = 2;
 
 /// What a service may add for the client: the id of the first copy, the job that runs, the state that forbids it, the
-/// version that there is now.
+/// version that there is now, where in a file the fault is.
 const CONTEXT: &[&str] =
-    &["id", "job_id", "current_state", "current_status", "test_id", "successor", "limit", "version"];
+    &["id", "job_id", "current_state", "current_status", "test_id", "successor", "limit", "version", "line", "section"];
 
 impl Problem {
     /// A fault of ours.

@@ -214,7 +214,7 @@ impl<S: Send + Sync> FromRequestParts<S> for Names {
 }
 
 /// The first parameter of the path: its name and what is there.
-async fn parameter<S: Send + Sync>(parts: &mut Parts, state: &S) -> Result<(String, String), Problem> {
+pub async fn parameter<S: Send + Sync>(parts: &mut Parts, state: &S) -> Result<(String, String), Problem> {
     let params =
         RawPathParams::from_request_parts(parts, state).await.map_err(|_| Problem::invalid("path", "must be UTF-8"))?;
     let Some((name, value)) = params.iter().next() else {
@@ -430,7 +430,8 @@ pub fn too_large(limit: u64) -> Problem {
     Failure::new(Code::TooLarge, format!("the body is larger than {limit} bytes")).into()
 }
 
-async fn drain(mut stream: BodyDataStream, announced: u64) {
+/// Reads what is left of a body that was refused, up to a limit, and throws it away.
+pub async fn drain(mut stream: BodyDataStream, announced: u64) {
     if announced > MAX_DRAINED as u64 {
         return;
     }

@@ -7,7 +7,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use aegis_auth::REQUEST_ID_HEADER;
+use aegis_auth::{REQUEST_ID_HEADER, Role};
 use aegis_error::{Code, Failure};
 use aegis_proto::identity::v1::RedeemStreamTicketRequest;
 use axum::{
@@ -50,6 +50,8 @@ const UPLOAD_TIMEOUT: Duration = Duration::from_secs(60 * 60);
 const VERIFY_TIMEOUT: Duration = Duration::from_secs(10 * 60);
 /// How long a sync may take that is waited for.
 const SYNC_TIMEOUT: Duration = Duration::from_secs(10 * 60);
+/// How long it may take to purge all logs.
+const PURGE_TIMEOUT: Duration = Duration::from_secs(10 * 60);
 /// An answer of JSON is no page: nothing in it may run, and no page may frame it.
 const NO_PAGE: HeaderValue = HeaderValue::from_static("default-src 'none'; frame-ancestors 'none'");
 
@@ -114,6 +116,11 @@ pub async fn authenticate(State(gateway): State<Gateway>, mut request: Request, 
                 return Problem::internal("a request came past the edge").into_response();
             };
             let route = request.extensions().get::<MatchedPath>().map_or(UNMATCHED, MatchedPath::as_str);
+            // What is kept here is given to whoever is signed in: a sensor must not even come so far.
+            if principal.role == Role::Sensor && route != routes::INGEST {
+                return Problem(Failure::forbidden("a sensor's key is good for POST /api/v1/ingest/{format} only"))
+                    .into_response();
+            }
             let conditions = match conditions::of(request.method(), route, request.headers()) {
                 Ok(conditions) => conditions,
                 Err(failure) => return Problem(failure).into_response(),
@@ -226,6 +233,8 @@ fn strip_internal(headers: &mut HeaderMap) {
 fn time_limit(gateway: &Gateway, method: &Method, route: &str) -> Duration {
     match route {
         routes::UPLOAD if *method == Method::POST => UPLOAD_TIMEOUT,
+        routes::INGEST => UPLOAD_TIMEOUT,
+        routes::REINIT => PURGE_TIMEOUT,
         routes::VERIFY => VERIFY_TIMEOUT,
         routes::SYNC | routes::SYNC_MITRE | routes::SCAN => SYNC_TIMEOUT,
         _ => gateway.deps.config.request_timeout,

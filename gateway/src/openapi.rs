@@ -29,7 +29,8 @@ const ROLES: &str = "x-roles";
 const ALSO: &str = "x-also";
 
 const DESCRIPTION: &str = "\
-Purple-team coverage of MITRE ATT&CK: techniques, the tests that prove their detection, evidence, figures.
+Purple-team coverage of MITRE ATT&CK: techniques, the tests that prove their detection, evidence, figures. And decoys: \
+a fleet of them, what attackers do there, who they are and which techniques they show.
 
 **Signing in.** `POST /api/v1/auth/login` gives a token; send it as `Authorization: Bearer …`. Where \
 `must_change_password` is true, every route but change-password, `/auth/me` and logout answers 403 \
@@ -53,8 +54,9 @@ A PATCH, PUT or DELETE, or a move, with `If-Match` is done if the entity still h
 changes nothing; read it again.
 
 **Errors** are `{\"detail\", \"code\"}`; a validation error adds `errors`, one entry for each field. A refused move of a \
-test has all of it inside `detail`. Every answer has an `X-Request-Id` (and the same as `request_id`); a client may send its own \
-(`[A-Za-z0-9._-]{1,64}`).
+test has all of it inside `detail`. A request that does not validate is 400, on the routes of decoys, of the \
+configuration and of the sign-in 422. Every answer has an `X-Request-Id` (and the same as `request_id`); a client may \
+send its own (`[A-Za-z0-9._-]{1,64}`).
 
 **Figures** come from a projection that events keep; `X-As-Of` says up to when it had taken them in, or when the figures \
 were computed. A figure that nothing is known for is null, never 0.
@@ -85,6 +87,10 @@ const TAGS: &[(&str, &str)] = &[
     ("Data sources", "Where knowledge comes from"),
     ("System", "Health, syncs and jobs"),
     ("Configuration", "The fleet of decoys as a whole, and the users as its clients know them"),
+    ("Fleet", "Decoys: what is deployed, what hosts it, what it can be"),
+    ("Decoy events", "What happens on decoys, as it was and as it comes"),
+    ("Attackers", "Who touched decoys, how, with which techniques, and what they left"),
+    ("Deception alerts", "What somebody should hear of, and who may scan without"),
 ];
 
 /// The OpenAPI document of the whole interface.

@@ -6,7 +6,7 @@
 //! service at once and never waits for the client, so a slow client holds up nobody: not the service that writes, not
 //! the other calls on the same connection.
 
-use std::{convert::Infallible, time::Duration};
+use std::{convert::Infallible, sync::Arc, time::Duration};
 
 use aegis_auth::Verifier;
 use aegis_error::{Code, Failure};
@@ -18,7 +18,7 @@ use futures::{Stream, StreamExt, future, stream};
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header::CACHE_CONTROL};
 use serde::Serialize;
 use tokio::{
-    sync::{mpsc, oneshot},
+    sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot},
     time::{Instant, MissedTickBehavior, interval_at, timeout},
 };
 use tokio_util::sync::CancellationToken;
@@ -39,8 +39,35 @@ const CHECK: Duration = Duration::from_secs(1);
 const CHECK_TIMEOUT: Duration = Duration::from_secs(5);
 /// Events that may wait for a client.
 const QUEUE: usize = 256;
+/// Bytes of them.
+const MAX_WAITING: usize = 2 * 1024 * 1024;
+/// What an event takes of which the size is not said, bytes.
+const USUAL: usize = 1024;
+/// Why a stream ends whose client reads too slowly.
+pub const SLOW_READER: &str = "SLOW_READER";
 /// How long a client may leave its queue full.
 const PATIENCE: Duration = Duration::from_secs(5);
+
+/// An event, and how large it is.
+#[derive(Debug)]
+pub struct Measured {
+    /// What is sent.
+    pub event: Event,
+    /// Bytes of its data.
+    pub bytes: usize,
+}
+
+impl From<Event> for Measured {
+    fn from(event: Event) -> Measured {
+        Measured { event, bytes: USUAL }
+    }
+}
+
+/// An event on its way to a client, with the room that it takes there.
+struct Queued {
+    event: Event,
+    _room: OwnedSemaphorePermit,
+}
 
 /// Why a stream ends; its last message.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -85,9 +112,10 @@ pub fn last_event_id(headers: &HeaderMap, parameter: Option<&str>) -> Result<Opt
 }
 
 /// An answer of `events`, for as long as `bearer` holds. The first `Err` is the last that comes.
-pub fn answer<S>(gateway: &Gateway, bearer: String, events: S) -> Response
+pub fn answer<S, E>(gateway: &Gateway, bearer: String, events: S) -> Response
 where
-    S: Stream<Item = Result<Event, End>> + Send + 'static,
+    S: Stream<Item = Result<E, End>> + Send + 'static,
+    E: Into<Measured> + Send,
 {
     let (queue, queued) = mpsc::channel(QUEUE);
     let (last, ended) = oneshot::channel();
@@ -99,7 +127,8 @@ where
         }
     });
     let first = stream::once(future::ready(Event::default().retry(RETRY)));
-    let live = stream::unfold(queued, async |mut queued: mpsc::Receiver<Event>| Some((queued.recv().await?, queued)));
+    let live =
+        stream::unfold(queued, async |mut queued: mpsc::Receiver<Queued>| Some((queued.recv().await?.event, queued)));
     let end = stream::once(ended).filter_map(|end| future::ready(end.ok().map(|end| farewell(&end))));
     let events = first.chain(live).chain(end).map(Ok::<_, Infallible>);
     let keep_alive = KeepAlive::new().interval(KEEP_ALIVE).text("keep-alive");
@@ -117,17 +146,19 @@ fn farewell(end: &End) -> Event {
 }
 
 /// Passes `events` on until there is a reason to end; nothing where the client has left.
-async fn pump<S>(
+async fn pump<S, E>(
     verifier: &Verifier,
     stop: &CancellationToken,
     bearer: &str,
     events: S,
-    queue: &mpsc::Sender<Event>,
+    queue: &mpsc::Sender<Queued>,
 ) -> Option<End>
 where
-    S: Stream<Item = Result<Event, End>>,
+    S: Stream<Item = Result<E, End>>,
+    E: Into<Measured>,
 {
     let mut events = std::pin::pin!(events);
+    let room = Arc::new(Semaphore::new(MAX_WAITING));
     let mut checks = interval_at(Instant::now() + CHECK, CHECK);
     checks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
@@ -149,19 +180,30 @@ where
             None => return Some(End::new(Code::Unavailable.name(), "there is nothing more to come; connect again")),
         };
         let sent = tokio::select! {
-            sent = timeout(PATIENCE, queue.send(event)) => sent,
+            sent = timeout(PATIENCE, enqueue(queue, &room, event.into())) => sent,
             () = stop.cancelled() => return Some(stopping()),
         };
         match sent {
-            Ok(Ok(())) => {}
-            Ok(Err(_)) => return None,
+            Ok(true) => {}
+            Ok(false) => return None,
             Err(_) => {
                 return Some(End::new(
-                    "SLOW_READER",
+                    SLOW_READER,
                     "you read more slowly than there is to read; connect again to go on",
                 ));
             }
         }
+    }
+}
+
+/// Waits for room; false when the client has left.
+async fn enqueue(queue: &mpsc::Sender<Queued>, room: &Arc<Semaphore>, item: Measured) -> bool {
+    // What is larger than all the room waits until there is nothing else.
+    let bytes = u32::try_from(item.bytes.min(MAX_WAITING)).unwrap_or(u32::MAX);
+    match Arc::clone(room).acquire_many_owned(bytes).await {
+        Ok(room) => queue.send(Queued { event: item.event, _room: room }).await.is_ok(),
+        // Nobody closes it.
+        Err(_) => false,
     }
 }
 
@@ -215,6 +257,10 @@ mod tests {
         Verifier::new(Arc::new(OneKey))
     }
 
+    fn never() -> stream::Pending<Result<Event, End>> {
+        stream::pending()
+    }
+
     async fn pumped<S: Stream<Item = Result<Event, End>>>(bearer: &str, events: S, size: usize) -> Option<End> {
         let (queue, _queued) = mpsc::channel(size);
         pump(&verifier(), &CancellationToken::new(), bearer, events, &queue).await
@@ -233,8 +279,23 @@ mod tests {
     async fn who_does_not_read_is_told_and_holds_nobody_up() {
         let began = Instant::now();
         let end = pumped(GOOD, stream::repeat_with(|| Ok(Event::default().data("x"))), QUEUE).await.unwrap();
-        assert_eq!(end.code, "SLOW_READER");
+        assert_eq!(end.code, SLOW_READER);
         assert_eq!(began.elapsed(), PATIENCE);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn few_large_events_are_as_much_as_many_small_ones() {
+        let large = || Measured { event: Event::default().data("x"), bytes: MAX_WAITING / 2 };
+        let (queue, queued) = mpsc::channel(QUEUE);
+        let stop = CancellationToken::new();
+        let events = stream::repeat_with(|| Ok(large()));
+        let end = pump(&verifier(), &stop, GOOD, events, &queue).await.unwrap();
+        assert_eq!((end.code.as_str(), queued.len()), (SLOW_READER, 2));
+        // One that is larger than all the room passes by itself.
+        let huge = Measured { event: Event::default().data("x"), bytes: 2 * MAX_WAITING };
+        let (queue, queued) = mpsc::channel(QUEUE);
+        let end = pump(&verifier(), &stop, GOOD, stream::iter([Ok(huge)]), &queue).await.unwrap();
+        assert_eq!((end.code.as_str(), queued.len()), ("SERVICE_UNAVAILABLE", 1));
     }
 
     #[tokio::test(start_paused = true)]
@@ -242,13 +303,13 @@ mod tests {
         let (queue, queued) = mpsc::channel(1);
         let stop = CancellationToken::new();
         stop.cancel();
-        let end = pump(&verifier(), &stop, GOOD, stream::pending(), &queue).await.unwrap();
+        let end = pump(&verifier(), &stop, GOOD, never(), &queue).await.unwrap();
         assert_eq!(end.code, "SERVICE_UNAVAILABLE");
-        let said = End::new("SLOW_READER", "too slow");
+        let said = End::new(SLOW_READER, "too slow");
         assert_eq!(pumped(GOOD, stream::iter([Err(said.clone())]), 1).await, Some(said));
         assert_eq!(pumped(GOOD, stream::empty(), 1).await.unwrap().code, "SERVICE_UNAVAILABLE");
         drop(queued);
-        assert_eq!(pump(&verifier(), &CancellationToken::new(), GOOD, stream::pending(), &queue).await, None);
+        assert_eq!(pump(&verifier(), &CancellationToken::new(), GOOD, never(), &queue).await, None);
     }
 
     #[test]

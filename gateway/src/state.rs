@@ -13,7 +13,12 @@ use aegis_proto::{
         catalog_service_client::CatalogServiceClient, knowledge_service_client::KnowledgeServiceClient,
         template_service_client::TemplateServiceClient,
     },
-    deception::v1::fleet_settings_service_client::FleetSettingsServiceClient,
+    deception::v1::{
+        alert_service_client::AlertServiceClient, attacker_service_client::AttackerServiceClient,
+        fleet_service_client::FleetServiceClient, fleet_settings_service_client::FleetSettingsServiceClient,
+        intake_service_client::IntakeServiceClient, log_service_client::LogServiceClient,
+        observation_service_client::ObservationServiceClient,
+    },
     evidence::v1::evidence_service_client::EvidenceServiceClient,
     identity::v1::{
         api_key_service_client::ApiKeyServiceClient, audit_service_client::AuditServiceClient,
@@ -29,7 +34,7 @@ use aegis_rpc::{MAX_MESSAGE, RpcService};
 use aegis_runtime::Readiness;
 use tokio_util::sync::CancellationToken;
 
-use crate::hot::Hot;
+use crate::{hot::Hot, routes::deception::Live};
 
 /// What the gateway stands on.
 pub struct Deps {
@@ -73,6 +78,18 @@ pub struct Deps {
     pub operational: OperationalServiceClient<RpcService>,
     /// What holds for the fleet of decoys.
     pub fleet: FleetSettingsServiceClient<RpcService>,
+    /// The deckies and what hosts them.
+    pub deckies: FleetServiceClient<RpcService>,
+    /// What happens on decoys.
+    pub logs: LogServiceClient<RpcService>,
+    /// Where events of others come in.
+    pub intake: IntakeServiceClient<RpcService>,
+    /// Who touches decoys.
+    pub attackers: AttackerServiceClient<RpcService>,
+    /// What techniques they show.
+    pub observations: ObservationServiceClient<RpcService>,
+    /// What somebody should hear of.
+    pub alerts: AlertServiceClient<RpcService>,
     /// Verifies bearers.
     pub verifier: Verifier,
     /// Answers `/health`.
@@ -121,6 +138,8 @@ pub(crate) struct Gateway(Arc<Shared>);
 pub(crate) struct Shared {
     pub deps: Deps,
     pub hot: Hot,
+    /// Events for all who watch them.
+    pub live: Live,
 }
 
 impl Gateway {
@@ -144,7 +163,14 @@ impl Gateway {
         deps.snapshots = deps.snapshots.max_decoding_message_size(MAX_MESSAGE);
         deps.compliance = deps.compliance.max_decoding_message_size(MAX_MESSAGE);
         deps.operational = deps.operational.max_decoding_message_size(MAX_MESSAGE);
-        Gateway(Arc::new(Shared { deps, hot: Hot::default() }))
+        deps.fleet = deps.fleet.max_decoding_message_size(MAX_MESSAGE);
+        deps.deckies = deps.deckies.max_decoding_message_size(MAX_MESSAGE);
+        deps.logs = deps.logs.max_decoding_message_size(MAX_MESSAGE);
+        deps.intake = deps.intake.max_decoding_message_size(MAX_MESSAGE);
+        deps.attackers = deps.attackers.max_decoding_message_size(MAX_MESSAGE);
+        deps.observations = deps.observations.max_decoding_message_size(MAX_MESSAGE);
+        deps.alerts = deps.alerts.max_decoding_message_size(MAX_MESSAGE);
+        Gateway(Arc::new(Shared { deps, hot: Hot::default(), live: Live::default() }))
     }
 
     /// Takes over what was revoked just now, so that it holds at this gateway when the request is answered. The

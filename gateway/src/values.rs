@@ -117,6 +117,16 @@ names! {
         BlueLead = "blue_lead",
         Viewer = "viewer",
     }
+    /// What an API key may do: as a user with this role, or as a sensor, which hands events in and nothing else.
+    KeyRole {
+        Admin = "admin",
+        RedTech = "red_tech",
+        BlueTech = "blue_tech",
+        RedLead = "red_lead",
+        BlueLead = "blue_lead",
+        Viewer = "viewer",
+        Sensor = "sensor",
+    }
     /// What a record of the knowledge base is.
     KnowledgeKind {
         ThreatActor = "threat_actor",
@@ -154,6 +164,66 @@ names! {
     SnapshotKind { Manual = "manual", Scheduled = "scheduled" }
     /// What a point of the score history is: the week's, or that of a snapshot.
     ScorePointKind { Weekly = "weekly", Snapshot = "snapshot" }
+    /// What happened on a decoy.
+    EventType {
+        Connect = "connect",
+        Disconnect = "disconnect",
+        AuthAttempt = "auth_attempt",
+        AuthSuccess = "auth_success",
+        AuthFail = "auth_fail",
+        Command = "command",
+        Request = "request",
+        Query = "query",
+        DownloadAttempt = "download_attempt",
+        FileCaptured = "file_captured",
+        TlsClientHello = "tls_client_hello",
+        Publish = "publish",
+        Subscribe = "subscribe",
+        MailFrom = "mail_from",
+        RcptTo = "rcpt_to",
+        MessageAccepted = "message_accepted",
+        Scan = "scan",
+        Unknown = "unknown",
+    }
+    /// What an attacker has left.
+    BountyType { Credential = "credential", Fingerprint = "fingerprint", Payload = "payload" }
+    /// What tells clients apart.
+    FingerprintKind { Hassh = "hassh", Ja3 = "ja3", UserAgent = "user_agent", ClientBanner = "client_banner" }
+    /// How attackers are put in order: by when they were last seen, by their events, by their deckies.
+    AttackerSort { Recent = "recent", Active = "active", Traversals = "traversals" }
+    /// What an attacker's timing looks like.
+    BehaviorClass {
+        Unknown = "unknown",
+        SlowScan = "slow_scan",
+        Scanning = "scanning",
+        BruteForce = "brute_force",
+        Beaconing = "beaconing",
+        Interactive = "interactive",
+        Mixed = "mixed",
+    }
+    /// How a decky is; unreachable when its sensor is away.
+    DeckyStatus {
+        Pending = "pending",
+        Running = "running",
+        Degraded = "degraded",
+        Failed = "failed",
+        Unreachable = "unreachable",
+    }
+    /// How a service of a decky is.
+    DeckyServiceStatus { Pending = "pending", Running = "running", Failed = "failed", Stopped = "stopped" }
+    /// Where deckies run.
+    DecoyRuntime { Native = "native", Docker = "docker" }
+    /// What an alert is about.
+    AlertKind {
+        FirstContact = "first_contact",
+        CredentialWorks = "credential_works",
+        FileCaptured = "file_captured",
+        Traversal = "traversal",
+    }
+    /// Where a tagging rule comes from.
+    TaggingSource { Builtin = "builtin", Sigma = "sigma" }
+    /// Whose lines are brought in.
+    IngestFormat { Cowrie = "cowrie", Opencanary = "opencanary", Syslog = "syslog" }
     /// How a job is going.
     JobStatus { Running = "running", Succeeded = "succeeded", Failed = "failed" }
 }

@@ -17,7 +17,7 @@ use crate::{
     extract::{Caller, Id, Ids, Json, Query, page},
     openapi::responses::{Conflict, NotFound},
     state::Gateway,
-    values::{Role, time, time_always},
+    values::{KeyRole, time, time_always},
 };
 
 /// Routes that need a token.
@@ -40,7 +40,7 @@ pub struct ApiKey {
     user_id: String,
     name: String,
     /// What it may do; only what a viewer may, where its owner has lost this role since.
-    #[schema(value_type = Role)]
+    #[schema(value_type = KeyRole)]
     role: String,
     /// The first characters of its text.
     prefix: String,
@@ -89,9 +89,9 @@ pub struct NewApiKey {
 pub struct ApiKeyWish {
     #[schema(min_length = 1, max_length = 100)]
     name: String,
-    /// The owner's role or `viewer` (the default); an administrator's key may have any.
+    /// The owner's role or `viewer` (the default); an administrator's key may have any, also `sensor`.
     #[serde(default)]
-    role: Option<Role>,
+    role: Option<KeyRole>,
     /// When it ends: 90 days from now without, 366 at most.
     #[serde(default)]
     expires_at: Option<DateTime<Utc>>,

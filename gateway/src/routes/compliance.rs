@@ -35,9 +35,7 @@ use crate::{
 
 /// Routes that need a token.
 pub fn protected() -> OpenApiRouter<Gateway> {
-    OpenApiRouter::new()
-        .routes(routes!(get_control).layer(compression()))
-        .merge(coverage::protected())
+    OpenApiRouter::new().routes(routes!(get_control).layer(compression())).merge(coverage::protected())
 }
 
 /// A control, and the techniques and tests behind its verdict.

@@ -5,6 +5,8 @@ mod download;
 mod range;
 mod upload;
 
+pub use download::attachment;
+
 use aegis_proto::{
     evidence::v1::{
         self as proto, GetEvidenceRequest, GetManifestRequest, GetStoreReportRequest, ListEvidenceRequest,
@@ -357,7 +359,7 @@ async fn get_manifest(State(gateway): State<Gateway>, caller: Caller, id: Id) ->
     let mut response = Response::new(Body::from(answer.manifest_json));
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-    headers.insert(CONTENT_DISPOSITION, download::attachment(&format!("evidence-manifest-{id}.json")));
+    headers.insert(CONTENT_DISPOSITION, attachment(&format!("evidence-manifest-{id}.json")));
     Ok(response)
 }
 

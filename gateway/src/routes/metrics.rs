@@ -1,5 +1,7 @@
-//! Coverage figures, and tests by state. What the work costs in time is in [`operational`], who does it in [`teams`].
+//! Coverage figures, and tests by state. What the work costs in time is in [`operational`], who does it in [`teams`],
+//! what attackers show here in [`observed`].
 
+mod observed;
 mod operational;
 mod teams;
 
@@ -18,6 +20,7 @@ pub fn protected() -> OpenApiRouter<Gateway> {
         .routes(routes!(get_summary))
         .routes(routes!(list_tactic_coverage))
         .routes(routes!(get_test_pipeline))
+        .merge(observed::protected())
         .merge(operational::protected())
         .merge(teams::protected())
 }

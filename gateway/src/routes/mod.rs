@@ -9,6 +9,7 @@ pub mod compliance;
 pub mod config;
 pub mod d3fend;
 pub mod data_sources;
+pub mod deception;
 pub mod detection_rules;
 pub mod evidence;
 pub mod health;
@@ -31,6 +32,8 @@ pub mod threat_actors;
 pub mod uploads;
 pub mod users;
 
+pub use deception::{INGEST, MUTATE, REINIT};
+
 use utoipa_axum::router::OpenApiRouter;
 
 use crate::state::Gateway;
@@ -51,6 +54,7 @@ pub const SCAN: &str = "/api/v1/system/run-intel-scan";
 pub fn answers_422(route: &str) -> bool {
     matches!(route, "/api/v1/auth/login" | "/api/v1/auth/change-password" | "/api/v1/config")
         || route.starts_with("/api/v1/config/")
+        || deception::answers_422(route)
 }
 
 /// Routes that need no token.
@@ -60,7 +64,7 @@ pub fn public() -> OpenApiRouter<Gateway> {
 
 /// Event streams, which stand behind [`crate::middleware::authenticate_stream`].
 pub fn streams() -> OpenApiRouter<Gateway> {
-    OpenApiRouter::new().merge(notifications::streams())
+    OpenApiRouter::new().merge(notifications::streams()).merge(deception::streams())
 }
 
 /// Routes that stand behind [`crate::middleware::authenticate`].
@@ -93,4 +97,5 @@ pub fn protected() -> OpenApiRouter<Gateway> {
         .merge(scheduler::protected())
         .merge(intel::protected())
         .merge(config::protected())
+        .merge(deception::protected())
 }

@@ -106,7 +106,8 @@ pub struct Marked {
     "kinds": {
         "red_executing": true, "blue_evaluating": true, "in_review": true, "rejected": true, "validated": true,
         "regression": true, "remediation_assigned": true, "retest_created": true, "comment": true,
-        "campaign_run": true, "campaign_run_failed": true
+        "campaign_run": true, "campaign_run_failed": true, "first_contact": true, "credential_works": true,
+        "file_captured": true, "traversal": true
     }
 }))]
 pub struct NotificationPreferences {
@@ -240,7 +241,9 @@ async fn mark_all_notifications_read(State(gateway): State<Gateway>, caller: Cal
 /// Which kinds of notifications the caller wants, and whether also of what it does itself. Besides the states of tests
 /// there are `regression` (leads), `remediation_assigned` (the assignee), `retest_created` (the creator of the test),
 /// `comment` (those whose test it is: creator, red, blue and remediation side, without who wrote it), `campaign_run` (the
-/// creator of the campaign) and `campaign_run_failed` (its creator and leads).
+/// creator of the campaign) and `campaign_run_failed` (its creator and leads). Of decoys, to administrators, blue
+/// technicians and blue leads: `first_contact` (an attacker who was never seen before), `credential_works`,
+/// `file_captured` and `traversal` (an attacker goes on from one decky to another).
 #[utoipa::path(get, path = "/api/v1/notifications/preferences", tag = "Notifications",
     responses((status = 200, description = "The preferences", body = NotificationPreferences)))]
 async fn get_notification_preferences(State(gateway): State<Gateway>, caller: Caller) -> Result<Answer, Problem> {

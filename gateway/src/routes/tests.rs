@@ -114,7 +114,7 @@ fn answer(test: Option<proto::Test>) -> Result<Answer, Problem> {
 }
 
 /// The answer with this new test.
-fn created(test: Option<proto::Test>) -> Result<Answer, Problem> {
+pub fn created(test: Option<proto::Test>) -> Result<Answer, Problem> {
     let test = test.ok_or_else(Problem::empty)?;
     let (version, location) = (test.version, format!("/api/v1/tests/{}", test.id));
     Ok(Answer::created(&location, &Test::from(test))?.versioned(version))
@@ -198,6 +198,7 @@ async fn create_test(
         procedure_text: body.procedure_text,
         tool_used: body.tool_used,
         template_id: None,
+        mitre_id: None,
     };
     created(gateway.deps.testing.clone().create_test(caller.ctx().outgoing(request)).await?.into_inner().test)
 }

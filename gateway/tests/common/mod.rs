@@ -23,7 +23,12 @@ use aegis_proto::{
         catalog_service_client::CatalogServiceClient, knowledge_service_client::KnowledgeServiceClient,
         template_service_client::TemplateServiceClient,
     },
-    deception::v1::fleet_settings_service_client::FleetSettingsServiceClient,
+    deception::v1::{
+        alert_service_client::AlertServiceClient, attacker_service_client::AttackerServiceClient,
+        fleet_service_client::FleetServiceClient, fleet_settings_service_client::FleetSettingsServiceClient,
+        intake_service_client::IntakeServiceClient, log_service_client::LogServiceClient,
+        observation_service_client::ObservationServiceClient,
+    },
     evidence::v1::evidence_service_client::EvidenceServiceClient,
     identity::v1::{
         api_key_service_client::ApiKeyServiceClient, audit_service_client::AuditServiceClient,
@@ -112,7 +117,7 @@ impl Fixture {
         Fixture::over(config, evidence, None)
     }
 
-    /// Over a service for tests, campaigns, what is known and all figures that answers.
+    /// Over a service for tests, campaigns, what is known, all figures and the decoys that answers.
     pub fn of_tests(testing: RpcService) -> Fixture {
         Fixture::over(Config::default(), None, Some(testing))
     }
@@ -161,7 +166,13 @@ impl Fixture {
             snapshots: SnapshotServiceClient::new(testing.clone().unwrap_or_else(|| service.clone())),
             compliance: ComplianceServiceClient::new(testing.clone().unwrap_or_else(|| service.clone())),
             operational: OperationalServiceClient::new(testing.clone().unwrap_or_else(|| service.clone())),
-            fleet: FleetSettingsServiceClient::new(service),
+            fleet: FleetSettingsServiceClient::new(testing.clone().unwrap_or_else(|| service.clone())),
+            deckies: FleetServiceClient::new(testing.clone().unwrap_or_else(|| service.clone())),
+            logs: LogServiceClient::new(testing.clone().unwrap_or_else(|| service.clone())),
+            intake: IntakeServiceClient::new(testing.clone().unwrap_or_else(|| service.clone())),
+            attackers: AttackerServiceClient::new(testing.clone().unwrap_or_else(|| service.clone())),
+            observations: ObservationServiceClient::new(testing.clone().unwrap_or_else(|| service.clone())),
+            alerts: AlertServiceClient::new(testing.unwrap_or(service)),
             verifier: Verifier::new(Arc::new(Keys(jwks.to_string()))),
             stop: shutdown.token(),
             readiness: Readiness::new(shutdown, checks),
@@ -172,13 +183,17 @@ impl Fixture {
     }
 
     pub fn token(&self) -> String {
+        self.token_of(Role::Admin)
+    }
+
+    pub fn token_of(&self, role: Role) -> String {
         let now = Utc::now().timestamp();
         let claims = Claims {
             iss: ISSUER.into(),
             aud: AUDIENCE.into(),
             sub: Uuid::now_v7(),
             name: "ana".into(),
-            role: Role::Admin,
+            role,
             jti: Uuid::now_v7(),
             iat: now,
             exp: now + 600,

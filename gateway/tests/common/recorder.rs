@@ -21,12 +21,12 @@ const PREFIX: usize = 5;
 /// The messages of an answer, and how it ends.
 type Answers = HashMap<&'static str, Result<(Bytes, HeaderMap), Status>>;
 
-/// A call: the method's name, the headers, the message.
+/// A call: the method's name, the headers, the messages in their frames.
 #[derive(Clone, Debug)]
 struct Call {
     method: String,
     headers: HeaderMap,
-    message: Bytes,
+    body: Bytes,
 }
 
 /// See the module.
@@ -73,9 +73,9 @@ impl Recorder {
             async move {
                 let (head, body) = request.into_parts();
                 let method = head.uri.path().rsplit('/').next().unwrap().to_owned();
-                let message = body.collect().await.unwrap().to_bytes().slice(PREFIX..);
+                let body = body.collect().await.unwrap().to_bytes();
                 let answer = answers.get(method.as_str()).cloned();
-                calls.lock().unwrap().push(Call { method, headers: head.headers, message });
+                calls.lock().unwrap().push(Call { method, headers: head.headers, body });
                 match answer {
                     Some(Ok((messages, trailers))) => {
                         let frames = [http_body::Frame::data(messages), http_body::Frame::trailers(trailers)];
@@ -97,7 +97,19 @@ impl Recorder {
 
     /// What the last call of this method said.
     pub fn last<M: Message + Default>(&self, method: &str) -> M {
-        M::decode(self.call(method).message).unwrap()
+        M::decode(self.call(method).body.slice(PREFIX..)).unwrap()
+    }
+
+    /// All that the last call of this method said, where that was a stream.
+    pub fn all<M: Message + Default>(&self, method: &str) -> Vec<M> {
+        let mut body = self.call(method).body;
+        let mut messages = Vec::new();
+        while !body.is_empty() {
+            let prefix = body.split_to(PREFIX);
+            let length = u32::from_be_bytes(prefix[1..].try_into().unwrap());
+            messages.push(M::decode(body.split_to(length as usize)).unwrap());
+        }
+        messages
     }
 
     /// A header of the last call of this method.

@@ -54,6 +54,12 @@ pub enum Command {
         #[arg(required = true, value_enum)]
         roles: Vec<Role>,
     },
+    /// Host decoys: a process that faces attackers and can do nothing but hand events in.
+    #[command(after_help = "Example:
+  AEGIS_DECEPTION_URL=https://aegis.example.com AEGIS_SENSOR_TOKEN_FILE=/run/secrets/sensor-key aegis sensor
+
+The product in one process starts one itself (AEGIS_SENSOR=false: it does not).")]
+    Sensor(SensorArgs),
     /// Bring the databases up to date and stop.
     Migrate {
         /// Of these roles; of all if none is named.
@@ -96,6 +102,14 @@ pub enum Command {
         #[arg(value_enum)]
         projection: Projection,
     },
+}
+
+/// `aegis sensor`
+#[derive(Debug, Args)]
+pub struct SensorArgs {
+    /// Of the product in one process: tokens come on standard input, and its end is the sensor's.
+    #[arg(long, hide = true)]
+    pub child: bool,
 }
 
 /// What can be rebuilt.

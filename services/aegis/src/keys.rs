@@ -34,17 +34,35 @@ impl Identity {
 
     /// Contexts for background work of `service`.
     pub fn background(&self, service: &'static str, secret: SecretString) -> Background {
-        let identity = self.clone();
+        let tokens = self.tokens(service, secret);
         Background::new(Arc::new(move || {
-            let identity = identity.clone();
-            let request =
-                IssueServiceTokenRequest { service: service.to_owned(), secret: secret.expose_secret().to_owned() };
-            Box::pin(async move {
-                let answer = identity.client()?.issue_service_token(anonymous().outgoing(request)).await?.into_inner();
-                let lasts = u64::try_from(answer.expires_in).unwrap_or(0);
-                Ok((answer.access_token, Duration::from_secs(lasts)))
-            })
+            let tokens = tokens.clone();
+            Box::pin(async move { tokens.issue().await })
         }))
+    }
+
+    /// Tokens of `service`.
+    pub fn tokens(&self, service: &'static str, secret: SecretString) -> Tokens {
+        Tokens { identity: self.clone(), service, secret }
+    }
+}
+
+/// Asks for tokens of one service.
+#[derive(Clone)]
+pub struct Tokens {
+    identity: Identity,
+    service: &'static str,
+    secret: SecretString,
+}
+
+impl Tokens {
+    /// A token, and how long it holds.
+    pub async fn issue(&self) -> Result<(String, Duration), Failure> {
+        let (service, secret) = (self.service.to_owned(), self.secret.expose_secret().to_owned());
+        let request = anonymous().outgoing(IssueServiceTokenRequest { service, secret });
+        let answer = self.identity.client()?.issue_service_token(request).await?.into_inner();
+        let lasts = u64::try_from(answer.expires_in).unwrap_or(0);
+        Ok((answer.access_token, Duration::from_secs(lasts)))
     }
 }
 

@@ -8,6 +8,7 @@ mod listen;
 mod output;
 mod product;
 mod roles;
+mod sensor;
 mod settings;
 mod stores;
 
@@ -60,6 +61,10 @@ fn run(cli: Cli, output: Output) -> Result<ExitCode> {
         print_config(&settings, output)?;
         return Ok(ExitCode::SUCCESS);
     }
+    // It gives up what it can before it has a second thread.
+    if let Some(Command::Sensor(args)) = &cli.command {
+        return commands::sensor::run(&settings, args);
+    }
     // TLS of databases, brokers and downloads: one provider for the process.
     let _ = rustls::crypto::ring::default_provider().install_default();
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("cannot start threads")?;
@@ -82,7 +87,7 @@ async fn dispatch(command: Option<Command>, settings: &Settings, output: Output)
         Some(Command::Sync(args)) => commands::sync::run(settings, args, output).await,
         Some(Command::Audit(command)) => commands::audit::run(settings, command, output).await,
         Some(Command::Rebuild { projection }) => commands::rebuild::run(settings, projection, output).await,
-        Some(Command::Config | Command::Openapi | Command::Evidence(_)) => Ok(ExitCode::SUCCESS),
+        Some(Command::Config | Command::Openapi | Command::Evidence(_) | Command::Sensor(_)) => Ok(ExitCode::SUCCESS),
     }
 }
 

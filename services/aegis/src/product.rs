@@ -18,7 +18,12 @@ use aegis_proto::{
         catalog_service_client::CatalogServiceClient, knowledge_service_client::KnowledgeServiceClient,
         template_service_client::TemplateServiceClient,
     },
-    deception::v1::fleet_settings_service_client::FleetSettingsServiceClient,
+    deception::v1::{
+        alert_service_client::AlertServiceClient, attacker_service_client::AttackerServiceClient,
+        fleet_service_client::FleetServiceClient, fleet_settings_service_client::FleetSettingsServiceClient,
+        intake_service_client::IntakeServiceClient, log_service_client::LogServiceClient,
+        observation_service_client::ObservationServiceClient,
+    },
     evidence::v1::evidence_service_client::EvidenceServiceClient,
     identity::v1::{
         api_key_service_client::ApiKeyServiceClient, audit_service_client::AuditServiceClient,
@@ -39,7 +44,14 @@ use secrecy::{ExposeSecret, SecretString};
 use tonic::service::Routes;
 use tower::Layer;
 
-use crate::{commands::migrate, edge, keys::Identity, roles::Role, settings::Settings, stores};
+use crate::{
+    commands::migrate,
+    edge,
+    keys::{Identity, Tokens},
+    roles::Role,
+    settings::Settings,
+    stores,
+};
 
 /// How often a process asks identity what no longer holds.
 const REVOCATION_POLL: Duration = Duration::from_millis(500);
@@ -56,6 +68,8 @@ pub struct Product {
     pub clients: Clients,
     /// Contexts for work on behalf of the command line.
     pub background: Background,
+    /// Tokens for the sensor.
+    pub tokens: Tokens,
     databases: Vec<Db>,
 }
 
@@ -210,9 +224,15 @@ impl Builder<'_> {
         }
         if roles.contains(&Role::Deception) {
             let db = self.database(Role::Deception).await?;
-            let service = aegis_deception::build(aegis_deception::Deps { db, bus: self.bus.clone() })
-                .await
-                .map_err(|failure| started(Role::Deception, failure))?;
+            let blobs = stores::blobs(settings)?;
+            let service = aegis_deception::build(aegis_deception::Deps {
+                db,
+                bus: self.bus.clone(),
+                blobs,
+                config: settings.deception(),
+            })
+            .await
+            .map_err(|failure| started(Role::Deception, failure))?;
             self.add(Role::Deception, service, aegis_deception::PUBLIC_METHODS);
         }
         if roles.contains(&Role::Testing) {
@@ -264,6 +284,7 @@ impl Builder<'_> {
                 knowledge: KnowledgeServiceClient::new(self.clients.service(Role::Catalog)?)
                     .max_decoding_message_size(MAX_MESSAGE),
                 testing: self.clients.testing()?,
+                observations: ObservationServiceClient::new(self.clients.service(Role::Deception)?),
                 background: self.identity.background("analytics", self.secret.clone()),
                 config: settings.analytics(),
             })
@@ -362,6 +383,7 @@ impl Builder<'_> {
             shutdown: self.shutdown,
             initial_password,
             background: self.identity.background("cli", self.secret.clone()),
+            tokens: self.identity.tokens("sensor", self.secret.clone()),
             clients: self.clients,
             databases: self.databases.into_values().collect(),
         })
@@ -369,6 +391,7 @@ impl Builder<'_> {
 
     fn gateway(&self, readiness: Readiness) -> Result<Router> {
         let identity = self.clients.service(Role::Identity)?;
+        let deception = self.clients.service(Role::Deception)?;
         Ok(aegis_gateway::router(aegis_gateway::Deps {
             identity: IdentityServiceClient::new(identity.clone()),
             api_keys: ApiKeyServiceClient::new(identity.clone()),
@@ -390,7 +413,13 @@ impl Builder<'_> {
             snapshots: SnapshotServiceClient::new(self.clients.service(Role::Analytics)?),
             compliance: ComplianceServiceClient::new(self.clients.service(Role::Analytics)?),
             operational: OperationalServiceClient::new(self.clients.service(Role::Analytics)?),
-            fleet: FleetSettingsServiceClient::new(self.clients.service(Role::Deception)?),
+            fleet: FleetSettingsServiceClient::new(deception.clone()),
+            deckies: FleetServiceClient::new(deception.clone()),
+            logs: LogServiceClient::new(deception.clone()),
+            intake: IntakeServiceClient::new(deception.clone()),
+            attackers: AttackerServiceClient::new(deception.clone()),
+            observations: ObservationServiceClient::new(deception.clone()),
+            alerts: AlertServiceClient::new(deception),
             verifier: self.verifier.clone(),
             readiness,
             stop: self.shutdown.token(),

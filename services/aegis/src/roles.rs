@@ -61,7 +61,7 @@ impl Role {
     pub fn calls(self) -> &'static [Role] {
         match self {
             Role::Identity | Role::Catalog | Role::Deception => &[],
-            Role::Analytics => &[Role::Catalog, Role::Testing],
+            Role::Analytics => &[Role::Catalog, Role::Testing, Role::Deception],
             Role::Testing => &[Role::Catalog],
             Role::Intel => &[Role::Catalog, Role::Analytics],
             Role::Evidence => &[Role::Testing],

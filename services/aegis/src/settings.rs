@@ -109,6 +109,37 @@ pub struct Settings {
     pub source_proxy: Option<SecretString>,
     /// Whether a data source may be a mirror over plain http; to this machine it always may.
     pub source_allow_http: bool,
+    /// Whether the product in one process starts a sensor, which hosts the decoys.
+    pub sensor: bool,
+    /// What a sensor is called in the list of sensors.
+    pub sensor_name: String,
+    /// The API key of the role `sensor` that `aegis sensor`, and containers of decoys, hand events in with.
+    #[serde(serialize_with = "config::redact")]
+    pub sensor_token: Option<SecretString>,
+    /// Mebibytes on a sensor's disk that events may take while deception is away, 16 or more.
+    pub sensor_buffer_mib: u32,
+    /// Connections that a sensor may have open.
+    pub sensor_connections: u32,
+    /// Connections of one address that a sensor may have open.
+    pub sensor_connections_per_address: u32,
+    /// Seconds after which a connection to a decoy ends on which nobody says anything, 5 to 3,600.
+    pub sensor_idle_seconds: u32,
+    /// Minutes after which any connection to a decoy ends, 1 to 1,440.
+    pub sensor_session_minutes: u32,
+    /// The net of a deployment of decoys that names none.
+    pub decky_net: String,
+    /// What is added to the ports of decoys on loopback addresses, so that trying out needs no root; 0: their own.
+    pub decky_port_offset: u16,
+    /// Address and port where syslog (RFC 5424 over TCP) of other honeypots is taken in. Not set: nowhere.
+    pub syslog_listen: Option<String>,
+    /// The socket of a container engine, such as `/var/run/docker.sock`, that runs the decoys. Not set: sensors do.
+    pub docker_socket: Option<String>,
+    /// The image with the product in it that a container of a decoy is made of.
+    pub docker_image: Option<String>,
+    /// Where containers reach deception, as seen from the network `docker_control_network`.
+    pub docker_control_url: Option<String>,
+    /// The internal network over which containers reach deception, and nothing else.
+    pub docker_control_network: String,
     /// Developer mode: what would be too much to allow in earnest. `DECNET_DEVELOPER` counts too.
     pub developer: bool,
     /// What is logged, as in `info,aegis_testing=debug`.
@@ -165,6 +196,21 @@ impl Default for Settings {
             snapshots_kept: 160,
             source_proxy: None,
             source_allow_http: false,
+            sensor: true,
+            sensor_name: "sensor".into(),
+            sensor_token: None,
+            sensor_buffer_mib: 1024,
+            sensor_connections: 20_000,
+            sensor_connections_per_address: 512,
+            sensor_idle_seconds: 300,
+            sensor_session_minutes: 120,
+            decky_net: "127.0.0.0/8".into(),
+            decky_port_offset: 20_000,
+            syslog_listen: None,
+            docker_socket: None,
+            docker_image: None,
+            docker_control_url: None,
+            docker_control_network: "aegis-control".into(),
             developer: false,
             log: "warn,aegis=info".into(),
             log_format: "text".into(),
@@ -274,6 +320,46 @@ impl Settings {
                 "service_secret (AEGIS_SERVICE_SECRET) must have at least 32 characters",
             );
         }
+        check(self.sensor_buffer_mib >= 16, "sensor_buffer_mib (AEGIS_SENSOR_BUFFER_MIB) must be 16 or more");
+        for (value, name) in [
+            (self.sensor_connections, "sensor_connections (AEGIS_SENSOR_CONNECTIONS)"),
+            (
+                self.sensor_connections_per_address,
+                "sensor_connections_per_address (AEGIS_SENSOR_CONNECTIONS_PER_ADDRESS)",
+            ),
+        ] {
+            check(value >= 1, &format!("{name} must be 1 or more"));
+        }
+        check(
+            (5..=3600).contains(&self.sensor_idle_seconds),
+            "sensor_idle_seconds (AEGIS_SENSOR_IDLE_SECONDS) must be 5 to 3600",
+        );
+        check(
+            (1..=1440).contains(&self.sensor_session_minutes),
+            "sensor_session_minutes (AEGIS_SENSOR_SESSION_MINUTES) must be 1 to 1440",
+        );
+        check(
+            (1..=64).contains(&self.sensor_name.chars().count()),
+            "sensor_name (AEGIS_SENSOR_NAME) must have 1 to 64 characters",
+        );
+        if let Some(address) = &self.syslog_listen {
+            check(
+                address.parse::<SocketAddr>().is_ok(),
+                "syslog_listen (AEGIS_SYSLOG_LISTEN) must be an address and a port, such as 0.0.0.0:6514",
+            );
+        }
+        check(
+            with_net(&mut aegis_deception::Config::default(), &self.decky_net),
+            "decky_net (AEGIS_DECKY_NET) must be a network, such as 192.0.2.0/24",
+        );
+        if self.docker_socket.is_some() {
+            let whole = self.docker_image.is_some() && self.docker_control_url.is_some() && self.sensor_token.is_some();
+            check(
+                whole,
+                "docker_socket (AEGIS_DOCKER_SOCKET) needs docker_image (AEGIS_DOCKER_IMAGE), docker_control_url \
+                 (AEGIS_DOCKER_CONTROL_URL) and sensor_token (AEGIS_SENSOR_TOKEN)",
+            );
+        }
         for role in Role::SERVICES {
             if let Some(url) = self.peer(role) {
                 check(
@@ -343,6 +429,34 @@ impl Settings {
         aegis_analytics::Config { snapshots_kept: self.snapshots_kept }
     }
 
+    /// The settings of deception.
+    pub fn deception(&self) -> aegis_deception::Config {
+        let mut config = aegis_deception::Config {
+            loopback_port_offset: self.decky_port_offset,
+            developer: self.developer,
+            syslog_listen: self.syslog_listen.as_deref().and_then(|address| address.parse().ok()),
+            docker: self.docker(),
+            ..aegis_deception::Config::default()
+        };
+        with_net(&mut config, &self.decky_net);
+        config
+    }
+
+    fn docker(&self) -> Option<aegis_deception::DockerConfig> {
+        Some(aegis_deception::DockerConfig {
+            socket: self.docker_socket.clone()?,
+            image: self.docker_image.clone()?,
+            control_url: self.docker_control_url.clone()?,
+            control_network: self.docker_control_network.clone(),
+            token: self.sensor_token.clone()?,
+        })
+    }
+
+    /// The folder that is a sensor's own.
+    pub fn sensor_folder(&self) -> PathBuf {
+        self.data_dir.join("sensor")
+    }
+
     /// Where a service of another process is.
     pub fn peer(&self, role: Role) -> Option<&str> {
         match role {
@@ -356,6 +470,11 @@ impl Settings {
             Role::Gateway => None,
         }
     }
+}
+
+/// Sets the net of deployments that name none; false when the text is none.
+fn with_net(config: &mut aegis_deception::Config, text: &str) -> bool {
+    text.parse().map(|net| config.default_net = net).is_ok()
 }
 
 /// What a variable that is no setting of ours says, in the words that our own take.

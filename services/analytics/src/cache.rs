@@ -95,11 +95,18 @@ async fn next(tx: &mut Tx, last: Option<Arc<View>>) -> aegis_db::Result<Arc<View
         Some(last) if last.stamp.knowledge_revision == stamp.knowledge_revision => Arc::clone(&last.matrix.knowledge),
         _ => Arc::new(known::knowledge(store::knowledge::all(tx).await?)),
     };
+    let observed = match &last {
+        Some(last) if last.stamp.observed_revision == stamp.observed_revision => Arc::clone(&last.matrix.observed),
+        _ => {
+            let all = store::observed::all(tx).await?;
+            Arc::new(all.into_iter().map(|observed| (Arc::clone(&observed.mitre_id), observed)).collect())
+        }
+    };
     let since = last.as_ref().and_then(|last| last.stamp.as_of);
     let (changed, gone) = store::matrix::techniques(tx, since).await?;
     let held = last.as_ref().filter(|_| since.is_some()).map(|last| last.matrix.techniques.as_slice());
     let techniques = merge(held.unwrap_or_default(), changed, gone.into_iter().collect(), &knowledge);
-    let matrix = Matrix { as_of: stamp.as_of, weights, techniques, knowledge };
+    let matrix = Matrix { as_of: stamp.as_of, weights, techniques, knowledge, observed };
     let summary = coverage::summary(&matrix);
     Ok(Arc::new(View { stamp, matrix: Arc::new(matrix), summary }))
 }

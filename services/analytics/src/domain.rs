@@ -9,6 +9,7 @@ pub(crate) mod heads;
 pub(crate) mod known;
 pub(crate) mod kpi;
 pub(crate) mod matrix;
+pub(crate) mod observed;
 pub(crate) mod pipeline;
 pub(crate) mod plan;
 pub(crate) mod results;

@@ -5,14 +5,16 @@ use std::collections::BTreeSet;
 use aegis_db::{Tx, now};
 use aegis_error::Failure;
 use aegis_events::{Event, Handler, decode};
-use aegis_proto::events::v1::{Envelope, KnowledgeChanged, TechniqueFacts, TechniquesChanged, TestChanged};
+use aegis_proto::events::v1::{
+    Envelope, KnowledgeChanged, ObservedFacts, TechniqueFacts, TechniquesChanged, TechniquesObserved, TestChanged,
+};
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 use uuid::Uuid;
 
 use crate::{
     cache::Coverage,
-    domain::{self, Status, Technique, pipeline::State, test::Test},
+    domain::{self, Status, Technique, observed::Observed, pipeline::State, test::Test},
     pull::Pulls,
     rpc::chrono_of,
     store,
@@ -54,6 +56,13 @@ impl Handler for Projector {
                 store::knowledge::mark(tx, &kinds).await?;
                 self.pulls.wake_on_commit(tx);
             }
+            TechniquesObserved::KIND => {
+                let observed: TechniquesObserved = decode(event)?;
+                let observed: Vec<Observed> = observed.techniques.into_iter().map(observation).collect();
+                store::advance(tx, now()).await?;
+                store::observed::take_in(tx, &observed).await?;
+                self.coverage.renew_on_commit(tx);
+            }
             other => tracing::debug!(kind = other, "an event that nobody here waits for"),
         }
         Ok(())
@@ -83,6 +92,18 @@ pub(crate) fn technique(facts: TechniqueFacts) -> Result<Technique, Failure> {
         revoked_by: given(facts.revoked_by),
         version: facts.version,
     })
+}
+
+/// A technique that attackers showed, as an event, or an export made into one, tells of it.
+pub(crate) fn observation(facts: ObservedFacts) -> Observed {
+    Observed {
+        mitre_id: facts.mitre_id.into(),
+        count: facts.count,
+        attackers: facts.attackers,
+        first_seen: facts.first_seen.and_then(chrono_of),
+        last_seen: facts.last_seen.and_then(chrono_of),
+        version: facts.version,
+    }
 }
 
 /// A test as an event, or an export made into one, tells of it.

@@ -25,7 +25,8 @@ use aegis_proto::{
         snapshot_service_server::SnapshotServiceServer,
     },
     catalog::v1::{catalog_service_client::CatalogServiceClient, knowledge_service_client::KnowledgeServiceClient},
-    events::v1::{KnowledgeChanged, TechniquesChanged, TestChanged},
+    deception::v1::observation_service_client::ObservationServiceClient,
+    events::v1::{KnowledgeChanged, TechniquesChanged, TechniquesObserved, TestChanged},
     testing::v1::testing_service_client::TestingServiceClient,
 };
 use aegis_rpc::{MAX_MESSAGE, RpcService};
@@ -42,8 +43,10 @@ use pull::Owners;
 pub const NAME: &str = "analytics";
 
 /// What it wants to hear of.
-pub const SUBSCRIPTION: Subscription =
-    Subscription { consumer: NAME, kinds: &[TechniquesChanged::KIND, TestChanged::KIND, KnowledgeChanged::KIND] };
+pub const SUBSCRIPTION: Subscription = Subscription {
+    consumer: NAME,
+    kinds: &[TechniquesChanged::KIND, TestChanged::KIND, KnowledgeChanged::KIND, TechniquesObserved::KIND],
+};
 
 /// Methods that need no token.
 pub const PUBLIC_METHODS: &[&str] = &[];
@@ -60,6 +63,8 @@ pub struct Deps {
     pub knowledge: KnowledgeServiceClient<RpcService>,
     /// Owner of tests.
     pub testing: TestingServiceClient<RpcService>,
+    /// Owner of what attackers showed on decoys.
+    pub observations: ObservationServiceClient<RpcService>,
     /// Contexts for what is asked of the owners when nobody waits for it.
     pub background: Background,
     /// Settings.
@@ -73,9 +78,9 @@ pub fn migrations() -> Migrations {
 
 /// Builds the service; nothing runs yet.
 pub async fn build(deps: Deps) -> Result<Service, Failure> {
-    let Deps { db, bus, catalog, knowledge, testing, background, config } = deps;
+    let Deps { db, bus, catalog, knowledge, testing, observations, background, config } = deps;
     let outbox = Outbox::new(NAME);
-    let owners = Owners { catalog, knowledge, testing, background };
+    let owners = Owners { catalog, knowledge, testing, observations, background };
     let app = Arc::new(App::new(db.clone(), outbox.clone(), owners, config));
     let handler = Arc::new(events::Projector::new(app.coverage().clone(), app.pulls().clone()));
     let rpc = rpc::Rpc::new(Arc::clone(&app));

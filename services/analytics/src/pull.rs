@@ -10,7 +10,8 @@ use aegis_proto::{
         ExportKnowledgeRequest, ExportTechniquesRequest, KnownRecord, Technique as ExportedTechnique,
         catalog_service_client::CatalogServiceClient, knowledge_service_client::KnowledgeServiceClient,
     },
-    events::v1::{TechniqueFacts, TestChanged},
+    deception::v1::{ExportObservationsRequest, observation_service_client::ObservationServiceClient},
+    events::v1::{ObservedFacts, TechniqueFacts, TestChanged},
     testing::v1::{ExportTestsRequest, Test as ExportedTest, testing_service_client::TestingServiceClient},
 };
 use aegis_rpc::RpcService;
@@ -18,7 +19,7 @@ use futures::{Stream, StreamExt, TryStreamExt};
 use tokio::sync::Notify;
 
 use crate::{
-    domain::{self, Technique, known::Known, test::Test},
+    domain::{self, Technique, known::Known, observed::Observed, test::Test},
     error::Error,
     events,
 };
@@ -35,6 +36,7 @@ pub(crate) struct Owners {
     pub(crate) catalog: CatalogServiceClient<RpcService>,
     pub(crate) knowledge: KnowledgeServiceClient<RpcService>,
     pub(crate) testing: TestingServiceClient<RpcService>,
+    pub(crate) observations: ObservationServiceClient<RpcService>,
     /// For what nobody waits for.
     pub(crate) background: Background,
 }
@@ -66,6 +68,30 @@ impl Owners {
         Ok(pages.map_err(Failure::from).and_then(|page| {
             std::future::ready(page.tests.into_iter().map(|test| events::test(changed(test))).collect())
         }))
+    }
+
+    /// Every technique that attackers showed.
+    pub(crate) async fn observed(&self, ctx: &OpCtx) -> Result<Vec<Observed>, Error> {
+        let request = patient(ctx, ExportObservationsRequest {});
+        let mut pages =
+            self.observations.clone().export_observations(request).await.map_err(Failure::from)?.into_inner();
+        let mut observed = Vec::new();
+        while let Some(page) = pages.next().await {
+            observed.extend(page.map_err(Failure::from)?.techniques.into_iter().map(|technique| {
+                events::observation(ObservedFacts {
+                    mitre_id: technique.mitre_id,
+                    count: technique.count,
+                    attackers: technique.attackers,
+                    first_seen: technique.first_seen,
+                    last_seen: technique.last_seen,
+                    version: technique.version,
+                })
+            }));
+            if observed.len() > MAX_TECHNIQUES {
+                return Err(Error::TooMany(MAX_TECHNIQUES, "techniques"));
+            }
+        }
+        Ok(observed)
     }
 
     /// Every record of these kinds, by kind and key. Kinds without a record are there too.

@@ -4,6 +4,7 @@ pub(crate) mod behind;
 pub(crate) mod drift;
 pub(crate) mod knowledge;
 pub(crate) mod matrix;
+pub(crate) mod observed;
 pub(crate) mod operational;
 pub(crate) mod pipeline;
 pub(crate) mod reports;

@@ -1,10 +1,10 @@
-//! What identity takes in: the lines of the audit trail, and what happens to tests and campaigns that somebody is to
-//! hear of.
+//! What identity takes in: the lines of the audit trail, and what happens to tests and campaigns and on decoys that
+//! somebody is to hear of.
 
 use aegis_db::{Tx, now};
 use aegis_error::Failure;
 use aegis_events::{Event, Handler, Subscription, decode};
-use aegis_proto::events::v1::{AuditRecorded, CampaignChanged, Envelope, TestChanged, TestCommented};
+use aegis_proto::events::v1::{AlertRaised, AuditRecorded, CampaignChanged, Envelope, TestChanged, TestCommented};
 use async_trait::async_trait;
 use chrono::{DateTime, Datelike, SubsecRound, Utc};
 use uuid::Uuid;
@@ -13,7 +13,7 @@ use crate::{
     app::{self, Cause, Hub},
     domain::{
         audit::Entry,
-        notice::{CampaignNews, CommentNews, News, TestNews, notices},
+        notice::{AlertNews, CampaignNews, CommentNews, News, TestNews, notices},
     },
     store,
 };
@@ -21,7 +21,7 @@ use crate::{
 /// What identity wants to hear of.
 pub const SUBSCRIPTION: Subscription = Subscription {
     consumer: crate::NAME,
-    kinds: &[AuditRecorded::KIND, TestChanged::KIND, TestCommented::KIND, CampaignChanged::KIND],
+    kinds: &[AuditRecorded::KIND, TestChanged::KIND, TestCommented::KIND, CampaignChanged::KIND, AlertRaised::KIND],
 };
 
 /// Takes events in.
@@ -52,6 +52,10 @@ impl Handler for Intake {
             CampaignChanged::KIND => {
                 let campaign: CampaignChanged = decode(event)?;
                 self.tell(tx, event, ("campaign", campaign.campaign_id.clone()), of_campaign(campaign)).await?;
+            }
+            AlertRaised::KIND => {
+                let alert: AlertRaised = decode(event)?;
+                self.tell(tx, event, ("alert", alert.alert_id.clone()), of_alert(alert)).await?;
             }
             other => tracing::debug!(kind = other, "an event that nobody here waits for"),
         }
@@ -124,6 +128,10 @@ fn of_campaign(campaign: CampaignChanged) -> News {
         created_tests: campaign.created_tests,
         creator: person(&campaign.created_by),
     })
+}
+
+fn of_alert(alert: AlertRaised) -> News {
+    News::Alert(AlertNews { kind: alert.kind, attacker: alert.attacker_ip, message: alert.message })
 }
 
 /// A user, or nobody: neither is the nil UUID of background work.

@@ -7,6 +7,7 @@ pub mod health;
 pub mod keys;
 pub mod migrate;
 pub mod rebuild;
+pub mod sensor;
 pub mod serve;
 pub mod sync;
 pub mod user;

@@ -8,7 +8,7 @@ use owo_colors::OwoColorize;
 use secrecy::ExposeSecret;
 use tokio::net::TcpListener;
 
-use crate::{listen, product::Product, roles::Role, settings::Settings};
+use crate::{listen, product::Product, roles::Role, sensor, settings::Settings};
 
 /// Runs them.
 pub async fn run(settings: &Settings, roles: &[Role]) -> Result<ExitCode> {
@@ -25,6 +25,10 @@ pub async fn run(settings: &Settings, roles: &[Role]) -> Result<ExitCode> {
 
     let patience = Duration::from_secs(settings.shutdown_seconds);
     let server = tokio::spawn(listen::listen(listener, product.router.clone(), product.shutdown.clone()));
+    if settings.sensor && Role::ALL.iter().all(|role| roles.contains(role)) {
+        let child = sensor::Child::new(settings, address, product.tokens.clone());
+        product.shutdown.spawn("sensor", child.keep(product.shutdown.clone()));
+    }
     announce(settings, roles, &address.to_string(), &product);
 
     product.shutdown.cancelled().await;

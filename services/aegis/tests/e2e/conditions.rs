@@ -5,7 +5,7 @@ use reqwest::Method;
 use serde_json::{Value, json};
 
 use crate::{
-    conventions::{IDEMPOTENCY_KEY, People, WAYS, draft, fresh, go, id, mover, post, version},
+    conventions::{IDEMPOTENCY_KEY, People, WAYS, draft, fresh, go, id, ini, mover, post, version},
     harness::{Answer, Api, PASSWORD, Product, form, send},
 };
 
@@ -21,6 +21,7 @@ pub async fn scenario(product: &mut Product) {
     data_source(product, &people).await;
     users(&people).await;
     configuration(&people).await;
+    decoys(&people).await;
     notifications(&people).await;
     bad_headers(&people).await;
     tags(&people).await;
@@ -213,6 +214,29 @@ async fn configuration(people: &People) {
         conditional(admin, "/config", admin, Method::PUT, path, value(&other)).await;
         send(admin.request(Method::PUT, path).json(&json!({field: before[field]}))).await.json(200);
     }
+}
+
+/// A decky, and a scanner that is approved.
+async fn decoys(people: &People) {
+    let admin = &people.admin;
+    let name = format!("kept-{}", fresh());
+    admin.post("/deckies/deploy", &ini(&name)).await.json(200);
+    let entity = format!("/deckies/{name}");
+    conditional(admin, &entity, admin, Method::POST, &format!("{entity}/mutate"), None).await;
+    for interval in [json!("5d"), json!("5d"), json!(null)] {
+        let body = Some(json!({"mutate_interval": interval}));
+        conditional(admin, &entity, admin, Method::PUT, &format!("{entity}/mutate-interval"), body).await;
+    }
+    conditional(admin, &entity, admin, Method::DELETE, &entity, None).await;
+    admin.get(&entity).await.error(404, "NOT_FOUND");
+
+    let scanner = json!({"name": fresh(), "network": "198.51.100.0/24"});
+    let entity = format!("/approved-scanners/{}", id(&admin.post("/approved-scanners", &scanner).await));
+    conditional(admin, &entity, admin, Method::DELETE, &entity, None).await;
+    admin.get(&entity).await.error(404, "NOT_FOUND");
+    // What is no entity has no version.
+    let purge = admin.request(Method::DELETE, "/config/reinit").header("if-match", "*");
+    send(purge).await.error(422, "VALIDATION_ERROR");
 }
 
 async fn notifications(people: &People) {

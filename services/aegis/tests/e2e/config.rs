@@ -269,9 +269,13 @@ async fn refused(admin: &Api, viewer: &Api) {
     }
     let body = json!({"username": "config-never", "password": PASSWORD, "role": "viewer"});
     viewer.post("/config/users", &body).await.error(403, "FORBIDDEN");
+    // In earnest nobody purges what happened.
+    for who in [admin, viewer] {
+        delete(who, "/config/reinit").await.error(403, "FORBIDDEN");
+    }
 }
 
-/// Developer mode has two names; administrators alone are told of it.
+/// Developer mode has two names; administrators alone are told of it, and may purge what happened.
 #[tokio::test]
 async fn developer_mode_is_told_to_administrators() {
     for variable in ["AEGIS_DEVELOPER", "DECNET_DEVELOPER"] {
@@ -289,6 +293,43 @@ async fn developer_mode_is_told_to_administrators() {
         admin.post("/users", &json!({"username": "vera", "password": PASSWORD, "role": "viewer"})).await.json(201);
         let (viewer, _) = signed_in(&nobody, "vera", PASSWORD).await;
         assert!(viewer.get("/config").await.json(200).get("developer_mode").is_none(), "{variable}");
+        purged(&admin, &viewer).await;
         process.kill9();
+    }
+}
+
+/// What another honeypot's key brought in is seen, and gone.
+async fn purged(admin: &Api, viewer: &Api) {
+    let me = admin.get("/auth/me").await.json(200)["id"].as_str().unwrap().to_owned();
+    let wish = json!({"name": "honeypot", "role": "sensor"});
+    let key = admin.post(&format!("/users/{me}/api-keys"), &wish).await.json(201);
+    let sensor = admin.with_token(key["key"].as_str().unwrap());
+    let line = json!({
+        "eventid": "cowrie.login.success", "timestamp": "2024-01-01T00:00:00.000000Z", "sensor": "elsewhere",
+        "session": "a1b2c3d4e5f6", "src_ip": "198.51.100.7", "username": "root", "password": "123456",
+        "message": "login attempt [root/123456] succeeded"
+    });
+    let lines = format!("{line}\nnot JSON\n");
+    let request = sensor.request(Method::POST, "/ingest/cowrie").header("content-type", "application/x-ndjson");
+    let told = send(request.body(lines)).await.json(200);
+    assert_eq!(
+        (&told["accepted"], &told["refused"], &told["first_refused"][0]["line"]),
+        (&json!(1), &json!(1), &json!(2))
+    );
+    sensor.get("/logs").await.error(403, "FORBIDDEN");
+    eventually("the attacker is known", Duration::from_secs(10), || async {
+        let attackers = viewer.get("/attackers?search=attacker:198.51.100.7").await.json(200);
+        if attackers["total"] == 1 { Ok(()) } else { Err(attackers.to_string()) }
+    })
+    .await;
+    let stream = viewer.get("/stream?maxOutput=3").await;
+    for kind in ["stats", "histogram", "logs"] {
+        assert!(stream.text().contains(&format!("data: {{\"type\":\"{kind}\"")), "{stream}");
+    }
+    delete(viewer, "/config/reinit").await.error(403, "FORBIDDEN");
+    let gone = delete(admin, "/config/reinit").await.json(200);
+    assert_eq!((&gone["message"], &gone["deleted"]["logs"]), (&json!("Data purged"), &json!(1)), "{gone}");
+    for path in ["/logs", "/bounty", "/attackers"] {
+        assert_eq!(viewer.get(path).await.json(200)["total"], 0, "{path}");
     }
 }

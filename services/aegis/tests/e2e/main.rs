@@ -13,6 +13,7 @@ mod chaos;
 mod conditions;
 mod config;
 mod conventions;
+mod deception;
 mod durability;
 mod errors;
 mod harness;
@@ -68,6 +69,7 @@ scenarios! {
     a_killed_sync_is_run_again => crate::killed_sync::scenario;
     // By its name after the knowledge base, which brings rules, actors and controls in.
     what_is_tested_is_scored_and_reported => crate::analytics::scenario;
+    what_attackers_do_is_seen => crate::deception::scenario;
     grpc_introspection => crate::introspection::scenario;
     pages_need_no_network => crate::pages::scenario;
 }

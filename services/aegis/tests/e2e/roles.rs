@@ -39,6 +39,8 @@ enum With {
     Nothing,
     Json(&'static str),
     Yaml(&'static str),
+    /// Lines of another honeypot.
+    Lines(&'static str),
     File,
     /// Nothing, and only the head of the answer is read: its body does not end.
     Stream,
@@ -46,7 +48,7 @@ enum With {
 
 use Operation as Op;
 use Who::{Public, These};
-use With::{File, Json, Nothing, Stream, Yaml};
+use With::{File, Json, Lines, Nothing, Stream, Yaml};
 
 /// What stands for the parameter of the path, who may, and a request that gets past the parsing.
 type Rule = (&'static str, Who, With);
@@ -137,6 +139,8 @@ fn rule(operation: Operation) -> Rule {
         Op::ToggleTemplateActive => ("$nobody", These(ADMIN), Nothing),
         // Metrics
         Op::GetSummary => ("", These(EVERYONE), Nothing),
+        Op::ListObservedGaps => ("", These(EVERYONE), Nothing),
+        Op::CreateTestOfGap => ("T0000", These(AUTHORS), Json("{}")),
         Op::GetTestPipeline => ("", These(EVERYONE), Nothing),
         Op::ListTacticCoverage => ("", These(EVERYONE), Nothing),
         Op::GetTeamActivity => ("", These(EVERYONE), Nothing),
@@ -248,6 +252,40 @@ fn rule(operation: Operation) -> Rule {
         Op::GetSchedulerStatus => ("", These(ADMIN), Nothing),
         Op::ListSchedulerRuns => ("", These(ADMIN), Nothing),
         Op::ListJobs => ("", These(ADMIN), Nothing),
+        // The fleet
+        Op::ListDeckies => ("", These(EVERYONE), Nothing),
+        Op::DeployFleet => ("", These(ADMIN), Json(r#"{"ini_content": "[by-the-table]\nservices = telegraph\n"}"#)),
+        Op::GetDecky => ("by-the-table", These(EVERYONE), Nothing),
+        Op::DeleteDecky => ("by-the-table", These(ADMIN), Nothing),
+        Op::MutateDecky => ("by-the-table", These(ADMIN), Nothing),
+        Op::SetMutateInterval => ("by-the-table", These(ADMIN), Json(r#"{"mutate_interval": null}"#)),
+        Op::ListSensors => ("", These(EVERYONE), Nothing),
+        Op::ListArchetypes => ("", These(EVERYONE), Nothing),
+        // What happens on it
+        Op::ListLogs => ("", These(EVERYONE), Nothing),
+        Op::GetLogHistogram => ("", These(EVERYONE), Nothing),
+        Op::GetStats => ("", These(EVERYONE), Nothing),
+        Op::StreamLogs => ("", These(EVERYONE), Stream),
+        Op::IngestLines => ("cowrie", These(&["admin", "sensor"]), Lines("no JSON\n")),
+        Op::PurgeLogs => ("", These(ADMIN), Nothing),
+        // Who did it, and what they left
+        Op::ListBounty => ("", These(EVERYONE), Nothing),
+        Op::ListAttackers => ("", These(EVERYONE), Nothing),
+        Op::GetAttacker => ("$nobody", These(EVERYONE), Nothing),
+        Op::ListAttackerCommands => ("$nobody", These(EVERYONE), Nothing),
+        Op::ListAttackerArtifacts => ("$nobody", These(EVERYONE), Nothing),
+        Op::ListAttackerSessions => ("$nobody", These(EVERYONE), Nothing),
+        Op::GetRecording => ("$nobody $nobody", These(EVERYONE), Nothing),
+        Op::ListAttackerTechniques => ("$nobody", These(EVERYONE), Nothing),
+        Op::ListObservations => ("T1059", These(EVERYONE), Nothing),
+        Op::ListTaggingRules => ("", These(EVERYONE), Nothing),
+        Op::GetArtifact => ("by-the-table 2024-01-01T00:00:00Z_9f86d081884c_none", These(ADMIN), Nothing),
+        Op::ListAlerts => ("", These(EVERYONE), Nothing),
+        Op::GetAlert => ("$nobody", These(EVERYONE), Nothing),
+        Op::ListApprovedScanners => ("", These(EVERYONE), Nothing),
+        Op::CreateApprovedScanner => ("", These(ADMIN), Json(r#"{"name": "By the table", "network": "no network"}"#)),
+        Op::GetApprovedScanner => ("$nobody", These(EVERYONE), Nothing),
+        Op::DeleteApprovedScanner => ("$nobody", These(ADMIN), Nothing),
     }
 }
 
@@ -301,7 +339,10 @@ pub async fn scenario(product: &mut Product) {
         } else if stranger {
             answer.error(401, "UNAUTHENTICATED");
         }
-        let may = |role: &&str| matches!(who, Public) || matches!(who, These(roles) if roles.contains(role));
+        // Everything that happened is purged in developer mode only, which `config` tries.
+        let never = operation == Operation::PurgeLogs;
+        let may =
+            |role: &&str| !never && (matches!(who, Public) || matches!(who, These(roles) if roles.contains(role)));
         // Those who may not come first: what the others do may leave nothing to be refused.
         let (allowed, others): (Vec<&str>, Vec<&str>) = EVERYONE.iter().partition(|role| may(role));
         for role in others.iter().chain(&allowed) {
@@ -433,6 +474,7 @@ async fn call(who: &Api, operation: Operation, fixture: &Fixture) -> Answer {
         Nothing => request,
         Json(body) => request.header("content-type", "application/json").body(fixture.fill(body)),
         Yaml(body) => request.header("content-type", "application/yaml").body(body),
+        Lines(body) => request.header("content-type", "application/x-ndjson").body(body),
         File => request.multipart(form("proof.txt", b"seen by the table".to_vec(), &[])),
         Stream => return head(request).await,
     })

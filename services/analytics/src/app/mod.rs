@@ -3,6 +3,7 @@
 pub(crate) mod compliance;
 mod coverage;
 pub(crate) mod kept;
+pub(crate) mod observed;
 mod operational;
 mod pulls;
 pub(crate) mod rebuild;

@@ -123,6 +123,16 @@ impl App {
         let known = self.pull_known(ctx, &marks).await?;
         run.progress.knowledge = i64::try_from(known).unwrap_or(i64::MAX);
 
+        // What events tell meanwhile has a higher version, and stays.
+        let (mut tx, _) = self.step(run).await?;
+        store::observed::clear(&mut tx).await?;
+        tx.commit().await?;
+        let observed = self.owners.observed(ctx).await?;
+        let (mut tx, _) = self.step(run).await?;
+        store::observed::take_in(&mut tx, &observed).await?;
+        self.coverage.renew_on_commit(&mut tx);
+        tx.commit().await?;
+
         run.phase("tests").await?;
         self.rebuild_tests(ctx, run).await?;
 

@@ -8,7 +8,7 @@ use std::{
 use chrono::{DateTime, Utc};
 use uuid::Uuid;
 
-use super::{Status, score::Weights};
+use super::{Status, observed::Observed, score::Weights};
 
 /// All techniques with what their tests say, and what is known of them.
 #[derive(Clone, Debug)]
@@ -19,6 +19,8 @@ pub(crate) struct Matrix {
     /// By ATT&CK id, then by domain; revoked and deprecated ones too.
     pub(crate) techniques: Vec<MatrixTechnique>,
     pub(crate) knowledge: Arc<Knowledge>,
+    /// What attackers showed on decoys, by ATT&CK id.
+    pub(crate) observed: Arc<HashMap<Arc<str>, Observed>>,
 }
 
 /// A technique.

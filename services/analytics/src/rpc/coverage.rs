@@ -14,7 +14,7 @@ use tonic::{Request, Response, Status};
 
 use super::{Rpc, coverage, timestamp, view};
 use crate::{
-    app::rebuild::Progress,
+    app::{observed::Gap, rebuild::Progress},
     cache::View,
     domain::pipeline::{Pipeline, State},
 };
@@ -54,6 +54,22 @@ impl AnalyticsService for Rpc {
         self.answer(&ctx, "GetMatrix", result.map(|viewed| view::response(&viewed))).await
     }
 
+    async fn list_observed_gaps(
+        &self,
+        request: Request<pb::ListObservedGapsRequest>,
+    ) -> Result<Response<pb::ListObservedGapsResponse>, Status> {
+        let ctx = OpCtx::of(&request)?;
+        let pb::ListObservedGapsRequest { page_size, page_token, skip } = request.into_inner();
+        let result = self.app.list_observed_gaps(&ctx, page_size, &page_token, skip).await;
+        let result = result.map(|gaps| pb::ListObservedGapsResponse {
+            gaps: gaps.rows.into_iter().map(observed_gap).collect(),
+            next_page_token: gaps.next_page_token,
+            total_size: gaps.total,
+            as_of: gaps.as_of.map(timestamp),
+        });
+        self.answer(&ctx, "ListObservedGaps", result).await
+    }
+
     type RebuildProjectionStream = Pin<Box<dyn Stream<Item = Result<RebuildProjectionResponse, Status>> + Send>>;
 
     async fn rebuild_projection(
@@ -74,6 +90,25 @@ fn progress(progress: Progress) -> RebuildProjectionResponse {
         tests: progress.tests,
         knowledge: progress.knowledge,
         done: progress.done,
+    }
+}
+
+fn observed_gap(gap: Gap) -> pb::ObservedGap {
+    pb::ObservedGap {
+        technique_id: gap.technique.id.to_string(),
+        mitre_id: gap.technique.mitre_id.to_string(),
+        name: gap.technique.name,
+        tactics: gap.technique.tactics,
+        status: gap.technique.status.as_str().to_owned(),
+        score: gap.score,
+        validated_tests: gap.technique.tests.validated,
+        tests: gap.technique.tests.all,
+        threat_actors: gap.users,
+        count: gap.observed.count,
+        attackers: gap.observed.attackers,
+        first_seen: gap.observed.first_seen.map(timestamp),
+        last_seen: gap.observed.last_seen.map(timestamp),
+        priority: gap.priority,
     }
 }
 

@@ -68,8 +68,7 @@ fn technique(matrix: &Matrix, technique: &MatrixTechnique, cell: &Cell) -> pb::M
         validated_tests: technique.tests.validated,
         tests: technique.tests.all,
         last_validated_at: technique.tests.last_validated_at.map(timestamp),
-        // Nothing is heard of decoys yet.
-        observed: 0,
+        observed: matrix.observed.get(&technique.mitre_id).map_or(0, |observed| observed.count),
         change: cell.changed.map(|changed| changed.kind.as_str().to_owned()),
         previous_status: previous.map(|(status, _)| status.as_str().to_owned()),
         previous_score: previous.map(|(_, score)| score),

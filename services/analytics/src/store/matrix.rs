@@ -17,6 +17,7 @@ use crate::domain::{
 pub(crate) struct Stamp {
     pub(crate) as_of: Option<DateTime<Utc>>,
     pub(crate) knowledge_revision: i64,
+    pub(crate) observed_revision: i64,
     /// Rows may have gone when this has changed; else rows only come and change.
     pub(crate) epoch: i64,
 }
@@ -60,7 +61,9 @@ macro_rules! techniques {
 
 /// When the projection last took something in, and what else tells of a change.
 pub(crate) async fn stamp(tx: &mut Tx) -> Result<Stamp> {
-    Ok(on!(tx, |c| sqlx::query_as("SELECT as_of, knowledge_revision, epoch FROM meta").fetch_one(c).await)?)
+    Ok(on!(tx, |c| sqlx::query_as("SELECT as_of, knowledge_revision, observed_revision, epoch FROM meta")
+        .fetch_one(c)
+        .await)?)
 }
 
 /// Techniques with what their tests say, in no order: all, or those that have changed after a moment; of those that are

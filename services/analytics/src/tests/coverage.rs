@@ -166,6 +166,7 @@ async fn the_built_service_hears_the_bus_and_asks_the_owners() {
             catalog: owners.catalog,
             knowledge: owners.knowledge,
             testing: owners.testing,
+            observations: owners.observations,
             background: owners.background,
             config: Config::default(),
         };

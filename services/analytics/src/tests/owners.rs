@@ -13,6 +13,10 @@ use aegis_proto::{
         ExportTechniquesResponse, KnownRecord, catalog_service_client::CatalogServiceClient,
         knowledge_service_client::KnowledgeServiceClient,
     },
+    deception::v1::{
+        ExportObservationsRequest, ExportObservationsResponse, ObservedTechnique,
+        observation_service_client::ObservationServiceClient,
+    },
     events::v1::{TechniqueFacts, TestChanged},
     testing::v1::{
         self as testing, ExportTestsRequest, ExportTestsResponse, testing_service_client::TestingServiceClient,
@@ -38,6 +42,7 @@ pub(crate) struct Owned {
     pub(crate) techniques: Vec<TechniqueFacts>,
     pub(crate) tests: Vec<TestChanged>,
     pub(crate) known: Vec<KnownRecord>,
+    pub(crate) observed: Vec<ObservedTechnique>,
     /// Pages of tests break off after so many.
     pub(crate) break_after: Option<usize>,
     /// Runs when the pages of tests were read and are on their way.
@@ -60,7 +65,8 @@ impl World {
         Owners {
             catalog: CatalogServiceClient::new(service.clone()),
             knowledge: KnowledgeServiceClient::new(service.clone()),
-            testing: TestingServiceClient::new(service),
+            testing: TestingServiceClient::new(service.clone()),
+            observations: ObservationServiceClient::new(service),
             background: Background::new(Arc::new(token)),
         }
     }
@@ -75,6 +81,11 @@ impl World {
             }
             "/aegis.testing.v1.TestingService/ExportTests" => {
                 export(request, move |_: ExportTestsRequest| self.tests()).await
+            }
+            "/aegis.deception.v1.ObservationService/ExportObservations" => {
+                let techniques = self.0.lock().unwrap().observed.clone();
+                let pages = stream::iter([Ok(ExportObservationsResponse { techniques })]).boxed();
+                export(request, move |_: ExportObservationsRequest| pages).await
             }
             _ => Status::unimplemented("not in this stand-in").into_http(),
         }

@@ -10,7 +10,7 @@ pub(crate) fn default_team(role: Role) -> Option<&'static str> {
     match role {
         Role::RedTech | Role::RedLead => Some("red"),
         Role::BlueTech | Role::BlueLead => Some("blue"),
-        Role::Admin | Role::Viewer | Role::Service => None,
+        Role::Admin | Role::Viewer | Role::Service | Role::Sensor => None,
     }
 }
 

@@ -142,6 +142,9 @@ impl App {
             Some((_, owner)) if !owner.is_active => return refused("the owner of the API key is disabled"),
             Some(found) => found,
         };
+        let Some(role) = api_key::effective(key.role, owner.role) else {
+            return refused("the owner of the API key is no administrator any more");
+        };
         if key.last_used_at.is_none_or(|used| used + TOUCH_PAUSE <= at) {
             let mut tx = self.db.begin().await?;
             store::api_keys::touch(&mut tx, key.id, at).await?;
@@ -150,7 +153,7 @@ impl App {
         Ok(Principal {
             user_id: owner.id,
             username: owner.username,
-            role: api_key::effective(key.role, owner.role),
+            role,
             jti: key.id,
             epoch: owner.token_epoch,
             expires_at: key.expires_at,

@@ -101,7 +101,7 @@ impl Tokens {
         .await
     }
 
-    /// A token for background work of a service.
+    /// A token for background work of a service; that of the sensor, which faces attackers, has a role of its own.
     pub(super) async fn issue_service(&self, service: &str) -> Result<Token, Error> {
         let (iat, exp) = span(SERVICE_LIFETIME)?;
         self.sign(Claims {
@@ -109,7 +109,7 @@ impl Tokens {
             aud: AUDIENCE.to_owned(),
             sub: Uuid::nil(),
             name: format!("system:{service}"),
-            role: Role::Service,
+            role: if service == Role::Sensor.as_str() { Role::Sensor } else { Role::Service },
             jti: Uuid::now_v7(),
             iat,
             exp,

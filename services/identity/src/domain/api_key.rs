@@ -63,9 +63,14 @@ pub(crate) fn hash(key: &str) -> Option<Vec<u8>> {
     plausible.then(|| Sha256::digest(key.as_bytes()).to_vec())
 }
 
-/// What a key may do now. One whose owner has lost the role since reads only.
-pub(crate) fn effective(key: Role, owner: Role) -> Role {
-    if owner.covers(key) { key } else { Role::Viewer }
+/// What a key may do now. One whose owner has lost the role since reads only; that of a sensor, which never could read,
+/// is good for nothing then.
+pub(crate) fn effective(key: Role, owner: Role) -> Option<Role> {
+    match key {
+        key if owner.covers(key) => Some(key),
+        Role::Sensor => None,
+        _ => Some(Role::Viewer),
+    }
 }
 
 /// Notes what is wrong with a key that is to be made; answers its role and when it ends.
@@ -78,8 +83,9 @@ pub(crate) fn check(
     now: DateTime<Utc>,
 ) -> (Role, DateTime<Utc>) {
     fields.text("name", name, 1, MAX_NAME);
-    let role = role.map_or(Some(Role::Viewer), |role| super::user::check_role(fields, role));
-    let role = role.unwrap_or(Role::Viewer);
+    let parsed = role.map_or(Some(Role::Viewer), Role::of_key);
+    fields.check(parsed.is_some(), "role", &format!("must be one of {}, sensor", Role::NAMES.join(", ")));
+    let role = parsed.unwrap_or(Role::Viewer);
     fields.check(
         owner.covers(role),
         "role",
@@ -123,11 +129,14 @@ mod tests {
             assert_eq!(may(Role::RedLead, role), matches!(role, "red_lead" | "viewer"), "{role}");
         }
         assert!(!may(Role::Viewer, "admin") && !may(Role::Admin, "service"));
-        assert_eq!(effective(Role::RedTech, Role::RedTech), Role::RedTech);
-        assert_eq!(effective(Role::RedTech, Role::Admin), Role::RedTech);
+        assert!(may(Role::Admin, "sensor") && !may(Role::BlueLead, "sensor"));
+        assert_eq!(effective(Role::Sensor, Role::Admin), Some(Role::Sensor));
+        assert_eq!(effective(Role::Sensor, Role::Viewer), None);
+        assert_eq!(effective(Role::RedTech, Role::RedTech), Some(Role::RedTech));
+        assert_eq!(effective(Role::RedTech, Role::Admin), Some(Role::RedTech));
         // A red lead may not do all that a red technician may.
-        assert_eq!(effective(Role::RedTech, Role::RedLead), Role::Viewer);
-        assert_eq!(effective(Role::Admin, Role::BlueLead), Role::Viewer);
+        assert_eq!(effective(Role::RedTech, Role::RedLead), Some(Role::Viewer));
+        assert_eq!(effective(Role::Admin, Role::BlueLead), Some(Role::Viewer));
     }
 
     #[test]

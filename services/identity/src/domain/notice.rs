@@ -7,6 +7,8 @@ use super::audit::clean;
 
 /// Most characters of a test's name in a notification.
 const MAX_NAME: usize = 200;
+/// Most characters of what an alert says.
+const MAX_MESSAGE: usize = 1_000;
 /// Most characters of a technique's id in a notification.
 const MAX_TECHNIQUE: usize = 20;
 /// Most people whom news may name.
@@ -18,6 +20,7 @@ pub(crate) enum News {
     Test(TestNews),
     Comment(CommentNews),
     Campaign(CampaignNews),
+    Alert(AlertNews),
 }
 
 /// What is known of a test after a change.
@@ -59,6 +62,17 @@ pub(crate) struct CampaignNews {
     pub(crate) creator: Option<Uuid>,
 }
 
+/// An alert of what an attacker does on decoys.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct AlertNews {
+    /// Such as `first_contact`.
+    pub(crate) kind: String,
+    /// Its address; empty where the alert stands for many.
+    pub(crate) attacker: String,
+    /// What happened.
+    pub(crate) message: String,
+}
+
 /// What a notification can be about.
 #[derive(Debug)]
 pub(crate) struct Kind {
@@ -74,6 +88,7 @@ pub(crate) struct Kind {
 }
 
 const LEADS: &[Role] = &[Role::RedLead, Role::BlueLead];
+const DEFENDERS: &[Role] = &[Role::Admin, Role::BlueTech, Role::BlueLead];
 
 /// All kinds. Another one is another entry here, and the news of which it tells in [`notices`].
 pub(crate) const KINDS: &[Kind] = &[
@@ -154,7 +169,38 @@ pub(crate) const KINDS: &[Kind] = &[
         title: "Campaign run failed: {name}",
         message: "A run of the campaign \"{name}\" failed and created nothing. Its history says why.",
     },
+    Kind {
+        name: "first_contact",
+        roles: DEFENDERS,
+        by_default: true,
+        title: "First contact: {name}",
+        message: "{alert}",
+    },
+    Kind {
+        name: "credential_works",
+        roles: DEFENDERS,
+        by_default: true,
+        title: "A credential works on a decoy: {name}",
+        message: "{alert}",
+    },
+    Kind {
+        name: "file_captured",
+        roles: DEFENDERS,
+        by_default: true,
+        title: "File captured on a decoy: {name}",
+        message: "{alert}",
+    },
+    Kind {
+        name: "traversal",
+        roles: DEFENDERS,
+        by_default: true,
+        title: "An attacker moves between decoys: {name}",
+        message: "{alert}",
+    },
 ];
+
+/// The kinds that alerts have, by the same names.
+const ALERTS: [&str; 4] = ["first_contact", "credential_works", "file_captured", "traversal"];
 
 // The first three are also what a change of a test notes.
 const REGRESSION: &str = "regression";
@@ -200,6 +246,15 @@ pub(crate) fn notices(news: &News) -> Vec<Notice> {
             };
             let values = [("name", clean(&campaign.name, MAX_NAME)), ("count", count)];
             notice(kind, &values, campaign.creator).into_iter().collect()
+        }
+        News::Alert(alert) => {
+            let name = match alert.attacker.as_str() {
+                "" => "many attackers".to_owned(),
+                attacker => clean(attacker, MAX_NAME),
+            };
+            let values = [("name", name), ("alert", clean(&alert.message, MAX_MESSAGE))];
+            let kind = ALERTS.into_iter().find(|kind| *kind == alert.kind);
+            kind.and_then(|kind| notice(kind, &values, None)).into_iter().collect()
         }
     }
 }
@@ -297,7 +352,7 @@ mod tests {
         TestNews { notes: notes.iter().map(|note| (*note).to_owned()).collect(), ..test }
     }
 
-    const PLACEHOLDERS: &[&str] = &["name", "technique", "outcome", "before", "author", "count"];
+    const PLACEHOLDERS: &[&str] = &["name", "technique", "outcome", "before", "author", "count", "alert"];
 
     /// Kind, roles and people of every notice.
     fn told(news: News) -> Vec<(&'static str, &'static [Role], Vec<u128>)> {
@@ -367,6 +422,30 @@ mod tests {
         for change in ["created", "updated", "tests_changed", "generated", "scheduled", "deleted", ""] {
             assert_eq!(told(campaign(change)), [], "{change}");
         }
+    }
+
+    #[test]
+    fn alerts_go_to_those_who_defend() {
+        let alert = |kind: &str, attacker: &str| {
+            News::Alert(AlertNews {
+                kind: kind.into(),
+                attacker: attacker.into(),
+                message: "203.0.113.9 logged in to ssh on {name} as \"root\u{1b}\".".into(),
+            })
+        };
+        for kind in ALERTS {
+            assert_eq!(told(alert(kind, "203.0.113.9")), [(kind, DEFENDERS, vec![])]);
+        }
+        assert_eq!(told(alert("something else", "203.0.113.9")), []);
+        assert_eq!(told(alert("validated", "203.0.113.9")), []);
+        let notice = notices(&alert("credential_works", "203.0.113.9")).remove(0);
+        assert_eq!(notice.title, "A credential works on a decoy: 203.0.113.9");
+        assert!(notice.message.starts_with("203.0.113.9 logged in to ssh on {name} as \"root"), "{}", notice.message);
+        assert!(!notice.message.contains('\u{1b}'));
+        assert_eq!(
+            notices(&alert("traversal", "")).remove(0).title,
+            "An attacker moves between decoys: many attackers"
+        );
     }
 
     #[test]

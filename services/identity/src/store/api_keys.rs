@@ -39,7 +39,7 @@ impl Row {
 }
 
 fn role(name: &str) -> Result<Role> {
-    name.parse().map_err(|()| Error::Sqlx(sqlx::Error::Decode(format!("'{name}' is no role").into())))
+    Role::of_key(name).ok_or_else(|| Error::Sqlx(sqlx::Error::Decode(format!("'{name}' is no role").into())))
 }
 
 /// Adds a key.

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use aegis_auth::{Conditions, IfMatch};
 use aegis_db::Migrations;
 use aegis_events::{Event, system_actor};
-use aegis_proto::events::v1::{CampaignChanged, TestChanged, TestCommented};
+use aegis_proto::events::v1::{AlertRaised, CampaignChanged, TestChanged, TestCommented};
 use sqlx::migrate::Migrator;
 
 use crate::app::PreferencesPatch;
@@ -135,6 +135,47 @@ async fn each_move_reaches_those_who_are_to_act() {
         assert_eq!(bench.kinds("admin").await, [""; 0]);
         assert_eq!(bench.number("SELECT COUNT(*) FROM notification").await, 7);
         assert_eq!(bench.number("SELECT MAX(seq) FROM notification").await, 7);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn alerts_of_decoys_reach_those_who_defend_and_want_them() {
+    each(async |bench| {
+        bench.admin().await;
+        for (name, role) in [
+            ("red", Role::RedTech),
+            ("blue", Role::BlueTech),
+            ("deaf", Role::BlueTech),
+            ("redlead", Role::RedLead),
+            ("bluelead", Role::BlueLead),
+            ("viewer", Role::Viewer),
+        ] {
+            bench.user(name, role).await;
+        }
+        let deaf = bench.sign_in("deaf", PASSWORD).await;
+        bench.app.update_notification_preferences(&deaf, wants(&[("first_contact", false)])).await.unwrap();
+        let alert = |kind: &str| AlertRaised {
+            alert_id: Uuid::from_u128(12).to_string(),
+            kind: kind.into(),
+            attacker_ip: "203.0.113.9".into(),
+            title: "First contact: 203.0.113.9".into(),
+            message: "203.0.113.9 was never seen before: it came to web-01 (ssh).".into(),
+        };
+        for kind in ["first_contact", "credential_works", "something new"] {
+            bench.happens(None, "", &alert(kind)).await;
+        }
+        for name in ["admin", "blue", "bluelead"] {
+            assert_eq!(bench.kinds(name).await, ["credential_works", "first_contact"], "{name}");
+        }
+        assert_eq!(bench.kinds("deaf").await, ["credential_works"]);
+        for name in ["red", "redlead", "viewer"] {
+            assert_eq!(bench.kinds(name).await, [""; 0], "{name}");
+        }
+        let (rows, ..) = bench.app.list_notifications(&deaf, 0, "", 0, false).await.unwrap();
+        assert_eq!((rows[0].entity_type.as_str(), rows[0].entity_id.parse()), ("alert", Ok(Uuid::from_u128(12))));
+        assert_eq!(rows[0].title, "A credential works on a decoy: 203.0.113.9");
+        assert_eq!(rows[0].message, "203.0.113.9 was never seen before: it came to web-01 (ssh).");
     })
     .await;
 }
@@ -317,12 +358,16 @@ async fn one_says_what_one_wants_to_hear_of() {
             "campaign_run",
             "campaign_run_failed",
             "comment",
+            "credential_works",
+            "file_captured",
+            "first_contact",
             "in_review",
             "red_executing",
             "regression",
             "rejected",
             "remediation_assigned",
             "retest_created",
+            "traversal",
             "validated",
         ];
         assert_eq!(found.kinds(), BTreeMap::from(names.map(|name| (name, true))));

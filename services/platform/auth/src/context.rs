@@ -127,10 +127,19 @@ impl OpCtx {
     /// The one who is signed in, also when the password must be changed first. For the few operations that
     /// are allowed then.
     pub fn signed_in(&self) -> Result<&Principal, Failure> {
+        let principal = self.principal()?;
+        if principal.role == Role::Sensor {
+            return Err(Failure::forbidden("a sensor may hand events in and hear what it hosts, and nothing else"));
+        }
+        Ok(principal)
+    }
+
+    fn principal(&self) -> Result<&Principal, Failure> {
         self.0.principal.as_ref().ok_or_else(|| Failure::new(Code::Unauthenticated, "sign in first"))
     }
 
-    /// The one who is signed in and has nothing left to do before working.
+    /// The one who is signed in and has nothing left to do before working. Never a sensor: only [`OpCtx::require`]
+    /// lets one in, where it is named.
     pub fn user(&self) -> Result<&Principal, Failure> {
         let principal = self.signed_in()?;
         if principal.must_change_password {
@@ -144,6 +153,10 @@ impl OpCtx {
 
     /// The one who is signed in, if the role is among `allowed`.
     pub fn require(&self, allowed: &[Role]) -> Result<&Principal, Failure> {
+        let principal = self.principal()?;
+        if principal.role == Role::Sensor && allowed.contains(&Role::Sensor) {
+            return Ok(principal);
+        }
         let principal = self.user()?;
         if allowed.contains(&principal.role) {
             return Ok(principal);

@@ -22,6 +22,8 @@ pub enum Role {
     Viewer,
     /// A process of the product, not a person.
     Service,
+    /// Faces attackers: hands events in and hears what it hosts, nothing else.
+    Sensor,
 }
 
 impl Role {
@@ -35,7 +37,13 @@ impl Role {
     /// Whether whoever has this role may do all that `other` may. Leads are not above the technicians of their
     /// side: each of the two may do things that the other may not.
     pub fn covers(self, other: Role) -> bool {
-        other != Role::Service && (self == other || self == Role::Admin || other == Role::Viewer)
+        let reads = self != Role::Sensor && other == Role::Viewer;
+        other != Role::Service && (self == other || self == Role::Admin || reads)
+    }
+
+    /// The role that a key may be made for: those of people, and `sensor`.
+    pub fn of_key(name: &str) -> Option<Role> {
+        if name == Role::Sensor.as_str() { Some(Role::Sensor) } else { name.parse().ok() }
     }
 
     /// The name on every interface.
@@ -48,6 +56,7 @@ impl Role {
             Role::BlueLead => "blue_lead",
             Role::Viewer => "viewer",
             Role::Service => "service",
+            Role::Sensor => "sensor",
         }
     }
 }
@@ -61,7 +70,7 @@ impl fmt::Display for Role {
 impl FromStr for Role {
     type Err = ();
 
-    /// Only the roles of people: `service` is never given to a user.
+    /// Only the roles of people: `service` and `sensor` are never given to a user.
     fn from_str(name: &str) -> Result<Self, ()> {
         Role::PEOPLE.into_iter().find(|role| role.as_str() == name).ok_or(())
     }

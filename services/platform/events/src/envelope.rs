@@ -3,8 +3,8 @@
 use aegis_auth::{OpCtx, Role};
 use aegis_error::Failure;
 use aegis_proto::events::v1::{
-    Actor, AuditRecorded, CampaignChanged, Envelope, EvidenceAdded, EvidenceRemoved, KnowledgeChanged, SyncFinished,
-    TechniquesChanged, TestChanged, TestCommented,
+    Actor, AlertRaised, AuditRecorded, CampaignChanged, Envelope, EvidenceAdded, EvidenceRemoved, FleetChanged,
+    KnowledgeChanged, SyncFinished, TechniquesChanged, TechniquesObserved, TestChanged, TestCommented,
 };
 use prost::Message;
 
@@ -40,6 +40,15 @@ impl Event for EvidenceRemoved {
 }
 impl Event for SyncFinished {
     const KIND: &'static str = "intel.sync.finished";
+}
+impl Event for TechniquesObserved {
+    const KIND: &'static str = "deception.techniques.observed";
+}
+impl Event for AlertRaised {
+    const KIND: &'static str = "deception.alert.raised";
+}
+impl Event for FleetChanged {
+    const KIND: &'static str = "deception.fleet.changed";
 }
 
 /// The message inside an envelope.

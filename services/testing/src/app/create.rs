@@ -22,6 +22,9 @@ use crate::{
     store::test::Test,
 };
 
+/// Longest ATT&CK id that is asked for.
+const MAX_MITRE_ID: usize = 32;
+
 /// A draft that is to be made, with all that is known of it.
 #[derive(Clone, Debug)]
 #[allow(missing_docs, reason = "the fields are those of the API's Test, described there")]
@@ -132,17 +135,19 @@ impl App {
         let user = permitted(ctx, Operation::Create)?;
         let mut check = Checker::default();
         let from_template = new.template_id.is_some();
-        let technique = Some(new.technique_id.as_str()).filter(|id| !(id.is_empty() && from_template));
+        let named = from_template || new.mitre_id.is_some();
+        let technique = Some(new.technique_id.as_str()).filter(|id| !(id.is_empty() && named));
         let technique_id = check.id_of("technique_id", technique);
         let template_id = check.id_of("template_id", new.template_id.as_deref());
         if !(new.name.is_empty() && from_template) {
             new.name = check.name(&new.name);
         }
         check_texts(&mut check, &mut new);
+        let mut mitre_id = new.mitre_id.take();
+        check.text("mitre_id", mitre_id.as_deref(), MAX_MITRE_ID);
         check.finish()?;
 
         let mut remediation_steps = None;
-        let mut template_technique = None;
         if let Some(id) = template_id {
             let template = self.template(ctx, id).await?;
             if !template.is_active {
@@ -156,7 +161,7 @@ impl App {
             new.procedure_text = new.procedure_text.or(template.attack_procedure);
             new.tool_used = new.tool_used.or(template.tool_suggested);
             remediation_steps = template.suggested_remediation;
-            template_technique = Some(template.mitre_technique_id);
+            mitre_id = mitre_id.or(Some(template.mitre_technique_id));
             // Again, with what the template brought.
             let mut check = Checker::default();
             new.name = check.name(&new.name);
@@ -164,7 +169,7 @@ impl App {
             check.text("remediation_steps", remediation_steps.as_deref(), MAX_SUMMARY);
             check.finish()?;
         }
-        let key = match (technique_id, template_technique) {
+        let key = match (technique_id, mitre_id) {
             (Some(id), _) => Key::Id(id.to_string()),
             (None, Some(mitre_id)) => Key::MitreId(mitre_id),
             (None, None) => return Err(Failure::invalid("technique_id", "must be a UUID").into()),

@@ -67,6 +67,8 @@ pub struct NewTest {
     pub procedure_text: Option<String>,
     pub tool_used: Option<String>,
     pub template_id: Option<String>,
+    /// ATT&CK id, where `technique_id` is empty.
+    pub mitre_id: Option<String>,
 }
 
 /// A change of what a test is. Absent fields stay, those in `clear` become null.

@@ -103,7 +103,7 @@ pub fn may_make_tests(role: Role, creator: bool) -> bool {
     match role {
         Role::Admin | Role::RedTech | Role::RedLead | Role::BlueLead => true,
         Role::BlueTech => creator,
-        Role::Viewer | Role::Service => false,
+        Role::Viewer | Role::Service | Role::Sensor => false,
     }
 }
 

@@ -134,6 +134,7 @@ impl From<pb::CreateTestRequest> for NewTest {
             procedure_text: request.procedure_text,
             tool_used: request.tool_used,
             template_id: request.template_id,
+            mitre_id: request.mitre_id,
         }
     }
 }

@@ -53,6 +53,12 @@ async fn only_techniques_that_hold_can_be_tested() {
         let deprecated = failure(client.create_test(of(SCRIPTING)).await);
         assert_eq!(deprecated.fields()[0].problem, "T1064 is deprecated and has no successor");
         assert!(world.outbox().await.is_empty());
+
+        let by_name = CreateTestRequest { technique_id: String::new(), mitre_id: Some("T1086".into()), ..request() };
+        assert_eq!(failure(client.create_test(by_name.clone()).await).fields()[0].field, "technique_id");
+        let by_name = CreateTestRequest { mitre_id: Some("T1059.001".into()), ..by_name };
+        let test = client.create_test(by_name).await.unwrap().into_inner().test.unwrap();
+        assert_eq!(test.mitre_id, "T1059.001");
         world.close().await;
     }
 }

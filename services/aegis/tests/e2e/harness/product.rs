@@ -38,6 +38,8 @@ pub struct Product {
     /// Name and address of each process.
     peers: Vec<(&'static str, String)>,
     running: HashMap<&'static str, Process>,
+    /// Of its own in [`Mode::Processes`]; else a child of the product.
+    sensor: Option<Process>,
     folder: PathBuf,
     /// Of `admin`, as it is now.
     pub admin_password: String,
@@ -78,6 +80,7 @@ impl Product {
             settings,
             peers,
             running: HashMap::new(),
+            sensor: None,
             folder,
             admin_password,
             tokens: HashMap::new(),
@@ -128,6 +131,29 @@ impl Product {
         self.wait_ready().await;
     }
 
+    /// A sensor is attached, so that decoys can be deployed.
+    pub async fn ensure_sensor(&mut self) {
+        let admin = self.admin().await;
+        if self.mode == Mode::Processes && !self.sensor.as_mut().is_some_and(Process::alive) {
+            let me = admin.get("/auth/me").await.json(200);
+            let wish = json!({"name": format!("sensor-{}", random_hex(4)), "role": "sensor"});
+            let path = format!("/users/{}/api-keys", me["id"].as_str().expect("an id"));
+            let key = admin.post(&path, &wish).await.json(201);
+            // It knows nothing of the product's but where deception is, and its own key.
+            let mut command = binary();
+            command.arg("sensor").env("AEGIS_DECEPTION_URL", self.address_of("deception"));
+            command.env("AEGIS_SENSOR_TOKEN", key["key"].as_str().expect("a key"));
+            command.env("AEGIS_DATA_DIR", self.folder.join("sensor")).env("AEGIS_LOG", "info");
+            self.sensor = Some(Process::spawn("sensor", command, &self.folder));
+        }
+        super::eventually("a sensor is attached", Duration::from_secs(60), || async {
+            let sensors = admin.get("/sensors").await.json(200);
+            let attached = super::rows(&sensors).iter().any(|sensor| sensor["attached"] == true);
+            if attached { Ok(()) } else { Err(sensors.to_string()) }
+        })
+        .await;
+    }
+
     async fn wait_ready(&self) {
         let nobody = self.anonymous();
         for (name, address) in &self.peers {
@@ -150,7 +176,7 @@ impl Product {
 
     /// Fails if a process ended by itself.
     pub fn assert_alive(&mut self) {
-        for process in self.running.values_mut() {
+        for process in self.running.values_mut().chain(&mut self.sensor) {
             assert!(process.alive(), "{} ended by itself{}", process.name, process.last_lines());
         }
     }

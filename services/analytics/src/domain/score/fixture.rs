@@ -83,5 +83,11 @@ pub(crate) fn matrix(mut techniques: Vec<MatrixTechnique>) -> Matrix {
         ],
         ..Knowledge::default()
     };
-    Matrix { as_of: None, weights: Weights::default(), techniques, knowledge: Arc::new(knowledge) }
+    Matrix {
+        as_of: None,
+        weights: Weights::default(),
+        techniques,
+        knowledge: Arc::new(knowledge),
+        observed: Arc::default(),
+    }
 }

@@ -1,0 +1,76 @@
+-- Events in the order in which they came in. Nothing is searched for in here: see log_run.
+CREATE TABLE log (
+    id              INTEGER PRIMARY KEY,
+    event_id        BLOB NOT NULL,
+    -- Microseconds since 1970.
+    at              INTEGER NOT NULL,
+    decky           TEXT NOT NULL,
+    service         TEXT NOT NULL,
+    event_type      TEXT NOT NULL,
+    attacker_ip     TEXT NOT NULL,
+    attacker_port   INTEGER NOT NULL,
+    session_id      TEXT NOT NULL,
+    msg             TEXT NOT NULL,
+    fields          TEXT NOT NULL,
+    -- ATT&CK ids with spaces between them.
+    techniques      TEXT NOT NULL
+);
+CREATE UNIQUE INDEX log_event_id ON log (event_id);
+
+-- One row. Ids have no gaps: there are last_id - purged_id events.
+CREATE TABLE log_head (
+    id              INTEGER PRIMARY KEY CHECK (id = 1),
+    last_id         INTEGER NOT NULL,
+    purged_id       INTEGER NOT NULL
+);
+INSERT INTO log_head (id, last_id, purged_id) VALUES (1, 0, 0);
+
+-- How many events happened in a minute since 1970.
+CREATE TABLE log_minute (
+    minute          INTEGER PRIMARY KEY,
+    count           INTEGER NOT NULL
+);
+
+-- What of a sensor's events is stored.
+CREATE TABLE intake_mark (
+    sensor_id       BLOB PRIMARY KEY,
+    sequence        INTEGER NOT NULL,
+    updated_at      TEXT NOT NULL
+);
+
+-- Runs of events that are searched by what occurs in them.
+CREATE TABLE log_run (
+    run             INTEGER PRIMARY KEY,
+    first_id        INTEGER NOT NULL,
+    last_id         INTEGER NOT NULL,
+    min_at          INTEGER NOT NULL,
+    max_at          INTEGER NOT NULL,
+    times           BLOB NOT NULL
+);
+CREATE TABLE log_word (
+    run             INTEGER PRIMARY KEY,
+    words           BLOB NOT NULL
+);
+-- The place is the part of all terms (by the first byte of their hash), then the run.
+CREATE TABLE log_term (
+    place           INTEGER PRIMARY KEY,
+    places          BLOB NOT NULL
+);
+
+-- Files that attackers brought, and recorded sessions. The bytes are in the blob store, once for each hash.
+CREATE TABLE artifact (
+    id              BLOB PRIMARY KEY,
+    kind            TEXT NOT NULL,
+    decky           TEXT NOT NULL,
+    stored_as       TEXT NOT NULL,
+    service         TEXT NOT NULL,
+    attacker_ip     TEXT NOT NULL,
+    session_id      TEXT NOT NULL,
+    name            TEXT NOT NULL,
+    sha256          TEXT NOT NULL,
+    size            INTEGER NOT NULL,
+    captured_at     TEXT NOT NULL,
+    created_at      TEXT NOT NULL
+);
+CREATE UNIQUE INDEX artifact_stored_as ON artifact (decky, stored_as);
+CREATE INDEX artifact_session ON artifact (session_id, kind);

@@ -1,0 +1,253 @@
+//! Which techniques attackers show: derived from logs, told to others, asked for.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+
+use aegis_auth::{OpCtx, Role};
+use aegis_db::{Tx, page};
+use aegis_error::{Failure, Fields};
+use aegis_events::system_actor;
+use aegis_proto::events::v1::{ObservedFacts, TechniquesObserved};
+use sqlx::types::Json;
+use uuid::Uuid;
+
+use super::{App, follow};
+use crate::{
+    NAME,
+    domain::{
+        event::Log,
+        facts::{Facts, cut},
+        tagging,
+    },
+    error::Error,
+    store::observations::{self as store, Act, Observed, Row},
+};
+
+/// Names in one list of an observation at most.
+const MAX_NAMES: usize = 200;
+/// Acts that a procedure names.
+const STEPS: i64 = 40;
+/// Observations of a page, at most and by default.
+const MAX_PAGE: i64 = 5_000;
+const PAGE: i64 = 1_000;
+
+/// What the logs of a batch show.
+#[derive(Default)]
+pub(crate) struct Gathered {
+    rows: HashMap<(Uuid, String), Row>,
+    acts: BTreeMap<(String, String, String), (i64, i64)>,
+}
+
+impl Gathered {
+    /// Adds what one log shows of its attacker. Its techniques are those that it was stored with: rules that came later
+    /// change nothing of the past.
+    pub(crate) fn add(&mut self, attacker_id: Uuid, facts: &Facts, log: &Log) {
+        let mut techniques = log.techniques().peekable();
+        if techniques.peek().is_none() {
+            return;
+        }
+        let at = log.at.timestamp_micros();
+        let rules = tagging::rules().of(log);
+        let act = act(facts, log);
+        for technique in techniques {
+            let row = self.rows.entry((attacker_id, technique.to_owned())).or_insert_with(|| Row {
+                technique: technique.to_owned(),
+                attacker_id,
+                attacker_ip: log.attacker_ip.clone(),
+                count: 0,
+                first_seen: at,
+                last_seen: at,
+                deckies: Json(BTreeSet::new()),
+                services: Json(BTreeSet::new()),
+                rules: Json(BTreeSet::new()),
+                last_log_id: log.id,
+                last_msg: String::new(),
+            });
+            row.count += 1;
+            row.first_seen = row.first_seen.min(at);
+            if at >= row.last_seen || row.count == 1 {
+                row.last_seen = at;
+                row.last_log_id = log.id;
+                row.last_msg = cut(&log.msg);
+            }
+            name(&mut row.deckies.0, &log.decky);
+            name(&mut row.services.0, &log.service);
+            for rule in rules.iter().filter(|rule| rule.techniques.iter().any(|of| of == technique)) {
+                name(&mut row.rules.0, &rule.id);
+            }
+            if let Some(act) = &act {
+                let key = (technique.to_owned(), log.service.clone(), act.clone());
+                let (count, last) = self.acts.entry(key).or_insert((0, at));
+                *count += 1;
+                *last = (*last).max(at);
+            }
+        }
+    }
+
+    /// Writes it, in the transaction of the follower.
+    pub(crate) async fn write(self, tx: &mut Tx) -> Result<(), Error> {
+        if self.rows.is_empty() {
+            return Ok(());
+        }
+        let attackers: BTreeSet<Uuid> = self.rows.keys().map(|(id, _)| *id).collect();
+        let held = store::of_attackers(tx, &attackers.into_iter().collect::<Vec<_>>()).await?;
+        let mut held: HashMap<(Uuid, String), Row> =
+            held.into_iter().map(|row| ((row.attacker_id, row.technique.clone()), row)).collect();
+        let mut more: BTreeMap<String, Observed> = BTreeMap::new();
+        let mut rows = Vec::with_capacity(self.rows.len());
+        for (key, new) in self.rows {
+            let all = more.entry(new.technique.clone()).or_insert_with(|| Observed {
+                technique: new.technique.clone(),
+                count: 0,
+                attackers: 0,
+                first_seen: new.first_seen,
+                last_seen: new.last_seen,
+                version: 0,
+            });
+            all.count += new.count;
+            all.first_seen = all.first_seen.min(new.first_seen);
+            all.last_seen = all.last_seen.max(new.last_seen);
+            rows.push(match held.remove(&key) {
+                Some(held) => merged(held, new),
+                None => {
+                    all.attackers += 1;
+                    new
+                }
+            });
+        }
+        // In one order, whoever writes.
+        rows.sort_by(|a, b| (a.attacker_id, &a.technique).cmp(&(b.attacker_id, &b.technique)));
+        store::put(tx, &rows).await?;
+        store::add(tx, &more.into_values().collect::<Vec<_>>()).await?;
+        let acts: Vec<Act> = self
+            .acts
+            .into_iter()
+            .map(|((technique, service, act), (count, last_seen))| Act { technique, service, act, count, last_seen })
+            .collect();
+        Ok(store::add_acts(tx, &acts).await?)
+    }
+}
+
+fn name(names: &mut BTreeSet<String>, name: &str) {
+    if names.len() < MAX_NAMES && !names.contains(name) {
+        names.insert(name.to_owned());
+    }
+}
+
+fn merged(mut held: Row, new: Row) -> Row {
+    held.count += new.count;
+    held.first_seen = held.first_seen.min(new.first_seen);
+    if new.last_seen >= held.last_seen {
+        held.last_seen = new.last_seen;
+        held.last_log_id = new.last_log_id;
+        held.last_msg = new.last_msg;
+    }
+    for (names, others) in
+        [(&mut held.deckies, new.deckies), (&mut held.services, new.services), (&mut held.rules, new.rules)]
+    {
+        others.0.iter().for_each(|other| name(&mut names.0, other));
+    }
+    held
+}
+
+/// What an attacker did, as a step that somebody can repeat; nothing where an event is not of the attacker's doing.
+fn act(facts: &Facts, log: &Log) -> Option<String> {
+    let field = |key: &str| log.field(key).unwrap_or_default();
+    let text = match log.event_type {
+        "command" => facts.command.clone()?,
+        "query" => facts.query.clone()?,
+        "request" => format!("{} {}", field("method"), field("path")),
+        "download_attempt" => format!("fetch {}", field("url")),
+        "file_captured" => format!("bring the file {}", facts.name.as_deref().unwrap_or_default()),
+        // Not the passwords: a procedure is read by many.
+        "auth_fail" | "auth_success" => format!("log in as {}", facts.username.as_deref().unwrap_or("nobody")),
+        "publish" | "subscribe" => format!("{} {}", log.event_type, field("topic")),
+        "rcpt_to" => format!("RCPT TO:<{}>", field("address")),
+        "scan" => format!("scan: {}", facts.kind.as_deref().unwrap_or("unknown")),
+        _ => return None,
+    };
+    Some(cut(text.trim())).filter(|text| !text.is_empty())
+}
+
+/// Techniques that are told of together, as an event.
+fn facts(techniques: Vec<Observed>) -> TechniquesObserved {
+    let techniques = techniques.into_iter().map(|observed| ObservedFacts {
+        mitre_id: observed.technique,
+        count: observed.count,
+        attackers: observed.attackers,
+        first_seen: Some(crate::rpc::timestamp(follow::at(observed.first_seen))),
+        last_seen: Some(crate::rpc::timestamp(follow::at(observed.last_seen))),
+        version: observed.version,
+    });
+    TechniquesObserved { techniques: techniques.collect() }
+}
+
+impl App {
+    /// Tells others of what has changed since the last time.
+    pub(crate) async fn tell_observations(&self) -> Result<(), Error> {
+        if !store::untold(&self.db).await? {
+            return Ok(());
+        }
+        let mut tx = self.db.begin().await?;
+        let changed = store::tell(&mut tx).await?;
+        if !changed.is_empty() {
+            self.outbox.publish_as(&mut tx, system_actor(NAME), "observations", &facts(changed)).await?;
+        }
+        Ok(tx.commit().await?)
+    }
+
+    /// Those who showed a technique, newest first; the token of the next page; how many they are.
+    pub(crate) async fn list_observations(
+        &self,
+        ctx: &OpCtx,
+        mitre_id: &str,
+        page_size: i32,
+        page_token: &str,
+        skip: i32,
+    ) -> Result<(Vec<Row>, String, i64), Error> {
+        ctx.user()?;
+        let limit = page::size(page_size, PAGE, MAX_PAGE)?;
+        let offset = page::offset(page_token, skip)?;
+        let mitre_id = checked(mitre_id)?;
+        let (rows, total) = store::of_technique(&self.db, &mitre_id, limit, offset).await?;
+        let next = page::next_offset(offset, rows.len(), total);
+        Ok((rows, next, total))
+    }
+
+    /// What an attacker showed, the most often shown first.
+    pub(crate) async fn list_attacker_techniques(&self, ctx: &OpCtx, uuid: &str) -> Result<Vec<Row>, Error> {
+        let (attacker, _) = self.get_attacker(ctx, uuid).await?;
+        Ok(store::of_attacker(&self.db, attacker.id).await?)
+    }
+
+    /// What attackers did to show a technique, as text, and what is known of it over all of them.
+    pub(crate) async fn observed_procedure(
+        &self,
+        ctx: &OpCtx,
+        mitre_id: &str,
+    ) -> Result<(String, Option<Observed>), Error> {
+        ctx.user()?;
+        let mitre_id = checked(mitre_id)?;
+        let observed = store::one(&self.db, &mitre_id).await?.filter(|observed| observed.count > 0);
+        let mut acts = store::acts(&self.db, &mitre_id, STEPS).await?;
+        // In the order in which it was done, the newest last.
+        acts.reverse();
+        let steps = acts.iter().map(|act| {
+            let times = if act.count > 1 { format!(" ({} times)", act.count) } else { String::new() };
+            format!("{}: {}{times}\n", act.service, act.act)
+        });
+        Ok((steps.collect(), observed))
+    }
+
+    /// Everything that is known over all attackers. For processes of the product.
+    pub(crate) async fn export_observations(&self, ctx: &OpCtx) -> Result<Vec<Observed>, Error> {
+        ctx.require(&[Role::Admin, Role::Service])?;
+        Ok(store::all(&self.db).await?)
+    }
+}
+
+fn checked(mitre_id: &str) -> Result<String, Failure> {
+    let mut fields = Fields::default();
+    fields.text("mitre_id", mitre_id, 1, 32);
+    fields.finish()?;
+    Ok(mitre_id.trim().to_ascii_uppercase())
+}
