@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use anyhow::{Context as _, Result};
 
-use crate::stores::{Options, Stores};
+use crate::stores::{Options, Stores, packages};
 use crate::workspace::Workspace;
 use crate::{proc, ui};
 
@@ -30,6 +30,7 @@ pub fn run(args: &[OsString]) -> Result<u8> {
     proc::run_ok(workspace.cargo().arg("test").args(scope).args(for_cargo).arg("--no-run"))?;
     ui::done("build", "the product and the tests", since);
 
+    packages::clients()?;
     let stores = up(&workspace)?;
     let since = Instant::now();
     ui::step("test", "cargo test");

@@ -2,7 +2,7 @@
 
 mod compose;
 mod keeper;
-mod packages;
+pub mod packages;
 mod postgres;
 mod rabbitmq;
 mod redis;

@@ -15,6 +15,36 @@ pub fn available() -> bool {
     proc::is_root() && proc::find_program("apt-get", &[]).is_some()
 }
 
+/// The clients with which tests talk to decoys, and the packages that have them.
+const CLIENTS: [(&str, &str); 13] = [
+    ("ssh", "openssh-client"),
+    ("sshpass", "sshpass"),
+    ("curl", "curl"),
+    ("lftp", "lftp"),
+    ("redis-cli", "redis-tools"),
+    ("psql", "postgresql-client"),
+    ("mysql", "default-mysql-client"),
+    ("ldapsearch", "ldap-utils"),
+    ("mosquitto_pub", "mosquitto-clients"),
+    ("snmpget", "snmp"),
+    ("nmap", "nmap"),
+    ("hydra", "hydra"),
+    ("openssl", "openssl"),
+];
+
+/// Installs the clients that are missing, where that can be done: tests leave out those that are not there, and say so.
+pub fn clients() -> Result<()> {
+    let missing = CLIENTS.iter().filter(|(program, _)| proc::find_program(program, &[]).is_none());
+    let missing: Vec<&str> = missing.map(|(_, package)| *package).collect();
+    if missing.is_empty() || !available() {
+        return Ok(());
+    }
+    if let Err(error) = install(&missing) {
+        ui::error(&format!("decoys are tested without {}: {error:#}", missing.join(", ")));
+    }
+    proc::check()
+}
+
 /// Installs `packages` and keeps their servers from starting by themselves.
 pub fn install(packages: &[&str]) -> Result<()> {
     let since = Instant::now();

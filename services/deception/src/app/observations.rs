@@ -219,13 +219,14 @@ impl App {
         Ok(store::of_attacker(&self.db, attacker.id).await?)
     }
 
-    /// What attackers did to show a technique, as text, and what is known of it over all of them.
+    /// What attackers did to show a technique, as text, and what is known of it over all of them; for those who make
+    /// tests of that.
     pub(crate) async fn observed_procedure(
         &self,
         ctx: &OpCtx,
         mitre_id: &str,
     ) -> Result<(String, Option<Observed>), Error> {
-        ctx.user()?;
+        ctx.require(&[Role::Admin, Role::RedTech])?;
         let mitre_id = checked(mitre_id)?;
         let observed = store::one(&self.db, &mitre_id).await?.filter(|observed| observed.count > 0);
         let mut acts = store::acts(&self.db, &mitre_id, STEPS).await?;

@@ -60,6 +60,9 @@ pub struct Terminal {
     last_cr: bool,
 }
 
+/// What a line so far could go on with.
+type Complete<'a> = dyn Fn(&str) -> Vec<String> + Sync + 'a;
+
 /// How a line is read.
 pub struct Ask<'a> {
     /// Shown before it.
@@ -69,7 +72,7 @@ pub struct Ask<'a> {
     /// Lines before this one.
     pub history: &'a [String],
     /// What a tab would complete: the line so far gives what is to be added, or choices to show.
-    pub complete: Option<&'a (dyn Fn(&str) -> Vec<String> + Sync)>,
+    pub complete: Option<&'a Complete<'a>>,
 }
 
 impl Terminal {

@@ -470,9 +470,8 @@ fn hidden(overlay: &Overlay, path: &str) -> bool {
     }
     let mut above = parent(path);
     loop {
-        match overlay.changes.get(above) {
-            Some(Change::Gone | Change::Node { opaque: true, .. }) => return true,
-            _ => {}
+        if let Some(Change::Gone | Change::Node { opaque: true, .. }) = overlay.changes.get(above) {
+            return true;
         }
         if above == "/" {
             return false;

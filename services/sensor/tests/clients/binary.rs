@@ -45,7 +45,7 @@ async fn mysql_lets_its_own_in() {
         "information_schema",
         "secure_file_priv",
         "| 1 | two",
-        "int(11)     | NO   | PRI | NULL    | auto_increment",
+        "| id    | int(11)     | NO   | PRI  | NULL    | auto_increment |",
         "| Tables_in_x |",
         "| table_name |",
         "ERROR 1064 (42000) at line 7: You have an error in your SQL syntax; check the manual that corresponds to your MariaDB \
@@ -116,7 +116,7 @@ async fn psql_works_with_tables() {
         return;
     }
     let decoy = decoy("postgres", Os::Debian12, &[("credentials", "postgres:postgres")]);
-    let refused = psql(&decoy, "postgres:letmein@HOST/postgres", "SELECT 1").await;
+    let refused = psql(&decoy, "postgres:qwerty@HOST/postgres", "SELECT 1").await;
     assert!(refused.contains("FATAL:  password authentication failed for user \"postgres\""), "{refused}");
     let said = psql(&decoy, "postgres:wrong-one@HOST/nodb", "SELECT 1").await;
     assert!(said.contains("password authentication failed"), "{said}");
@@ -161,7 +161,7 @@ async fn psql_works_with_tables() {
     let failed = decoy.told(EventType::AuthFail, 2).await;
     assert_eq!(
         (failed[0].fields["password"].as_str(), failed[0].fields["method"].as_str()),
-        ("letmein", "scram-sha-256")
+        ("qwerty", "scram-sha-256")
     );
     assert!(failed.iter().any(|told| !told.fields.contains_key("password")), "{failed:?}");
     let commands = decoy.told(EventType::Command, 2).await;
@@ -234,17 +234,28 @@ async fn pymongo_works_with_documents() {
     assert!(queries.iter().any(|told| told.fields["query"].contains("\"find\":\"users\"")), "{queries:?}");
 }
 
-/// Documents in the old message of nmap and old drivers, without a client library.
+/// What nmap asks for on the port of MongoDB; it takes the version from the answer.
 #[tokio::test]
-async fn nmap_knows_mongodb() {
-    if !have(&["nmap"]) {
-        return;
-    }
+async fn nmaps_question_to_mongodb() {
     let decoy = decoy("mongodb", Os::Debian11, &[]);
-    // Its own probe is a rare one: nmap sends it to other ports only when it is told to try all.
-    let args = ["-Pn", "-n", "-sT", "-sV", "--version-all", "-p", &port(&decoy), "127.0.0.1"];
-    let scanned = run("nmap", &args).await.text;
-    assert!(scanned.contains("MongoDB 5.0.24"), "{scanned}");
+    let mut stream = tokio::net::TcpStream::connect(decoy.address()).await.unwrap();
+    let probe =
+        b"\x41\0\0\0\x3a\x30\0\0\xff\xff\xff\xff\xd4\x07\0\0\0\0\0\0test.$cmd\0\0\0\0\0\xff\xff\xff\xff\x1b\0\0\0\
+        \x01serverStatus\0\0\0\0\0\0\0\xf0\x3f\0";
+    stream.write_all(probe).await.unwrap();
+    let mut answer = vec![0; 8_192];
+    let size = stream.read(&mut answer).await.unwrap();
+    let answer = String::from_utf8_lossy(&answer[..size]).into_owned();
+    assert!(answer.contains("version\0\u{7}\0\0\x005.0.24\0"), "{answer:?}");
+    let browsed = tokio::net::TcpStream::connect(decoy.address()).await.unwrap();
+    let (mut reader, mut writer) = browsed.into_split();
+    writer.write_all(b"GET / HTTP/1.0\r\n\r\n").await.unwrap();
+    let mut said = String::new();
+    let _ = reader.read_to_string(&mut said).await;
+    assert!(
+        said.contains("Content-Length: 85\r\n\r\nIt looks like you are trying to access MongoDB over HTTP"),
+        "{said}"
+    );
 }
 
 #[tokio::test]

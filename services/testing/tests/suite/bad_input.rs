@@ -34,6 +34,7 @@ async fn no_text_field_takes_a_megabyte_or_control_characters() {
                 procedure_text: some(),
                 tool_used: some(),
                 template_id: None,
+                mitre_id: None,
             };
             is(
                 failure(world.by(RED_TECH).create_test(create).await),

@@ -15,6 +15,7 @@ fn request() -> CreateTestRequest {
         procedure_text: Some("Step by step…".into()),
         tool_used: Some("Atomic Red Team".into()),
         template_id: None,
+        mitre_id: None,
     }
 }
 
@@ -74,6 +75,7 @@ async fn all_that_is_wrong_is_told_at_once() {
             procedure_text: Some("bell\u{7}".into()),
             tool_used: Some("x".repeat(301)),
             template_id: Some("first".into()),
+            mitre_id: None,
         };
         let refused = failure(world.by(RED_TECH).create_test(bad).await);
         assert_eq!(

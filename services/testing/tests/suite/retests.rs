@@ -17,6 +17,7 @@ async fn a_completed_remediation_makes_the_retest() {
             procedure_text: Some("Step by step".into()),
             tool_used: Some("bash".into()),
             template_id: Some(TEMPLATE.into()),
+            mitre_id: None,
         };
         let first = world.by(RED_TECH).create_test(request).await.unwrap().into_inner().test.unwrap();
         world.finish(&first.id, Some("partially_detected")).await;

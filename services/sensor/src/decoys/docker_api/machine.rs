@@ -105,18 +105,21 @@ impl Machine {
         }
     }
 
-    pub(super) fn version(&self) -> Value {
-        json!({
-            "Platform": {"Name": if self.version.contains("dfsg") { "" } else { "Docker Engine - Community" }},
-            "Components": [
-                {"Name": "Engine", "Version": self.version, "Details": {"ApiVersion": self.api, "Arch": "amd64", "BuildTime": "2024-01-12T10:41:30.000000000+00:00", "Experimental": "false", "GitCommit": self.commit, "GoVersion": self.go, "KernelVersion": self.kernel, "MinAPIVersion": "1.12", "Os": "linux"}},
-                {"Name": "containerd", "Version": "1.6.20~ds1", "Details": {"GitCommit": "1.6.20~ds1-1+b1"}},
-                {"Name": "runc", "Version": "1.1.5+ds1", "Details": {"GitCommit": "1.1.5+ds1-1+deb12u1"}},
-                {"Name": "docker-init", "Version": "0.19.0", "Details": {"GitCommit": ""}}
-            ],
-            "Version": self.version, "ApiVersion": self.api, "MinAPIVersion": "1.12", "GitCommit": self.commit, "GoVersion": self.go,
-            "Os": "linux", "Arch": "amd64", "KernelVersion": self.kernel, "BuildTime": "2024-01-12T10:41:30.000000000+00:00"
-        })
+    pub(super) fn version(&self) -> String {
+        let (version, api, go, commit, kernel) = (self.version, self.api, self.go, self.commit, self.kernel);
+        let debian = version.contains("dfsg");
+        let platform = if debian { "" } else { "Docker Engine - Community" };
+        let (containerd, containerd_commit) = if debian {
+            ("1.6.20~ds1", "1.6.20~ds1-1+b1")
+        } else {
+            ("1.6.26", "3dd1e886e55dd695541fdcd67420c2888645a495")
+        };
+        let (runc, runc_commit) =
+            if debian { ("1.1.5+ds1", "1.1.5+ds1-1+deb12u1") } else { ("1.1.10", "v1.1.10-0-g18a0cb0") };
+        let built = "2024-01-12T10:41:30.000000000+00:00";
+        format!(
+            "{{\"Platform\":{{\"Name\":\"{platform}\"}},\"Components\":[{{\"Name\":\"Engine\",\"Version\":\"{version}\",\"Details\":{{\"ApiVersion\":\"{api}\",\"Arch\":\"amd64\",\"BuildTime\":\"{built}\",\"Experimental\":\"false\",\"GitCommit\":\"{commit}\",\"GoVersion\":\"{go}\",\"KernelVersion\":\"{kernel}\",\"MinAPIVersion\":\"1.12\",\"Os\":\"linux\"}}}},{{\"Name\":\"containerd\",\"Version\":\"{containerd}\",\"Details\":{{\"GitCommit\":\"{containerd_commit}\"}}}},{{\"Name\":\"runc\",\"Version\":\"{runc}\",\"Details\":{{\"GitCommit\":\"{runc_commit}\"}}}},{{\"Name\":\"docker-init\",\"Version\":\"0.19.0\",\"Details\":{{\"GitCommit\":\"\"}}}}],\"Version\":\"{version}\",\"ApiVersion\":\"{api}\",\"MinAPIVersion\":\"1.12\",\"GitCommit\":\"{commit}\",\"GoVersion\":\"{go}\",\"Os\":\"linux\",\"Arch\":\"amd64\",\"KernelVersion\":\"{kernel}\",\"BuildTime\":\"{built}\"}}"
+        )
     }
 
     pub(super) fn networks(&self) -> Value {

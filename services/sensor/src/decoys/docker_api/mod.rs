@@ -175,7 +175,8 @@ impl DockerApi {
         let on = |name: &str| matches!(asked(name).as_str(), "1" | "true" | "True");
         match (method, parts.as_slice()) {
             ("GET", ["_ping"]) => Reply::ping(),
-            ("GET", ["version"]) => Reply::json(200, &self.machine.version()),
+            ("OPTIONS", _) => Reply::empty(200),
+            ("GET", ["version"]) => Reply::ordered(self.machine.version()),
             ("GET", ["info"]) => Reply::json(200, &self.with(|engine| engine.info(&self.machine))),
             ("POST", ["auth"]) => {
                 let given = parsed(request);

@@ -9,6 +9,9 @@ use crate::decoys::http::{
     wire::Request,
 };
 
+/// What is said where no route leads.
+const PAGE_NOT_FOUND: &[u8] = b"{\"message\":\"page not found\"}\n";
+
 /// An answer.
 pub(super) struct Reply {
     pub(super) status: u16,
@@ -41,6 +44,11 @@ impl Reply {
 
     pub(super) fn empty(status: u16) -> Reply {
         Reply::new(status, "", String::new())
+    }
+
+    /// JSON whose fields are in the order of the engine's own structures.
+    pub(super) fn ordered(text: String) -> Reply {
+        Reply::new(200, "application/json", text + "\n")
     }
 
     pub(super) fn stream(lines: String) -> Reply {
@@ -96,13 +104,17 @@ impl Reply {
             return out.end();
         }
         let mut fields = self.extra.clone();
-        fields.push(("Api-Version", machine.api.to_owned()));
+        // What no route leads to is answered before anything that knows the version.
+        let routed = self.body != PAGE_NOT_FOUND;
+        if routed {
+            fields.push(("Api-Version", machine.api.to_owned()));
+            fields.push(("Docker-Experimental", "false".to_owned()));
+            fields.push(("Ostype", "linux".to_owned()));
+            fields.push(("Server", format!("Docker/{} (linux)", machine.version)));
+        }
         if !self.content_type.is_empty() {
             fields.push(("Content-Type", self.content_type.to_owned()));
         }
-        fields.push(("Docker-Experimental", "false".to_owned()));
-        fields.push(("Ostype", "linux".to_owned()));
-        fields.push(("Server", format!("Docker/{} (linux)", machine.version)));
         fields.sort_by_key(|(name, _)| *name);
         let mut out = Answer::new(self.status, reason);
         out.fields(&fields).field("Date", &date(Utc::now()));
@@ -111,13 +123,19 @@ impl Reply {
         if !bodiless && !self.streamed {
             out.field("Content-Length", &self.body.len().to_string());
         }
-        if !request.keeps() {
+        if !request.keeps() && request.minor == 1 {
             out.field("Connection", "close");
         }
         if chunked {
             out.field("Transfer-Encoding", "chunked");
         }
         let mut bytes = out.end();
+        // Go answers in the version that it was asked in.
+        if request.minor == 0
+            && let Some(minor) = bytes.get_mut(7)
+        {
+            *minor = b'0';
+        }
         if request.method == "HEAD" || bodiless {
             return bytes;
         }

@@ -94,13 +94,10 @@ impl Reply {
 pub(crate) fn server(persona: &Arc<Persona>, options: &Options) -> Result<Server, String> {
     let (version, lucene, hash, built) = match persona.os {
         Os::CentOs7 | Os::BusyBox => ("6.8.23", "7.7.3", "4f67856", "2022-01-06T21:30:50.087716Z"),
-        Os::Ubuntu2004 | Os::Debian11 => {
+        Os::Ubuntu2004 | Os::Debian11 | Os::Rocky9 | Os::FreeBsd13 => {
             ("7.10.2", "8.7.0", "747e1cc71def077253878a59143c1f785afa92b9", "2021-01-13T00:42:12.435326Z")
         }
-        Os::Rocky9 | Os::FreeBsd13 => {
-            ("7.16.3", "8.10.1", "4e6e4eab2297e949ec994e688dad46290d018022", "2022-01-06T23:43:02.825887787Z")
-        }
-        _ => ("7.17.9", "8.11.1", "ef48222227ee6b9e70e502f0f0daa52435ee634d", "2023-01-31T05:34:43.305517834Z"),
+        _ => ("7.13.4", "8.8.2", "c5f60e894ca0c61cdbae4f5a686d9f08bcefc942", "2021-07-14T18:33:36.673943207Z"),
     };
     let node = match persona.number("elastic node", 3) {
         0 => "node-1".to_owned(),
@@ -205,15 +202,18 @@ impl Elastic {
             false => pretty(&reply.body) + "\n",
         };
         let mut out = Answer::new(reply.status, reason);
-        if self.version > "7.14" && self.seven() && !self.version.starts_with("7.10") {
-            out.field("X-elastic-product", "Elasticsearch");
-        }
         out.field(
             "content-type",
             if reply.text { "text/plain; charset=UTF-8" } else { "application/json; charset=UTF-8" },
         );
         out.field("content-length", &body.len().to_string());
         let mut bytes = out.end();
+        // It answers in the version that it was asked in.
+        if request.minor == 0
+            && let Some(minor) = bytes.get_mut(7)
+        {
+            *minor = b'0';
+        }
         if request.method != "HEAD" {
             bytes.extend_from_slice(body.as_bytes());
         }
@@ -433,7 +433,7 @@ impl Elastic {
     }
 
     fn settings(&self, name: &str, uuid: &str, created: DateTime<Utc>) -> String {
-        let number = if self.seven() { "7170999" } else { "6082399" };
+        let number = if self.seven() { "7130499" } else { "6082399" };
         format!(
             "{{\"settings\":{{\"index\":{{\"creation_date\":\"{}\",\"number_of_shards\":\"1\",\"number_of_replicas\":\"1\",\"uuid\":\"{uuid}\",\"version\":{{\"created\":\"{number}\"}},\"provided_name\":{}}}}}}}",
             created.timestamp_millis(),

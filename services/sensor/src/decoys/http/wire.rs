@@ -173,7 +173,7 @@ where
             Line::TooLong => {
                 let seen = readable(conn.unread(), 512);
                 let line = conn.unread().get(..LINE).unwrap_or_default().to_vec();
-                let begun = request_line(&line).unwrap_or_else(|(_, begun)| begun);
+                let begun = request_line(&line).unwrap_or_else(|(_, begun)| *begun);
                 return Ok(Incoming::Bad(Problem::LineTooLong, begun, seen));
             }
             Line::End(rest) => return Ok(Incoming::End(rest)),
@@ -188,7 +188,7 @@ where
             });
         }
         Ok(request) => request,
-        Err((problem, begun)) => return Ok(bad(problem, begun, &first)),
+        Err((problem, begun)) => return Ok(bad(problem, *begun, &first)),
     };
     let mut size = first.len();
     loop {
@@ -239,13 +239,13 @@ fn bad(problem: Problem, request: Request, seen: &[u8]) -> Incoming {
 }
 
 /// A request from its first line; `minor` 9 when it names no version.
-fn request_line(line: &[u8]) -> Result<Request, (Problem, Request)> {
+fn request_line(line: &[u8]) -> Result<Request, (Problem, Box<Request>)> {
     let mut parts = line.splitn(2, |byte| *byte == b' ');
     let method = parts.next().unwrap_or_default();
     let rest = parts.next().unwrap_or_default().trim_ascii();
     let mut request = Request { method: readable(method, 64), minor: 9, ..Request::default() };
     if method.is_empty() || !method.iter().all(|byte| byte.is_ascii_alphabetic() || matches!(byte, b'-' | b'_')) {
-        return Err((Problem::Verb, request));
+        return Err((Problem::Verb, Box::new(request)));
     }
     let (target, version) = match rest.iter().rposition(|byte| *byte == b' ') {
         Some(at) => (rest.get(..at).unwrap_or_default().trim_ascii_end(), rest.get(at + 1..).unwrap_or_default()),
@@ -253,19 +253,19 @@ fn request_line(line: &[u8]) -> Result<Request, (Problem, Request)> {
     };
     request.target = readable(target, LINE);
     if target.is_empty() {
-        return Err((Problem::Malformed, request));
+        return Err((Problem::Malformed, Box::new(request)));
     }
     match version {
         b"" => {}
         b"HTTP/1.1" => request.minor = 1,
         b"HTTP/1.0" => request.minor = 0,
-        other if other.starts_with(b"HTTP/") => return Err((Problem::Version, request)),
-        _ => return Err((Problem::Malformed, request)),
+        other if other.starts_with(b"HTTP/") => return Err((Problem::Version, Box::new(request))),
+        _ => return Err((Problem::Malformed, Box::new(request))),
     }
     let connect = request.method == "CONNECT" || target == b"*";
     let known = target.starts_with(b"/") || target.starts_with(b"http://") || target.starts_with(b"https://");
     if !known && !connect {
-        return Err((Problem::Target, request));
+        return Err((Problem::Target, Box::new(request)));
     }
     Ok(request)
 }

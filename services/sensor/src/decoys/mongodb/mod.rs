@@ -99,7 +99,11 @@ impl Protocol for Mongo {
             stream.read_exact(&mut header).await?;
             if answered == 0 && header.starts_with(b"GET ") {
                 session.emit(EventType::Scan, "HTTP", &[("kind", "http_method"), ("detail", &text(&header))]);
-                return stream.write_all(HTTP).await;
+                // The rest of it is read, else the answer would be lost with the connection.
+                let mut rest = [0; 2_048];
+                let _ = tokio::time::timeout(std::time::Duration::from_secs(1), stream.read(&mut rest)).await;
+                stream.write_all(HTTP).await?;
+                return stream.shutdown().await;
             }
             let mut head = Bytes(&header);
             let (length, request) = (head.le32().unwrap_or(0), head.le32().unwrap_or(0));

@@ -140,11 +140,11 @@ async fn talk<S: AsyncRead + AsyncWrite + Unpin + Send>(
         prepared: BTreeMap::new(),
         next: 1,
     };
-    if !hello.database.is_empty() {
-        if let Err(refused) = client.enter(&hello.database) {
-            packets.write(&refused.packet()).await?;
-            return packets.flush().await;
-        }
+    if !hello.database.is_empty()
+        && let Err(refused) = client.enter(&hello.database)
+    {
+        packets.write(&refused.packet()).await?;
+        return packets.flush().await;
     }
     packets.write(&results::ok(client.manner, 0, 0, 0)).await?;
     packets.flush().await?;
@@ -420,7 +420,7 @@ impl Client<'_> {
                     | "server"
                     | "instance"
                     | "tablespace"
-            ) && !(word(0) == "alter" && matches!(second, "database" | "schema")) => {}
+            ) && (word(0) != "alter" || !matches!(second, "database" | "schema")) => {}
             (
                 "set" | "grant" | "revoke" | "flush" | "lock" | "unlock" | "analyze" | "optimize" | "kill" | "call"
                 | "do" | "handler" | "check" | "repair" | "reset" | "purge" | "change" | "stop" | "savepoint"

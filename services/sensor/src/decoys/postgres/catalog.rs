@@ -314,7 +314,6 @@ impl Server {
             "nextval" | "currval" | "setval" => Value::Int(1),
             "pg_read_file" | "pg_read_binary_file" => {
                 let path = get(0).text();
-                context.files.borrow_mut().push(("read", path.clone()));
                 match files::content(&self.persona, &self.build, &path) {
                     Some(content) => content.into(),
                     None => return Some(Err(files::missing(&path, "could not open file", " for reading"))),
@@ -322,22 +321,16 @@ impl Server {
             }
             "pg_stat_file" | "pg_ls_dir" => {
                 let path = get(0).text();
-                context.files.borrow_mut().push(("list", path.clone()));
                 return Some(Err(files::missing(&path, "could not open directory", "")));
             }
             "lo_import" => {
                 let path = get(0).text();
-                context.files.borrow_mut().push(("read", path.clone()));
                 match files::content(&self.persona, &self.build, &path) {
                     Some(_) => Value::Int(16_900 + i64::try_from(path.len()).unwrap_or(0)),
                     None => return Some(Err(files::missing(&path, "could not open server file", ""))),
                 }
             }
-            "lo_export" => {
-                let path = get(1).text();
-                context.files.borrow_mut().push(("write", path.clone()));
-                Value::Int(1)
-            }
+            "lo_export" => Value::Int(1),
             "lo_create" | "lo_creat" | "lo_from_bytea" => {
                 let wanted = get(0).int();
                 Value::Int(if wanted > 0 { wanted } else { 16_871 })

@@ -3,6 +3,8 @@
 use super::{build::Build, wire::zero};
 use crate::decoys::{sql::Fault, wire::cut};
 
+type Place = (&'static str, &'static str, &'static str, &'static str);
+
 /// An error as it is told.
 #[derive(Debug)]
 pub(super) struct Refusal {
@@ -14,7 +16,7 @@ pub(super) struct Refusal {
     /// Counted in characters from 1; 0 for none.
     pub(super) position: usize,
     /// Folder, file, line and routine in the source.
-    pub(super) place: (&'static str, &'static str, &'static str, &'static str),
+    pub(super) place: Box<Place>,
 }
 
 impl Refusal {
@@ -26,7 +28,7 @@ impl Refusal {
             detail: String::new(),
             hint: "",
             position: 0,
-            place: ("tcop", "postgres.c", "1081", "exec_simple_query"),
+            place: Box::new(("tcop", "postgres.c", "1081", "exec_simple_query")),
         }
     }
 
@@ -41,7 +43,7 @@ impl Refusal {
         line: &'static str,
         routine: &'static str,
     ) -> Refusal {
-        Refusal { place: (folder, file, line, routine), ..self }
+        Refusal { place: Box::new((folder, file, line, routine)), ..self }
     }
 
     pub(super) fn detail(self, detail: impl Into<String>) -> Refusal {
@@ -72,7 +74,7 @@ impl Refusal {
         if self.position > 0 {
             put(b'P', &self.position.to_string());
         }
-        let (folder, file, line, routine) = self.place;
+        let (folder, file, line, routine) = *self.place;
         put(b'F', &build.place(folder, file));
         put(b'L', line);
         put(b'R', routine);

@@ -337,8 +337,10 @@ impl Redis {
                 number("redis cpu of children", 999_999)
             );
         }
-        if since(6, 0) && begin(&mut text, "Modules") {}
-        if since(7, 0) && begin(&mut text, "Errorstats") {}
+        // Nothing is in these two.
+        for (major, section) in [(6, "Modules"), (7, "Errorstats")] {
+            let _ = since(major, 0) && begin(&mut text, section);
+        }
         if begin(&mut text, "Cluster") {
             text.push_str("cluster_enabled:0\r\n");
         }

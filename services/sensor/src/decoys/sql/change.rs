@@ -32,8 +32,6 @@ pub(crate) struct Done {
     pub(crate) last_id: i64,
     /// How many seconds it shall seem to have taken.
     pub(crate) delay: f64,
-    /// Files that it would have touched: what it wanted, and the path.
-    pub(crate) files: Vec<(&'static str, String)>,
     /// The answer, when it is rows.
     pub(crate) rows: Option<Relation>,
 }
@@ -72,12 +70,10 @@ impl<'a> Runner<'a> {
             Statement::Query(query) => {
                 let context = self.context(catalog);
                 let rows = select::query(&context, &query, &NOTHING)?;
-                let files = context.files.take();
                 Ok(Done {
                     tag: format!("SELECT {}", rows.rows.len()),
                     affected: rows.rows.len(),
                     delay: context.delay.get(),
-                    files,
                     rows: Some(rows),
                     ..Done::default()
                 })

@@ -46,8 +46,6 @@ pub(crate) struct Context<'a> {
     pub(crate) now: DateTime<Utc>,
     /// How many seconds it shall seem to have taken.
     pub(crate) delay: Cell<f64>,
-    /// Files that the statement would have touched: what it wanted, and the path.
-    pub(crate) files: RefCell<Vec<(&'static str, String)>>,
     pub(super) named: RefCell<Vec<(String, Relation)>>,
     regex: RefCell<Option<(String, bool, regex::Regex)>>,
     steps: Cell<u32>,
@@ -83,7 +81,6 @@ impl<'a> Context<'a> {
             database,
             now: Utc::now(),
             delay: Cell::new(0.0),
-            files: RefCell::new(Vec::new()),
             named: RefCell::new(Vec::new()),
             regex: RefCell::new(None),
             steps: Cell::new(0),

@@ -352,7 +352,13 @@ pub(super) fn call(context: &Context<'_>, name: &str, arguments: &[Value]) -> Re
         "power" | "pow" => Value::Float(get(0).number().powf(get(1).number())),
         "sqrt" => Value::Float(get(0).number().sqrt()),
         "sign" => Value::Int(get(0).int().signum()),
-        "pi" => Value::Float(if mysql { 3.141_593 } else { std::f64::consts::PI }),
+        "pi" => {
+            if mysql {
+                "3.141593".into()
+            } else {
+                Value::Float(std::f64::consts::PI)
+            }
+        }
         "rand" | "random" => Value::Float(rand::random::<f64>()),
         "greatest" | "least" => {
             if mysql && arguments.contains(&Value::Null) {
@@ -506,10 +512,7 @@ pub(super) fn call(context: &Context<'_>, name: &str, arguments: &[Value]) -> Re
             context.delay.set((context.delay.get() + seconds).min(30.0));
             Value::Int(0)
         }
-        "load_file" if mysql => {
-            context.files.borrow_mut().push(("read", text(0)));
-            Value::Null
-        }
+        "load_file" if mysql => Value::Null,
         "row" => format!("({})", arguments.iter().map(Value::text).collect::<Vec<_>>().join(",")).into(),
         _ => return Ok(None),
     }))

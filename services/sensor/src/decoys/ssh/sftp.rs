@@ -41,7 +41,8 @@ pub async fn serve(channel: Channel<Msg>, session: &Session, machine: &Arc<Machi
         while let Some(message) = read.wait().await {
             match message {
                 russh::ChannelMsg::Data { data } => {
-                    if tokio::io::AsyncWriteExt::write_all(&mut pipe_write, &data).await.is_err() {
+                    let passed_on = tokio::io::AsyncWriteExt::write_all(&mut pipe_write, &data).await;
+                    if passed_on.is_err() {
                         break;
                     }
                 }
@@ -66,6 +67,7 @@ pub async fn serve(channel: Channel<Msg>, session: &Session, machine: &Arc<Machi
     let _ = write.close().await;
 }
 
+#[allow(clippy::large_enum_variant, reason = "a few at a time, and most are files")]
 enum Open {
     Folder(Vec<File>),
     File { path: String, append: bool, capture: Option<Capture>, captured: u64, written: bool },

@@ -151,8 +151,7 @@ pub(super) async fn call(shell: &mut Shell, word: &str, argv: &[String], io: &Io
             0
         }
         "let" => {
-            let value =
-                argv.iter().skip(1).map(|text| super::super::expand::calculate(shell, text)).last().unwrap_or(0);
+            let value = argv.iter().skip(1).fold(0, |_, text| super::super::expand::calculate(shell, text));
             i32::from(value == 0)
         }
         "umask" => {

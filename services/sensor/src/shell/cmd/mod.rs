@@ -49,8 +49,7 @@ impl<'a> Args<'a> {
             } else if let Some(long) = word.strip_prefix("--") {
                 args.long.push(long);
             } else {
-                let mut letters = word.char_indices().skip(1);
-                while let Some((at, letter)) = letters.next() {
+                for (at, letter) in word.char_indices().skip(1) {
                     args.letters.push(letter);
                     if valued.contains(letter) {
                         let value = word.get(at + letter.len_utf8()..).filter(|value| !value.is_empty());

@@ -12,9 +12,7 @@ impl Parser {
             fd = u8::try_from(digit).ok();
             self.at += 1;
         }
-        let (way, default) = if self.eat("&>>") {
-            (Way::Both, 1)
-        } else if self.eat("&>") {
+        let (way, default) = if self.eat("&>>") || self.eat("&>") {
             (Way::Both, 1)
         } else if self.eat("<<<") {
             self.blanks();
