@@ -96,7 +96,7 @@ fn principal(answer: ResolveApiKeyResponse) -> Option<Principal> {
     Some(Principal {
         user_id: Uuid::parse_str(&answer.user_id).ok()?,
         username: answer.username,
-        role: answer.role.parse().ok()?,
+        role: aegis_auth::Role::of_key(&answer.role)?,
         jti: Uuid::parse_str(&answer.key_id).ok()?,
         epoch: answer.epoch,
         expires_at: DateTime::from_timestamp(answer.expires_at?.seconds, 0)?,

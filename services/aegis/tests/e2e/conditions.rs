@@ -12,6 +12,7 @@ use crate::{
 const NOBODYS_VERSION: &str = "\"999999-0123456789abcdef\"";
 
 pub async fn scenario(product: &mut Product) {
+    product.ensure_sensor().await;
     let people = People::of(product).await;
     technique_and_template(&people).await;
     tests(&people).await;
