@@ -289,24 +289,24 @@ async fn a_rebuild_that_breaks_off_leaves_what_is_right_and_can_be_run_again() {
         let world = World::default();
         let app = app_of(&store.db, &world);
         let tests: Vec<TestChanged> =
-            (1..=1400).map(|n| validated(n, 1, n % 5, "detected", i64::try_from(n % 90).unwrap())).collect();
-        hear(&app, &tests[1300..]).await.unwrap();
+            (1..=4200).map(|n| validated(n, 1, n % 5, "detected", i64::try_from(n % 90).unwrap())).collect();
+        hear(&app, &tests[4100..]).await.unwrap();
         {
             let mut owned = world.0.lock().unwrap();
             owned.techniques = (0..5).map(|n| facts(n, "validated", &["execution"], 1)).collect();
             owned.tests = tests.clone();
-            owned.break_after = Some(15);
+            owned.break_after = Some(45);
         }
         assert_eq!(rebuild(&app, &admin()).await.unwrap_err().code(), Code::Unavailable);
         // Nothing behind the break is taken for deleted.
         let half = dump(&store.db).await;
-        assert!(half.tests.len() >= 1000 && half.tests.len() < 1400, "{}", half.tests.len());
+        assert!(half.tests.len() >= 2000 && half.tests.len() < 4200, "{}", half.tests.len());
         let counted: i64 = half.counts.iter().map(|row| row.3).sum();
         assert_eq!(counted, half.tests.len() as i64, "what is there is counted");
 
         world.0.lock().unwrap().break_after = None;
-        assert_eq!(rebuilt(&app).await.tests, 1400);
-        assert_eq!(dump(&store.db).await.tests.len(), 1400);
+        assert_eq!(rebuilt(&app).await.tests, 4200);
+        assert_eq!(dump(&store.db).await.tests.len(), 4200);
 
         // What cannot be read is no end either.
         world
@@ -314,7 +314,7 @@ async fn a_rebuild_that_breaks_off_leaves_what_is_right_and_can_be_run_again() {
             .lock()
             .unwrap()
             .tests
-            .push(TestChanged { state: "done".into(), ..validated(2000, 1, 1, "detected", 1) });
+            .push(TestChanged { state: "done".into(), ..validated(5000, 1, 1, "detected", 1) });
         let before = dump(&store.db).await;
         assert_eq!(rebuild(&app, &admin()).await.unwrap_err().code(), Code::Validation);
         assert_eq!(dump(&store.db).await, before);
