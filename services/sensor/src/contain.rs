@@ -268,7 +268,7 @@ mod linux {
         rules.insert(libc::SYS_socket, sockets()?);
         let mut terminal = Vec::new();
         for request in [libc::FIONBIO, libc::FIONREAD, libc::FIOCLEX, libc::TCGETS, libc::TIOCGWINSZ] {
-            #[allow(clippy::unnecessary_cast)] // Of another type in musl.
+            #[allow(clippy::unnecessary_cast, reason = "of another type in musl")]
             terminal.push(SeccompRule::new(vec![equal(1, request as u64)?])?);
         }
         rules.insert(libc::SYS_ioctl, terminal);

@@ -39,7 +39,7 @@ const MAX_EVENTS: u32 = 20_000;
 
 /// What happens on decoys. The names on the wire are these in snake case.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[allow(missing_docs)] // Their meaning is their name.
+#[allow(missing_docs, reason = "their meaning is their name")]
 pub enum EventType {
     Connect,
     Disconnect,

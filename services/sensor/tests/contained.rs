@@ -1,5 +1,10 @@
 //! What a contained process can do and what it cannot. One test, because it is for good and for the whole process.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // a test fails by panicking, also in its helpers
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test fails by panicking, also in its helpers"
+)]
 #![cfg(target_os = "linux")]
 
 use std::{

@@ -123,12 +123,13 @@ impl App {
         let known = self.pull_known(ctx, &marks).await?;
         run.progress.knowledge = i64::try_from(known).unwrap_or(i64::MAX);
 
-        // What events tell meanwhile has a higher version, and stays.
-        let (mut tx, _) = self.step(run).await?;
-        store::observed::clear(&mut tx).await?;
-        tx.commit().await?;
+        let mut tx = self.db.begin_read().await?;
+        let held = store::observed::versions(&mut tx).await?;
+        tx.rollback().await?;
         let observed = self.owners.observed(ctx).await?;
+        // What events told meanwhile has another version, and stays where it is newer.
         let (mut tx, _) = self.step(run).await?;
+        store::observed::forget(&mut tx, &held).await?;
         store::observed::take_in(&mut tx, &observed).await?;
         self.coverage.renew_on_commit(&mut tx);
         tx.commit().await?;

@@ -31,10 +31,24 @@ pub(crate) async fn take_in(tx: &mut Tx, observed: &[Observed]) -> Result<()> {
     revise(tx).await
 }
 
-/// Nothing is known any more; a rebuild asks the owner.
-pub(crate) async fn clear(tx: &mut Tx) -> Result<()> {
-    on!(tx, |c| sqlx::query("DELETE FROM observed").execute(c).await.map(|_| ()))?;
-    revise(tx).await
+/// What is known of each technique, by its version.
+pub(crate) async fn versions(tx: &mut Tx) -> Result<Vec<(String, i64)>> {
+    Ok(on!(tx, |c| sqlx::query_as("SELECT mitre_id, version FROM observed").fetch_all(c).await)?)
+}
+
+/// Forgets what is known in these versions; what has changed since stays.
+pub(crate) async fn forget(tx: &mut Tx, versions: &[(String, i64)]) -> Result<()> {
+    for some in versions.chunks(CHUNK) {
+        on!(tx, |c| {
+            let mut query = QueryBuilder::new("DELETE FROM observed WHERE (mitre_id, version) IN (");
+            query.push_values(some, |mut row, (mitre_id, version)| {
+                row.push_bind(mitre_id).push_bind(*version);
+            });
+            query.push(")");
+            query.build().persistent(false).execute(c).await.map(|_| ())
+        })?;
+    }
+    Ok(())
 }
 
 async fn revise(tx: &mut Tx) -> Result<()> {

@@ -323,6 +323,55 @@ async fn a_rebuild_that_breaks_off_leaves_what_is_right_and_can_be_run_again() {
 }
 
 #[tokio::test]
+async fn what_attackers_showed_is_known_in_its_newest_version_and_rebuilt() {
+    use aegis_proto::{
+        deception::v1::ObservedTechnique,
+        events::v1::{ObservedFacts, TechniquesObserved},
+    };
+
+    for store in stores().await {
+        let world = World::default();
+        let app = app_of(&store.db, &world);
+        take_in(&app, &[facts(1, "partial", &["execution"], 1), facts(2, "validated", &["execution"], 1)])
+            .await
+            .unwrap();
+        let told = |mitre_id: &str, count, version| {
+            let facts = ObservedFacts { mitre_id: mitre_id.into(), count, attackers: 1, version, ..Default::default() };
+            envelope(format!("{mitre_id} {version} {count}"), &TechniquesObserved { techniques: vec![facts] })
+        };
+        let mut tx = store.db.begin().await.unwrap();
+        // The older one comes late.
+        for event in [told("T0001", 9, 4), told("T0001", 2, 3), told("T0002", 5, 1), told("T0099", 1, 1)] {
+            projector(&app).handle(&mut tx, &event).await.unwrap();
+        }
+        tx.commit_relaxed().await.unwrap();
+        let gaps = async || {
+            let page = app.list_observed_gaps(&admin(), 0, "", 0).await.unwrap();
+            let rows = page.rows.iter().map(|gap| (gap.technique.mitre_id.to_string(), gap.observed.count));
+            (rows.collect::<Vec<_>>(), page.total)
+        };
+        assert_eq!(gaps().await, (vec![("T0001".to_owned(), 9)], 1));
+
+        {
+            let mut owned = world.0.lock().unwrap();
+            owned.techniques = vec![facts(1, "partial", &["execution"], 1), facts(2, "partial", &["execution"], 2)];
+            // Its database was put back: the version is lower, and it is right all the same.
+            let observed = |mitre_id: &str, count, version| ObservedTechnique {
+                mitre_id: mitre_id.into(),
+                count,
+                attackers: 3,
+                version,
+                ..Default::default()
+            };
+            owned.observed = vec![observed("T0001", 1, 1), observed("T0002", 0, 7)];
+        }
+        rebuilt(&app).await;
+        assert_eq!(gaps().await, (vec![("T0001".to_owned(), 1)], 1));
+        store.close().await;
+    }
+}
+
+#[tokio::test]
 async fn one_rebuild_runs_at_a_time_and_tells_how_far_it_is() {
     for store in stores().await {
         let world = World::default();

@@ -1,5 +1,5 @@
 //! The whole service over its gRPC interface, on every database, with a catalog that only counts.
-#![allow(clippy::unwrap_used)] // a test fails by panicking, also in its helpers
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking, also in its helpers")]
 
 mod catalog;
 mod conditions;

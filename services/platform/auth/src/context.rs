@@ -277,6 +277,32 @@ mod tests {
     }
 
     #[test]
+    fn a_sensor_is_let_in_only_where_it_is_named() {
+        let of = |role| {
+            let principal = Principal {
+                user_id: Uuid::nil(),
+                username: "somebody".into(),
+                role,
+                jti: Uuid::nil(),
+                epoch: 0,
+                expires_at: chrono::DateTime::UNIX_EPOCH,
+                must_change_password: false,
+                bearer: crate::Bearer::ApiKey,
+            };
+            OpCtx::new(Some(principal), None, Origin::default(), None)
+        };
+        let sensor = of(Role::Sensor);
+        assert_eq!(sensor.user().unwrap_err().code(), Code::Forbidden);
+        assert_eq!(sensor.signed_in().unwrap_err().code(), Code::Forbidden);
+        assert_eq!(sensor.require(&Role::PEOPLE).unwrap_err().code(), Code::Forbidden);
+        assert_eq!(sensor.require(&[Role::Admin, Role::Sensor]).unwrap().role, Role::Sensor);
+        for role in Role::PEOPLE.into_iter().chain([Role::Service]) {
+            assert_eq!(of(role).require(&[Role::Sensor]).unwrap_err().code(), Code::Forbidden, "{role}");
+            of(role).user().unwrap();
+        }
+    }
+
+    #[test]
     fn an_older_version_is_412_and_a_precondition_is_never_overlooked() {
         let ctx = ctx(IfMatch::Versions(vec![3, 4]));
         assert_eq!(ctx.precondition_was_looked_at().unwrap_err().code(), Code::Internal);

@@ -1,5 +1,5 @@
 //! What a commit means: on the disk, seen by readers, all or nothing; one writer at a time without errors.
-#![allow(clippy::unwrap_used)] // a test fails by panicking, also in its helpers
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking, also in its helpers")]
 
 use std::sync::{
     Arc,

@@ -1,5 +1,5 @@
 //! An event reaches every consumer once: also when it is delivered again, when a consumer fails, and over RabbitMQ.
-#![allow(clippy::unwrap_used, clippy::panic)] // a test fails by panicking, also in its helpers
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking, also in its helpers")]
 
 use std::{
     path::Path,

@@ -1,6 +1,11 @@
 //! A request with an `Idempotency-Key` changes something once, whatever happens in between; a change whose `If-Match`
 //! nobody looked at is not written. On both databases.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // a test fails by panicking, also in its helpers
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test fails by panicking, also in its helpers"
+)]
 
 use std::{
     convert::Infallible,

@@ -29,7 +29,7 @@ static ALL: AtomicUsize = AtomicUsize::new(0);
 
 /// Why something could not be done with a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[allow(missing_docs)] // Their meaning is their text.
+#[allow(missing_docs, reason = "their meaning is their text")]
 pub enum Errno {
     NoEntry,
     Denied,

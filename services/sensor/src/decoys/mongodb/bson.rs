@@ -183,14 +183,14 @@ impl Bson {
         Some(match self {
             Bson::Int(number) => i64::from(*number),
             Bson::Long(number) => *number,
-            #[allow(clippy::cast_possible_truncation)] // `as` saturates.
+            #[allow(clippy::cast_possible_truncation, reason = "`as` saturates")]
             Bson::Double(number) => *number as i64,
             Bson::Bool(truth) => i64::from(*truth),
             _ => return None,
         })
     }
 
-    #[allow(clippy::cast_precision_loss)] // Good enough to compare.
+    #[allow(clippy::cast_precision_loss, reason = "good enough to compare")]
     pub(super) fn real(&self) -> Option<f64> {
         Some(match self {
             Bson::Int(number) => f64::from(*number),

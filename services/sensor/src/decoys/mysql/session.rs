@@ -96,7 +96,7 @@ fn cut_bytes(bytes: &[u8], most: usize) -> &[u8] {
     bytes.get(..most.min(bytes.len())).unwrap_or_default()
 }
 
-#[allow(clippy::too_many_arguments)] // What a connection consists of.
+#[allow(clippy::too_many_arguments, reason = "what a connection consists of")]
 async fn talk<S: AsyncRead + AsyncWrite + Unpin + Send>(
     of: &MySql,
     mut packets: Packets<S>,

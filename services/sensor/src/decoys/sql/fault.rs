@@ -2,7 +2,7 @@
 
 /// Why a statement was refused.
 #[derive(Clone, Debug, PartialEq)]
-#[allow(missing_docs)] // Their meaning is their name.
+#[allow(missing_docs, reason = "their meaning is their name")]
 pub(crate) enum Fault {
     /// `near` is the first text that was not understood, `rest` all from there; `at` counts characters from 1.
     Syntax {

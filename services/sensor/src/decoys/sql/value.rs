@@ -23,7 +23,7 @@ pub(crate) enum Value {
 
 /// What kind of values a column has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[allow(missing_docs)] // Their meaning is their name.
+#[allow(missing_docs, reason = "their meaning is their name")]
 pub(crate) enum Kind {
     Bool,
     Int,
@@ -220,12 +220,12 @@ impl Value {
     }
 }
 
-#[allow(clippy::cast_precision_loss)] // That is what the servers do as well.
+#[allow(clippy::cast_precision_loss, reason = "that is what the servers do as well")]
 pub(super) fn int_to_float(number: i64) -> f64 {
     number as f64
 }
 
-#[allow(clippy::cast_possible_truncation)] // `as` saturates.
+#[allow(clippy::cast_possible_truncation, reason = "`as` saturates")]
 pub(super) fn float_to_int(number: f64) -> i64 {
     number.round() as i64
 }
