@@ -47,7 +47,7 @@ impl Visitor {
         OpCtx::new(None, None, self.origin(), Some(self.deadline))
     }
 
-    fn origin(&self) -> Origin {
+    pub(crate) fn origin(&self) -> Origin {
         let text = |value: &Option<HeaderValue>, max: usize| {
             let text = value.as_ref().and_then(|v| v.to_str().ok()).unwrap_or_default();
             text.chars().take(max).collect::<String>()
@@ -359,7 +359,7 @@ pub fn is_type(headers: &HeaderMap, wanted: &str) -> bool {
     given.split(';').next().unwrap_or_default().trim().eq_ignore_ascii_case(wanted)
 }
 
-fn object<T: DeserializeOwned>(body: &[u8]) -> Result<T, Problem> {
+pub(crate) fn object<T: DeserializeOwned>(body: &[u8]) -> Result<T, Problem> {
     // serde would take an array of the fields' values for an object.
     if body.trim_ascii_start().first() == Some(&b'[') {
         return Err(Problem::invalid("body", "must be an object, not an array"));

@@ -8,8 +8,13 @@
 mod accept;
 mod answer;
 mod conditions;
+mod cors;
 mod error;
 mod extract;
+#[doc(hidden)]
+pub mod fuzz;
+mod headers;
+mod hosts;
 mod hot;
 mod middleware;
 mod openapi;
@@ -20,6 +25,7 @@ mod sse;
 mod state;
 mod values;
 
+pub use headers::guarded;
 pub use openapi::{Route, openapi, routes};
 pub use state::{Config, Deps};
 
@@ -28,6 +34,7 @@ use axum::{Router, middleware as layer};
 /// All routes of the gateway. The server must give the peer's address (`into_make_service_with_connect_info`), or
 /// the audit trail has none.
 pub fn router(deps: Deps) -> Router {
+    sse::declare();
     let gateway = state::Gateway::new(deps);
     let (public, _) = routes::public().split_for_parts();
     let (protected, _) = routes::protected().split_for_parts();
@@ -36,14 +43,16 @@ pub fn router(deps: Deps) -> Router {
     let (streams, _) = routes::streams().split_for_parts();
     let streams = streams.route_layer(layer::from_fn_with_state(gateway.clone(), middleware::authenticate_stream));
     let edge = layer::from_fn_with_state(gateway.clone(), middleware::edge);
-    Router::new()
+    let router = Router::new()
         .merge(public)
         .merge(protected)
         .merge(streams)
         .merge(pages::router())
         .fallback(error::unknown_route)
-        .method_not_allowed_fallback(error::wrong_method)
-        .layer(edge)
-        .layer(aegis_telemetry::CallMetricsLayer::new("rest").with_route(middleware::route_label))
-        .with_state(gateway)
+        .method_not_allowed_fallback(error::wrong_method);
+    let router = match cors::layer(&gateway.deps.config.cors_origins) {
+        Some(cors) => router.layer(cors),
+        None => router,
+    };
+    router.layer(edge).layer(aegis_telemetry::CallMetricsLayer::http(middleware::route_label)).with_state(gateway)
 }

@@ -10,6 +10,7 @@ use std::{
 use aegis_auth::{REQUEST_ID_HEADER, Role};
 use aegis_error::{Code, Failure};
 use aegis_proto::identity::v1::RedeemStreamTicketRequest;
+use aegis_telemetry::UNMATCHED;
 use axum::{
     extract::{ConnectInfo, MatchedPath, OriginalUri, Request, State},
     middleware::Next,
@@ -18,32 +19,31 @@ use axum::{
 use futures::FutureExt;
 use http::{
     Extensions, HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri,
-    header::{
-        AUTHORIZATION, CACHE_CONTROL, CONTENT_SECURITY_POLICY, REFERRER_POLICY, USER_AGENT, X_CONTENT_TYPE_OPTIONS,
-    },
+    header::{AUTHORIZATION, USER_AGENT},
     uri::PathAndQuery,
 };
 use tower_http::compression::{CompressionLayer, predicate::SizeAbove};
-use tracing::Instrument;
+use tracing::{Instrument, Level, field::Empty};
 use uuid::Uuid;
 
 use crate::{
     conditions::{self, Known},
     error::{Problem, Told, reworded},
     extract::{Caller, Visitor},
-    routes,
+    headers, hosts, routes,
     state::Gateway,
 };
 
 const REQUEST_ID: HeaderName = HeaderName::from_static(REQUEST_ID_HEADER);
 /// The same id under the name that the API's conventions spell.
 const PLAIN_REQUEST_ID: HeaderName = HeaderName::from_static("request_id");
+/// The trace that the answer belongs to, for whoever looks for the cause of it.
+const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 /// Headers that the processes of the product use among themselves.
 const INTERNAL_PREFIX: &str = "x-aegis-";
 const FORWARDED_FOR: &str = "x-forwarded-for";
 /// How a ticket for a stream begins.
 const TICKET_PREFIX: &str = "aegis_st_";
-const UNMATCHED: &str = "unmatched";
 /// How long an upload may take.
 const UPLOAD_TIMEOUT: Duration = Duration::from_secs(60 * 60);
 /// How long it may take to hash a file again.
@@ -52,8 +52,6 @@ const VERIFY_TIMEOUT: Duration = Duration::from_secs(10 * 60);
 const SYNC_TIMEOUT: Duration = Duration::from_secs(10 * 60);
 /// How long it may take to purge all logs.
 const PURGE_TIMEOUT: Duration = Duration::from_secs(10 * 60);
-/// An answer of JSON is no page: nothing in it may run, and no page may frame it.
-const NO_PAGE: HeaderValue = HeaderValue::from_static("default-src 'none'; frame-ancestors 'none'");
 
 /// The layer around all routes.
 pub async fn edge(State(gateway): State<Gateway>, mut request: Request, next: Next) -> Response {
@@ -68,12 +66,30 @@ pub async fn edge(State(gateway): State<Gateway>, mut request: Request, next: Ne
 
     let change = (!request.method().is_safe()).then(|| gateway.hot.change());
     let id = request_id.to_str().unwrap_or_default();
-    let span = tracing::info_span!("request", method = request.method().as_str(), route, request_id = id);
+    let method = aegis_telemetry::http_method(request.method());
+    let span = tracing::info_span!(
+        "request",
+        otel.name = format!("{method} {route}"),
+        otel.kind = "server",
+        http.request.method = method,
+        http.route = route,
+        http.response.status_code = Empty,
+        otel.status_code = Empty,
+        request_id = id,
+        user.id = Empty,
+    );
     aegis_telemetry::set_parent_from(&span, request.headers());
-    let run = AssertUnwindSafe(next.run(request)).catch_unwind().instrument(span);
+    let asked = hosts::check(gateway.deps.config.hosts.as_deref(), request.uri(), request.headers());
+    let run = async {
+        match asked {
+            Ok(()) => next.run(request).await,
+            Err(failure) => Problem(failure).into_response(),
+        }
+    };
+    let run = AssertUnwindSafe(run).catch_unwind().instrument(span.clone());
     let mut response = match tokio::time::timeout(limit, run).await {
         Ok(Ok(response)) => response,
-        Ok(Err(panic)) => panicked(panic.as_ref(), id),
+        Ok(Err(panic)) => span.in_scope(|| panicked(panic.as_ref(), id)),
         Err(_) => {
             let failure = Failure::new(Code::Timeout, "the request took longer than it may");
             Problem(failure).into_response()
@@ -90,14 +106,23 @@ pub async fn edge(State(gateway): State<Gateway>, mut request: Request, next: Ne
         *response.status_mut() = StatusCode::UNPROCESSABLE_ENTITY;
     }
     response = known.answer(response);
+    let status = response.status();
+    span.record("http.response.status_code", status.as_u16());
+    if status.is_server_error() {
+        span.record("otel.status_code", "ERROR");
+    }
+    if tracing::enabled!(Level::DEBUG) {
+        span.in_scope(|| tracing::debug!(status = status.as_u16(), "answered"));
+    }
     let headers = response.headers_mut();
+    if let Ok(trace) = HeaderValue::try_from(aegis_telemetry::traceparent(&span))
+        && !trace.is_empty()
+    {
+        headers.insert(TRACEPARENT, trace);
+    }
     headers.insert(PLAIN_REQUEST_ID, request_id.clone());
     headers.insert(REQUEST_ID, request_id);
-    headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
-    headers.insert(REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
-    headers.entry(CONTENT_SECURITY_POLICY).or_insert(NO_PAGE);
-    // Answers are for who asked, and true now.
-    headers.entry(CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
+    headers::secure(headers, gateway.deps.config.https);
     response
 }
 
@@ -112,6 +137,9 @@ pub async fn authenticate(State(gateway): State<Gateway>, mut request: Request, 
     };
     match gateway.deps.verifier.verify(token).await {
         Ok(principal) => {
+            if !principal.user_id.is_nil() {
+                tracing::Span::current().record("user.id", tracing::field::display(principal.user_id));
+            }
             let Some(visitor) = request.extensions_mut().remove::<Visitor>() else {
                 return Problem::internal("a request came past the edge").into_response();
             };

@@ -56,7 +56,8 @@ changes nothing; read it again.
 **Errors** are `{\"detail\", \"code\"}`; a validation error adds `errors`, one entry for each field. A refused move of a \
 test has all of it inside `detail`. A request that does not validate is 400, on the routes of decoys, of the \
 configuration and of the sign-in 422. Every answer has an `X-Request-Id` (and the same as `request_id`); a client may \
-send its own (`[A-Za-z0-9._-]{1,64}`).
+send its own (`[A-Za-z0-9._-]{1,64}`). The `traceparent` of an answer (W3C Trace Context) names its trace; one that a \
+client sends goes on with the client's.
 
 **Figures** come from a projection that events keep; `X-As-Of` says up to when it had taken them in, or when the figures \
 were computed. A figure that nothing is known for is null, never 0.

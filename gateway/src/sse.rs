@@ -10,6 +10,7 @@ use std::{convert::Infallible, sync::Arc, time::Duration};
 
 use aegis_auth::Verifier;
 use aegis_error::{Code, Failure};
+use aegis_telemetry::Gauges;
 use axum::response::{
     IntoResponse, Response,
     sse::{Event, KeepAlive, Sse},
@@ -47,6 +48,13 @@ const USUAL: usize = 1024;
 pub const SLOW_READER: &str = "SLOW_READER";
 /// How long a client may leave its queue full.
 const PATIENCE: Duration = Duration::from_secs(5);
+
+/// The routes of streams.
+pub const LOGS: &str = "/api/v1/stream";
+/// See [`LOGS`].
+pub const NOTIFICATIONS: &str = "/api/v1/notifications/stream";
+
+static STREAMS: Gauges = Gauges::new("http_server_streams", "Event streams that are open.", &["http_route"]);
 
 /// An event, and how large it is.
 #[derive(Debug)]
@@ -111,8 +119,8 @@ pub fn last_event_id(headers: &HeaderMap, parameter: Option<&str>) -> Result<Opt
     }
 }
 
-/// An answer of `events`, for as long as `bearer` holds. The first `Err` is the last that comes.
-pub fn answer<S, E>(gateway: &Gateway, bearer: String, events: S) -> Response
+/// An answer of `events` to a request of `route`, for as long as `bearer` holds. The first `Err` is the last that comes.
+pub fn answer<S, E>(gateway: &Gateway, route: &'static str, bearer: String, events: S) -> Response
 where
     S: Stream<Item = Result<E, End>> + Send + 'static,
     E: Into<Measured> + Send,
@@ -120,7 +128,9 @@ where
     let (queue, queued) = mpsc::channel(QUEUE);
     let (last, ended) = oneshot::channel();
     let (verifier, stop) = (gateway.deps.verifier.clone(), gateway.deps.stop.clone());
+    let open = STREAMS.hold(&[route]);
     tokio::spawn(async move {
+        let _open = open;
         if let Some(end) = pump(&verifier, &stop, &bearer, events, &queue).await {
             // The client may be gone, or leave its queue for a long time; this waits outside of it.
             let _ = last.send(end);
@@ -137,6 +147,11 @@ where
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     headers.insert(ACCEL_BUFFERING, HeaderValue::from_static("no"));
     response
+}
+
+/// Streams are measured from the start, also while there are none.
+pub fn declare() {
+    [LOGS, NOTIFICATIONS].iter().for_each(|route| STREAMS.set(&[route], 0.0));
 }
 
 fn farewell(end: &End) -> Event {

@@ -115,6 +115,12 @@ pub struct Config {
     pub public_url: Option<String>,
     /// Developer mode: administrators are told of it in `GET /config`.
     pub developer: bool,
+    /// Names under which the product may be asked, besides addresses and localhost; any without.
+    pub hosts: Option<Vec<String>>,
+    /// Origins whose pages may use the API from a browser.
+    pub cors_origins: Vec<String>,
+    /// Browsers reach the product over TLS, and are to do so for ever.
+    pub https: bool,
 }
 
 impl Default for Config {
@@ -126,6 +132,9 @@ impl Default for Config {
             trust_proxy: false,
             public_url: None,
             developer: false,
+            hosts: None,
+            cors_origins: Vec::new(),
+            https: false,
         }
     }
 }

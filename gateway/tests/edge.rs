@@ -22,6 +22,12 @@ fn has_headers(got: &Got) {
     assert_eq!(got.header("x-content-type-options"), "nosniff");
     assert_eq!(got.header("referrer-policy"), "no-referrer");
     assert!(got.header("content-security-policy").contains("frame-ancestors 'none'"));
+    assert_eq!(got.header("x-frame-options"), "DENY");
+    assert!(got.header("permissions-policy").contains("camera=()"));
+    assert_eq!(got.header("cross-origin-resource-policy"), "same-origin");
+    assert_eq!(got.header("cross-origin-opener-policy"), "same-origin");
+    assert!(!got.header("cache-control").is_empty());
+    assert_eq!(got.header("server"), "");
 }
 
 #[tokio::test]
@@ -263,4 +269,82 @@ async fn the_pages_load_nothing_from_elsewhere() {
     assert_eq!(script.header("content-encoding"), "gzip");
     let document = fixture.send(request("GET", "/openapi.json").body(Body::empty()).unwrap()).await;
     assert_eq!(document.json()["openapi"], "3.1.0");
+}
+
+#[tokio::test]
+async fn pages_of_other_origins_are_kept_out() {
+    let fixture = Fixture::new();
+    let ask = request("GET", "/health").header("origin", "https://soc.example.com");
+    let got = fixture.send(ask.body(Body::empty()).unwrap()).await;
+    assert!(got.headers.keys().all(|name| !name.as_str().starts_with("access-control-")), "{:?}", got.headers);
+    let got = fixture.send(preflight("/api/v1/users", "https://soc.example.com")).await;
+    is_ours(&got, StatusCode::METHOD_NOT_ALLOWED, "METHOD_NOT_ALLOWED");
+    assert!(got.header("allow").contains("POST"), "{}", got.header("allow"));
+    assert!(got.headers.keys().all(|name| !name.as_str().starts_with("access-control-")), "{:?}", got.headers);
+}
+
+fn preflight(path: &str, origin: &str) -> http::Request<Body> {
+    let ask = request("OPTIONS", path).header("origin", origin);
+    let ask = ask.header("access-control-request-method", "POST");
+    ask.header("access-control-request-headers", "authorization,content-type").body(Body::empty()).unwrap()
+}
+
+#[tokio::test]
+async fn pages_of_origins_that_are_named_are_let_in() {
+    let origins = vec!["https://soc.example.com".to_owned(), "http://127.0.0.1:3000".to_owned()];
+    let fixture = Fixture::with(Config { cors_origins: origins, ..Config::default() }, None);
+    let got = fixture.send(preflight("/api/v1/users", "https://soc.example.com")).await;
+    assert_eq!(got.status, StatusCode::OK);
+    assert_eq!(got.header("access-control-allow-origin"), "https://soc.example.com");
+    assert!(got.header("access-control-allow-methods").contains("PATCH"));
+    assert!(got.header("access-control-allow-headers").contains("authorization"));
+    assert_eq!(got.header("access-control-max-age"), "600");
+    assert_eq!(got.header("access-control-allow-credentials"), "", "nothing here goes by cookies");
+    assert!(got.header("vary").contains("origin"));
+    has_headers(&got);
+    // Also an error is for the page to read; the token is asked for as ever.
+    let ask = request("GET", "/api/v1/users").header("origin", "http://127.0.0.1:3000");
+    let got = fixture.send(ask.body(Body::empty()).unwrap()).await;
+    is_ours(&got, StatusCode::UNAUTHORIZED, "UNAUTHENTICATED");
+    assert_eq!(got.header("access-control-allow-origin"), "http://127.0.0.1:3000");
+    assert!(got.header("access-control-expose-headers").contains("x-request-id"));
+    for stranger in ["https://evil.example", "https://soc.example.com.evil.example", "http://soc.example.com", "null"] {
+        let got = fixture.send(preflight("/api/v1/users", stranger)).await;
+        assert_eq!(got.header("access-control-allow-origin"), "", "{stranger}");
+    }
+}
+
+#[tokio::test]
+async fn over_tls_browsers_are_told_to_stay_there() {
+    let fixture = Fixture::new();
+    assert_eq!(fixture.get("/health").await.header("strict-transport-security"), "");
+    let fixture = Fixture::with(Config { https: true, ..Config::default() }, None);
+    assert_eq!(fixture.get("/health").await.header("strict-transport-security"), "max-age=31536000");
+}
+
+#[tokio::test]
+async fn under_a_strange_name_nothing_is_answered() {
+    let fixture = Fixture::with(Config { hosts: Some(vec!["aegis.example.com".into()]), ..Config::default() }, None);
+    let ask = |host: &str| request("GET", "/redoc").header("host", host).body(Body::empty()).unwrap();
+    for host in ["aegis.example.com", "AEGIS.example.com:8443", "127.0.0.1:8000", "[::1]:8000", "localhost"] {
+        assert_eq!(fixture.send(ask(host)).await.status, StatusCode::OK, "{host}");
+    }
+    let got = fixture.send(ask("evil.example")).await;
+    is_ours(&got, StatusCode::FORBIDDEN, "FORBIDDEN");
+    assert!(got.json()["detail"].as_str().unwrap().contains("AEGIS_ALLOWED_HOSTS"));
+    let two = request("GET", "/health").header("host", "a").header("host", "b").body(Body::empty()).unwrap();
+    is_ours(&Fixture::new().send(two).await, StatusCode::BAD_REQUEST, "VALIDATION_ERROR");
+}
+
+#[tokio::test]
+async fn head_answers_as_get_does_without_a_body() {
+    let fixture = Fixture::new();
+    let head = fixture.send(request("HEAD", "/redoc").body(Body::empty()).unwrap()).await;
+    assert_eq!((head.status, head.body.len()), (StatusCode::OK, 0));
+    has_headers(&head);
+    for method in ["TRACE", "PROPFIND"] {
+        let got = fixture.send(request(method, "/api/v1/tactics").body(Body::empty()).unwrap()).await;
+        is_ours(&got, StatusCode::METHOD_NOT_ALLOWED, "METHOD_NOT_ALLOWED");
+        assert_eq!(got.header("allow"), "GET,HEAD");
+    }
 }

@@ -4,6 +4,9 @@
 mod analytics;
 #[cfg(feature = "bench")]
 mod client;
+mod compare;
+#[cfg(feature = "bench")]
+mod deception;
 #[cfg(feature = "bench")]
 mod evidence;
 #[cfg(feature = "bench")]
@@ -29,27 +32,56 @@ use anyhow::Result;
 
 use crate::workspace::Workspace;
 
+/// Tests in store where there are to be many.
+#[cfg(feature = "bench")]
+const TESTS: u64 = 1_000_000;
+/// Events in store where there are to be many: in a run of this part alone, and in one of all parts, which is to be
+/// over within 15 minutes.
+#[cfg(feature = "bench")]
+const EVENTS: (u64, u64) = (10_000_000, 3_000_000);
+
 /// Arguments of `cargo xtask bench`.
 #[derive(Debug, clap::Args)]
+#[command(args_conflicts_with_subcommands = true)]
 pub struct Args {
+    #[command(subcommand)]
+    command: Option<Command>,
     /// Seconds of each load.
     #[arg(long, default_value_t = 5)]
     seconds: u64,
-    /// Print the figures as JSON.
-    #[arg(long)]
-    json: bool,
+    /// Print the figures as JSON, or write that to a file.
+    #[arg(long, value_name = "FILE", num_args = 0..=1, require_equals = true, default_missing_value = "-")]
+    json: Option<PathBuf>,
+    /// Print the figures as Markdown, or write that to a file.
+    #[arg(long, value_name = "FILE", num_args = 0..=1, require_equals = true, default_missing_value = "-")]
+    markdown: Option<PathBuf>,
     /// Measure only this part.
     #[arg(long, value_enum)]
     only: Option<Part>,
     /// A product that was built already.
     #[arg(long)]
     bin: Option<PathBuf>,
-    /// Tests in store where there are to be many.
-    #[arg(long, default_value_t = 1_000_000, value_parser = clap::value_parser!(u64).range(100_000..=10_000_000))]
-    tests: u64,
+    /// Tests in store where there are to be many: 1,000,000.
+    #[arg(long, value_parser = clap::value_parser!(u64).range(100_000..=10_000_000))]
+    tests: Option<u64>,
+    /// Events of decoys in store where there are to be many: 10,000,000, and with all parts 3,000,000.
+    #[arg(long, value_parser = clap::value_parser!(u64).range(100_000..=100_000_000))]
+    events: Option<u64>,
     /// Over PostgreSQL, which is brought up for it, in place of SQLite. Events stay in the process.
     #[arg(long)]
     postgres: bool,
+}
+
+/// What else there is.
+#[derive(Debug, clap::Subcommand)]
+enum Command {
+    /// Put two runs that were written with --json=FILE beside each other.
+    Compare {
+        /// The first.
+        before: PathBuf,
+        /// The second.
+        after: PathBuf,
+    },
 }
 
 /// What can be measured by itself.
@@ -69,54 +101,65 @@ enum Part {
     Analytics,
     /// Tokens, logins, many users, a long audit trail.
     Identity,
+    /// Events of decoys coming in and being found, streams, 500 deckies, SSH sessions.
+    Deception,
+}
+
+/// Measures, or compares what was measured.
+pub fn run(args: &Args) -> Result<u8> {
+    match &args.command {
+        Some(Command::Compare { before, after }) => compare::run(before, after),
+        None => measured(args),
+    }
 }
 
 /// Builds the product and this program for release, then measures with that program.
 #[cfg(not(feature = "bench"))]
-pub fn run(args: &Args) -> Result<u8> {
+fn measured(_: &Args) -> Result<u8> {
     let workspace = Workspace::find()?;
     let build = ["build", "--release", "-p", "aegis", "-p", "xtask", "--features", "xtask/bench"];
     crate::proc::run_ok(workspace.cargo().args(build))?;
     let mut command = std::process::Command::new(workspace.target.join("release/xtask"));
-    command.arg("bench").arg("--seconds").arg(args.seconds.to_string()).arg("--tests").arg(args.tests.to_string());
-    if args.json {
-        command.arg("--json");
-    }
-    if let Some(part) = args.only.and_then(|part| clap::ValueEnum::to_possible_value(&part)) {
-        command.arg("--only").arg(part.get_name());
-    }
-    if args.postgres {
-        command.arg("--postgres");
-    }
-    if let Some(bin) = &args.bin {
-        command.arg("--bin").arg(bin);
-    }
+    command.args(std::env::args_os().skip(1));
     Ok(u8::from(!crate::proc::run(&mut command)?.success()))
 }
 
 /// Measures; this program was built for it.
 #[cfg(feature = "bench")]
-pub fn run(args: &Args) -> Result<u8> {
+fn measured(args: &Args) -> Result<u8> {
     let workspace = Workspace::find()?;
     let bin = args.bin.clone().unwrap_or_else(|| workspace.binary(true));
     let files = workspace.root.join("../shared/data");
     let files = files.canonicalize().unwrap_or(files);
+    deception::room_for_streams()?;
     let server = args.postgres.then(|| crate::stores::Database::up(&workspace.root)).transpose()?;
     let admin = server.as_ref().map(|server| server.postgres.admin.clone());
-    let ground = home::Ground { bin, server: admin, files, tests: usize::try_from(args.tests)? };
+    let tests = args.tests.unwrap_or(TESTS);
+    let events = args.events.unwrap_or(if args.only.is_some() { EVENTS.0 } else { EVENTS.1 });
+    let ground = home::Ground { bin, server: admin, files, tests: usize::try_from(tests)?, events };
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let load = std::time::Duration::from_secs(args.seconds);
-    let mut figures = runtime.block_on(measure::all(&ground, load, args.only))?;
+    let figures = figures::Figures::new(figures::about(vec![
+        ("store", if args.postgres { "PostgreSQL, with its defaults" } else { "SQLite" }.to_owned()),
+        ("tests", figures::grouped(ground.tests)),
+        ("events", figures::grouped(usize::try_from(events)?)),
+        ("seconds of a load", args.seconds.to_string()),
+    ]));
+    let mut figures = runtime.block_on(measure::all(&ground, load, args.only, figures))?;
     drop(server);
-    figures.note(if args.postgres { "over PostgreSQL, with its defaults" } else { "over SQLite" });
-    figures.print(args.json);
+    figures.tell(args.json.as_deref(), args.markdown.as_deref())?;
     Ok(0)
 }
 
-/// `cargo xtask floor`: the bare route, in a process of its own as the product is.
+/// `cargo xtask floor`: the bare route, or the bare SSH server, in a process of its own as the product is.
 #[cfg(feature = "bench")]
-pub fn floor(body: PathBuf) -> Result<u8> {
+pub fn floor(body: Option<PathBuf>) -> Result<u8> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    runtime.block_on(product::serve_floor(body))?;
+    runtime.block_on(async {
+        match body {
+            Some(body) => product::serve_floor(body).await,
+            None => deception::serve_ssh().await,
+        }
+    })?;
     Ok(0)
 }

@@ -13,13 +13,14 @@ use anyhow::{Context as _, Result};
 
 const SCRIPT: &str = r#"
 trap '' HUP INT TERM
-groups=' ' folders='' projects=''
+groups=' ' folders='' projects='' mounts=''
 newline='
 '
 while IFS=' ' read -r what value; do
   case $what in
     group) groups="$groups$value " ;;
     gone) case $groups in *" $value "*) groups="${groups%%" $value "*} ${groups#*" $value "}" ;; esac ;;
+    mount) mounts="$mounts$value$newline" ;;
     folder) folders="$folders$value$newline" ;;
     project) projects="$projects $value" ;;
     end) exit 0 ;;
@@ -36,6 +37,7 @@ while [ $waited -lt 50 ]; do
 done
 for group in $groups; do kill -KILL "-$group" 2>/dev/null; done
 for project in $projects; do docker compose -p "$project" down --volumes >/dev/null 2>&1; done
+printf '%s' "$mounts" | while IFS= read -r mount; do umount -l -- "$mount" 2>/dev/null; done
 printf '%s' "$folders" | while IFS= read -r folder; do rm -rf -- "$folder"; done
 "#;
 
@@ -75,6 +77,11 @@ pub fn group(id: u32) {
 /// This process group has ended.
 pub fn gone(id: u32) {
     tell(&format!("gone {id}"));
+}
+
+/// What is mounted here is to be unmounted.
+pub fn mount(path: &Path) {
+    tell(&format!("mount {}", path.display()));
 }
 
 /// This folder (or file) is to be removed.

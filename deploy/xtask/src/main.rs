@@ -2,9 +2,14 @@
 
 mod bench;
 mod ci;
+mod contract;
+mod deploy;
+mod faults;
+mod fuzz;
 mod guard;
 mod ports;
 mod proc;
+mod sbom;
 mod stores;
 mod test;
 mod ui;
@@ -30,7 +35,10 @@ Examples:
   cargo xtask test               all tests, over real stores
   cargo xtask stores -- bash     a shell with the stores up and AEGIS_TEST_* set
   cargo xtask ci                 what the build server runs
+  cargo xtask contract           every answer held to the OpenAPI document, as every role
+  cargo xtask fuzz               every parser of what comes from outside
   cargo xtask bench              the figures of a release build
+  cargo xtask faults             every store and role stopped, killed, frozen, slow, and back
 
 Where the stores come from, each on its own:
   1. named by environment: AEGIS_UP_POSTGRES_URL (a superuser), AEGIS_UP_REDIS_URL,
@@ -90,24 +98,95 @@ Examples:
     #[command(after_help = "\
 Examples:
   cargo xtask ci
-  cargo xtask ci --advisories    also the published advisories (needs the network)")]
+  cargo xtask ci --advisories    fail where the published advisories cannot be had")]
     Ci(ci::Args),
 
-    /// Measure a release build: start, memory, sync, requests a second against a bare route, moves.
+    /// Check docker-compose.yml, deploy/ and k8s/: linters, schemas, and the roles run with what these say.
+    ///
+    /// Installs what it needs from PyPI into the build folder, and promtool from the distribution's packages where this
+    /// is root; a check whose program is not to be had is left out, and said so.
+    #[command(after_help = "\
+Examples:
+  cargo xtask deploy-check
+  cargo xtask deploy-check --files     only what looks at files")]
+    DeployCheck(deploy::Args),
+
+    /// Hold the product to its OpenAPI document, as every role and as nobody.
+    ///
+    /// Each role has a product of its own in a scratch folder, with something of everything in it. schemathesis asks
+    /// every operation for what the document allows and for what it does not: no answer may be 5xx, and each has the
+    /// status, the media type, the headers and the schema that the document says. schemathesis is installed from PyPI
+    /// into the build folder.
+    #[command(after_help = "\
+Examples:
+  cargo xtask contract
+  cargo xtask contract --role viewer --role none
+  cargo xtask contract --thorough --examples 20 --seed 7
+  cargo xtask contract --binary target/release/aegis
+
+Results: target/contract/<role>/")]
+    Contract(contract::Args),
+
+    /// Fuzz every parser of what comes from outside, guided by coverage (libFuzzer), for a bounded time.
+    ///
+    /// The first build takes some minutes. What was learned is kept in target/fuzz/corpus; seeds are in
+    /// deploy/fuzz/seeds. The tests run each target over its seeds, and for a moment over what becomes of them.
+    #[command(after_help = "\
+Examples:
+  cargo xtask fuzz                              ten seconds each, about six minutes on two processors
+  cargo xtask fuzz --seconds 600 stix redis
+  cargo xtask fuzz --list")]
+    Fuzz(fuzz::Args),
+
+    /// What the product is made of, as a CycloneDX document.
+    #[command(after_help = "\
+Examples:
+  cargo xtask sbom > aegis.cdx.json
+  cargo xtask sbom --check --output aegis.cdx.json    also hold it against CycloneDX's schema
+  cargo xtask sbom --target aarch64-unknown-linux-gnu")]
+    Sbom(sbom::Args),
+
+    /// Measure a release build: every figure that was asked for, each beside its target or its floor.
     #[command(after_help = "\
 Examples:
   cargo xtask bench
-  cargo xtask bench --seconds 20 --json
+  cargo xtask bench --json=now.json --markdown=now.md
   cargo xtask bench --only analytics
-  cargo xtask bench --only tests --postgres")]
+  cargo xtask bench --only deception --events 10000000 --postgres
+  cargo xtask bench compare before.json now.json")]
     Bench(bench::Args),
 
-    /// The bare route that `bench` measures against.
+    /// Stop, kill, freeze and slow down every store and every role while people work, and count what was confirmed.
+    ///
+    /// Everything runs as `up` runs it, behind proxies. In each case people make tests, walk them through, comment,
+    /// bring files, sign in, listen, and decoys are attacked; then the fault comes, stays, and goes. What was confirmed
+    /// has to be there once; what was refused has to be said as documented; what does not stand on the target has to go
+    /// on; and all has to be well within ten seconds. A full disk needs root, which mounts small ones.
+    #[command(after_help = "\
+Examples:
+  cargo xtask faults                       all cases, about eight minutes
+  cargo xtask faults --quick               what the build server runs
+  cargo xtask faults --only redis --only testing:killed
+  cargo xtask faults --json > faults.json
+
+The exit code is 1 if anything was not as it should be. Logs: .xtask/faults/")]
+    Faults(faults::Args),
+
+    /// The S3 store as a process of its own, for `faults`.
+    #[command(hide = true)]
+    ServeS3 {
+        /// Where its files are.
+        folder: std::path::PathBuf,
+        /// Where it listens, on the loopback address.
+        port: u16,
+    },
+
+    /// The bare route, or the bare SSH server, that `bench` measures against.
     #[cfg(feature = "bench")]
     #[command(hide = true)]
     Floor {
-        /// The file that it answers.
-        body: std::path::PathBuf,
+        /// The file that the route answers; without one it is the SSH server.
+        body: Option<std::path::PathBuf>,
     },
 }
 
@@ -118,7 +197,13 @@ fn main() -> ExitCode {
         Command::Test { args } => test::run(&args),
         Command::Stores { command } => test::stores(&command),
         Command::Ci(args) => ci::run(&args),
+        Command::DeployCheck(args) => deploy::run(&args),
+        Command::Contract(args) => contract::run(&args),
+        Command::Fuzz(args) => fuzz::run(&args),
+        Command::Sbom(args) => sbom::run(&args),
         Command::Bench(args) => bench::run(&args),
+        Command::Faults(args) => faults::run(&args),
+        Command::ServeS3 { folder, port } => stores::serve_s3(&folder, port),
         #[cfg(feature = "bench")]
         Command::Floor { body } => bench::floor(body),
     });

@@ -145,6 +145,16 @@ impl Proc {
         format!("; last lines of {}:\n    {tail}", self.log.display())
     }
 
+    /// Waits until the process has ended by itself. Fails if a signal comes.
+    pub fn wait(&mut self) -> Result<ExitStatus> {
+        loop {
+            if let Some(status) = self.child.try_wait()? {
+                return Ok(status);
+            }
+            pause()?;
+        }
+    }
+
     /// Asks the process to end, and does not wait.
     pub fn begin_stop(&mut self) {
         if !self.stopping {

@@ -69,7 +69,7 @@ pub fn stores(command: &[OsString]) -> Result<u8> {
 }
 
 fn up(workspace: &Workspace) -> Result<Stores> {
-    Stores::up(&Options { durable: false, logs: None, root: &workspace.root })
+    Stores::up(&Options { durable: false, kept: false, logs: None, root: &workspace.root })
 }
 
 fn down(stores: Stores) {

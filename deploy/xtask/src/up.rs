@@ -40,7 +40,7 @@ pub fn run(args: &Args) -> Result<u8> {
     let logs = workspace.root.join(".xtask/logs");
 
     let since = Instant::now();
-    let mut stores = Stores::up(&Options { durable: true, logs: Some(&logs), root: &workspace.root })?;
+    let mut stores = Stores::up(&Options { durable: true, kept: false, logs: Some(&logs), root: &workspace.root })?;
     let settings = settings(&stores, gateway)?;
     migrate(&binary, &settings, &logs)?;
     let mut roles = Roles::start(&binary, &settings, gateway, &logs)?;

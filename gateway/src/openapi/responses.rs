@@ -122,6 +122,19 @@ errors! {
     Timeout = Timeout, "the request took longer than it may";
 }
 
+/// An event of a stream, as a client's reader of server-sent events gives it.
+#[derive(ToSchema)]
+#[allow(dead_code, reason = "it describes what streams write")]
+pub struct ServerEvent {
+    /// Where a stream goes on that is opened with it as `Last-Event-ID`. Not every event has one.
+    #[schema(required = false)]
+    id: Option<String>,
+    /// What kind of event it is.
+    event: String,
+    /// JSON, or nothing.
+    data: String,
+}
+
 /// The request does not validate.
 pub struct BadRequest;
 

@@ -2,7 +2,7 @@
 //! out in [`download`].
 
 mod download;
-mod range;
+pub(crate) mod range;
 mod upload;
 
 pub use download::attachment;

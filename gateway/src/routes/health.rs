@@ -91,8 +91,10 @@ async fn get_api_health(State(gateway): State<Gateway>, visitor: Visitor) -> Res
 }
 
 async fn report(gateway: &Gateway, visitor: &Visitor) -> Result<Response, Problem> {
-    let (own, deception) = tokio::join!(gateway.deps.readiness.report(), deception(gateway, visitor));
-    let parts: Vec<Part> = own.into_iter().map(|(name, answer)| (name, true, answer)).chain(deception).collect();
+    let readiness = &gateway.deps.readiness;
+    let (own, deception) = tokio::join!(readiness.report(), deception(gateway, visitor));
+    let own = own.into_iter().map(|(name, answer)| (name, readiness.needs(name), answer));
+    let parts: Vec<Part> = own.chain(deception).collect();
     let status = overall(&parts);
     let components = parts.into_iter().map(|(name, _, answer)| {
         let status = if answer.is_ok() { "ok" } else { "failing" };

@@ -22,7 +22,7 @@ use crate::{
     answer::Answer,
     error::Problem,
     extract::{Caller, Id, Json, Query, page},
-    openapi::responses::{NotFound, RateLimited},
+    openapi::responses::{NotFound, RateLimited, ServerEvent},
     sse::{self, End},
     state::Gateway,
     values::{Change, filled, time_always},
@@ -317,7 +317,7 @@ fn preferences(preferences: Option<proto::NotificationPreferences>) -> Result<An
         ("token" = Option<String>, Query, description = "An access token or a ticket, instead of the Authorization header"),
     ),
     responses(
-        (status = 200, description = "The stream", body = String, content_type = "text/event-stream",
+        (status = 200, description = "The stream", body = ServerEvent, content_type = "text/event-stream",
             example = json!("id: 41\nevent: unread_count\ndata: {\"unread_count\":3}\n\n")),
         (status = 429, response = RateLimited),
     ))]
@@ -331,7 +331,7 @@ async fn stream_notifications(
     let request = caller.ctx().without_deadline().outgoing(WatchNotificationsRequest { after_seq });
     let items = gateway.deps.notifications.clone().watch_notifications(request).await?.into_inner();
     let events = items.filter_map(async |item| item.map_err(End::from).and_then(event).transpose());
-    Ok(sse::answer(&gateway, caller.token, events))
+    Ok(sse::answer(&gateway, sse::NOTIFICATIONS, caller.token, events))
 }
 
 fn event(item: WatchNotificationsResponse) -> Result<Option<Event>, End> {

@@ -258,7 +258,10 @@ pub struct ListJobs {
 /// Administrators only. The newest first, without `changes`; `X-Total-Count` has the number of all that fit.
 #[utoipa::path(get, path = "/api/v1/system/jobs", tag = "System", params(ListJobs),
     extensions(("x-roles" = json!(["admin"]))),
-    responses((status = 200, description = "Jobs", body = [Job])))]
+    responses(
+        (status = 200, description = "Jobs", body = [Job]),
+        (status = 404, response = NotFound),
+    ))]
 async fn list_jobs(
     State(gateway): State<Gateway>,
     caller: Caller,

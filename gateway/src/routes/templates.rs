@@ -298,12 +298,22 @@ async fn import_templates(
     imported(answer, dry_run)
 }
 
+/// A document of Atomic Red Team.
+#[derive(ToSchema)]
+#[allow(dead_code, reason = "it describes what the service writes")]
+pub struct AtomicDocument {
+    attack_technique: String,
+    display_name: String,
+    /// Each as Atomic Red Team describes them.
+    atomic_tests: Vec<Value>,
+}
+
 /// Take out templates
 ///
 /// The templates of a technique as one document of Atomic Red Team's own YAML, which its tools read.
 #[utoipa::path(get, path = "/api/v1/test-templates/export", tag = "Test templates", params(ExportTemplates),
     responses(
-        (status = 200, description = "The document", body = String, content_type = "application/yaml",
+        (status = 200, description = "The document", body = AtomicDocument, content_type = "application/yaml",
             example = "attack_technique: T1059.001\n…"),
         (status = 404, response = NotFound),
     ))]

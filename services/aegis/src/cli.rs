@@ -72,6 +72,37 @@ The product in one process starts one itself (AEGIS_SENSOR=false: it does not)."
     Openapi,
     /// Ask a running product whether it is well.
     Health,
+    /// Check this installation, and say what is wrong and what to do.
+    #[command(
+        after_help = "It takes the settings of the product: run it with the same variables, file and flags. Nothing is changed, and it
+works while the product runs as well as while it does not. No check takes longer than three seconds.
+
+Examples:
+  aegis doctor
+  aegis doctor --json | jq '.checks[] | select(.level != \"ok\")'
+
+Exit codes: 0 all is well, warnings aside; 1 something is wrong; 3 something that the settings name is not reachable."
+    )]
+    Doctor,
+    /// Back the data folder up into one file, while the product runs.
+    #[command(
+        after_help = "The file shows all databases as they were at one moment, with evidence, artifacts, keys and secrets. For data in
+PostgreSQL and S3 see deploy/BACKUP.md.
+
+Examples:
+  aegis backup /backups/aegis-$(date +%F).tar.zst
+  aegis backup --verify /backups/aegis-2026-01-31.tar.zst     look whether it is whole"
+    )]
+    Backup(BackupArgs),
+    /// Make a data folder of a backup.
+    #[command(
+        after_help = "The folder has to be empty, and no product may run in it. The backup may be of an older version.
+
+Examples:
+  aegis --data-dir /srv/aegis restore aegis-2026-01-31.tar.zst
+  aegis restore --force aegis-2026-01-31.tar.zst     what is in the folder is put aside, not removed"
+    )]
+    Restore(RestoreArgs),
     /// Users.
     #[command(subcommand)]
     User(UserCommand),
@@ -102,6 +133,26 @@ The product in one process starts one itself (AEGIS_SENSOR=false: it does not)."
         #[arg(value_enum)]
         projection: Projection,
     },
+}
+
+/// `aegis backup`
+#[derive(Debug, Args)]
+pub struct BackupArgs {
+    /// The file, such as aegis.tar.zst; it must not be there yet.
+    pub file: PathBuf,
+    /// Read the whole file instead and say whether it is what was backed up.
+    #[arg(long)]
+    pub verify: bool,
+}
+
+/// `aegis restore`
+#[derive(Debug, Args)]
+pub struct RestoreArgs {
+    /// The file that `aegis backup` made.
+    pub file: PathBuf,
+    /// Put what is in the data folder aside first.
+    #[arg(long)]
+    pub force: bool,
 }
 
 /// `aegis sensor`

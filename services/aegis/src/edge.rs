@@ -17,12 +17,26 @@ use tonic::{Status, service::Routes};
 use tonic_health::{ServingStatus, pb::health_server::Health};
 use tower::ServiceExt;
 
-use crate::roles::Role;
+use crate::{listen::Peer, roles::Role};
 
 /// The health methods, which need no token.
 pub const HEALTH_METHODS: &[&str] = &["/grpc.health.v1.Health/Check", "/grpc.health.v1.Health/Watch"];
 
-type Grpc = Arc<Vec<(&'static str, RpcService)>>;
+/// What a sensor calls. It shows an API key with every call and faces attackers: it may have no certificate of ours.
+const SENSOR_SERVICES: &[&str] = &["/aegis.deception.v1.SensorControlService/", "/aegis.deception.v1.IntakeService/"];
+
+/// The services of this process by the second part of their package's name.
+type Services = Vec<(&'static str, RpcService)>;
+
+/// The services, and who may call them.
+#[derive(Clone)]
+struct Grpc {
+    services: Arc<Services>,
+    /// Calls of ours need a certificate of a peer.
+    certified: bool,
+    /// Nobody but sensors calls here.
+    sensors: bool,
+}
 
 /// Health, kept up to date from readiness, and reflection.
 pub fn introspection(
@@ -58,18 +72,29 @@ pub fn introspection(
     Ok((health, Routes::new(v1).add_service(v1alpha)))
 }
 
-/// Everything that this process answers.
-pub fn router(rest: Option<Router>, grpc: Vec<(&'static str, RpcService)>, readiness: Readiness) -> Router {
-    let grpc: Grpc = Arc::new(grpc);
-    let probes = Router::new()
+/// Whether this process lives and is ready, and its metrics.
+pub fn probes(readiness: Readiness) -> Router {
+    Router::new()
         .route("/livez", get(|| async { "ok" }))
         .route("/readyz", get(ready).with_state(readiness))
-        .route("/metrics", get(metrics));
+        .route("/metrics", get(metrics))
+}
+
+/// Everything that this process answers; `certified`: calls of its services need a certificate of a peer.
+pub fn router(rest: Option<Router>, probes: Router, grpc: Services, certified: bool) -> Router {
     let router = match rest {
         Some(rest) => rest.merge(probes),
         None => probes,
     };
+    let grpc = Grpc { services: Arc::new(grpc), certified, sensors: false };
     router.layer(axum::middleware::from_fn_with_state(grpc, dispatch))
+}
+
+/// What the product's own sensor calls, and nothing else: for an address that only this machine reaches.
+pub fn door(grpc: &[(&'static str, RpcService)]) -> Router {
+    let services = grpc.iter().filter(|(name, _)| matches!(*name, "deception" | "health")).cloned().collect();
+    let grpc = Grpc { services: Arc::new(services), certified: false, sensors: true };
+    Router::new().layer(axum::middleware::from_fn_with_state(grpc, dispatch))
 }
 
 async fn dispatch(State(grpc): State<Grpc>, request: Request, next: Next) -> Response {
@@ -80,7 +105,10 @@ async fn dispatch(State(grpc): State<Grpc>, request: Request, next: Next) -> Res
     if !is_grpc {
         return next.run(request).await;
     }
-    match target(&grpc, request.uri().path()) {
+    if let Some(status) = refused(&grpc, &request) {
+        return grpc_answer(status);
+    }
+    match target(&grpc.services, request.uri().path()) {
         Some(service) => {
             let request = request.map(tonic::body::Body::new);
             match service.oneshot(request).await {
@@ -96,8 +124,23 @@ fn grpc_answer(status: Status) -> Response {
     status.into_http::<tonic::body::Body>().into_response()
 }
 
+/// Why this call is not for this client.
+fn refused(grpc: &Grpc, request: &Request) -> Option<Status> {
+    let path = request.uri().path();
+    if !path.starts_with("/aegis.") || SENSOR_SERVICES.iter().any(|service| path.starts_with(service)) {
+        return None;
+    }
+    if grpc.sensors {
+        return Some(Status::permission_denied("this address is the sensor's"));
+    }
+    let certified = request.extensions().get::<Peer>().is_some_and(|peer| peer.certified);
+    (grpc.certified && !certified).then(|| {
+        Status::unauthenticated("this call needs a certificate of the product's own CA (AEGIS_PEER_CERT_FILE)")
+    })
+}
+
 /// The service of a path such as `/aegis.identity.v1.AuditService/ListAuditLogs`.
-fn target(grpc: &Grpc, path: &str) -> Option<RpcService> {
+fn target(grpc: &Services, path: &str) -> Option<RpcService> {
     let package = path.strip_prefix('/')?;
     let name = match package.strip_prefix("aegis.") {
         Some(rest) => rest.split('.').next()?,

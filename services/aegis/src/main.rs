@@ -3,6 +3,7 @@
 mod cli;
 mod commands;
 mod edge;
+mod figures;
 mod keys;
 mod listen;
 mod output;
@@ -11,6 +12,7 @@ mod roles;
 mod sensor;
 mod settings;
 mod stores;
+mod tls;
 
 use std::process::ExitCode;
 
@@ -81,6 +83,9 @@ async fn dispatch(command: Option<Command>, settings: &Settings, output: Output)
         None => commands::serve::run(settings, &Role::ALL).await,
         Some(Command::Serve { roles }) => commands::serve::run(settings, &roles).await,
         Some(Command::Migrate { roles }) => commands::migrate::run(settings, &roles, output).await,
+        Some(Command::Doctor) => commands::doctor::run(settings, output).await,
+        Some(Command::Backup(args)) => commands::backup::run(settings, args, output).await,
+        Some(Command::Restore(args)) => commands::restore::run(settings, args, output).await,
         Some(Command::Health) => commands::health::run(settings, output).await,
         Some(Command::Keys(command)) => commands::keys::run(settings, command, output).await,
         Some(Command::User(command)) => commands::user::run(settings, command, output).await,
@@ -100,6 +105,7 @@ fn telemetry(settings: &Settings, command: &Option<Command>) -> Result<Telemetry
         filter: settings.log.clone(),
         json: settings.log_format == "json",
         otlp_endpoint: settings.otlp_endpoint.clone(),
+        trace_share: settings.trace_sample,
         service,
     })
     .context("cannot start logging: check AEGIS_LOG and AEGIS_OTLP_ENDPOINT")

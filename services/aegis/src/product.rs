@@ -35,7 +35,7 @@ use aegis_proto::{
     },
     testing::v1::{campaign_service_client::CampaignServiceClient, testing_service_client::TestingServiceClient},
 };
-use aegis_rpc::{MAX_MESSAGE, RpcService};
+use aegis_rpc::{ClientTls, MAX_MESSAGE, RpcService};
 use aegis_runtime::{Check, Readiness, Service, Shutdown, Task};
 use aegis_telemetry::CallMetricsLayer;
 use anyhow::{Context, Result};
@@ -46,11 +46,12 @@ use tower::Layer;
 
 use crate::{
     commands::migrate,
-    edge,
+    edge, figures,
     keys::{Identity, Tokens},
     roles::Role,
     settings::Settings,
     stores,
+    tls::Tls,
 };
 
 /// How often a process asks identity what no longer holds.
@@ -60,6 +61,8 @@ const REVOCATION_POLL: Duration = Duration::from_millis(500);
 pub struct Product {
     /// REST, pages, gRPC, probes and metrics.
     pub router: Router,
+    /// What a sensor calls, and nothing else.
+    pub door: Router,
     /// Ends all background work.
     pub shutdown: Shutdown,
     /// The generated password of `admin`, at the very first start.
@@ -79,11 +82,11 @@ pub struct Clients(HashMap<&'static str, RpcService>);
 
 impl Clients {
     /// Clients for services of other processes.
-    pub fn remote(urls: &[(Role, &str)]) -> Result<Clients> {
+    pub fn remote(urls: &[(Role, &str, &ClientTls)]) -> Result<Clients> {
         let mut clients = Clients::default();
-        for (role, url) in urls {
-            let service =
-                aegis_rpc::remote(url).with_context(|| format!("the address of {role} cannot be read: {url}"))?;
+        for (role, url, tls) in urls {
+            let service = aegis_rpc::remote_over(url, tls)
+                .with_context(|| format!("the address of {role} cannot be read: {url}"))?;
             clients.0.insert(role.as_str(), service);
         }
         Ok(clients)
@@ -135,15 +138,15 @@ struct Builder<'a> {
 }
 
 impl Product {
-    /// Builds and starts the roles. Databases are brought up to date first.
-    pub async fn start(settings: &Settings, roles: &[Role]) -> Result<Product> {
+    /// Builds and starts the roles, which reach others over `tls`. Databases are brought up to date first.
+    pub async fn start(settings: &Settings, roles: &[Role], tls: &Tls) -> Result<Product> {
         settings.check_roles(roles)?;
         let secret = stores::service_secret(settings)?;
         let identity = Identity::default();
         let mut builder = Builder {
             settings,
             secret: secret.clone(),
-            bus: stores::bus(settings),
+            bus: stores::bus(settings)?,
             verifier: Verifier::new(std::sync::Arc::new(identity.clone())),
             identity: identity.clone(),
             shutdown: Shutdown::new(),
@@ -155,8 +158,8 @@ impl Product {
         };
         for role in Role::SERVICES {
             if let Some(url) = settings.peer(role).filter(|_| !roles.contains(&role)) {
-                let service =
-                    aegis_rpc::remote(url).with_context(|| format!("the address of {role} cannot be read: {url}"))?;
+                let service = aegis_rpc::remote_over(url, &tls.peers)
+                    .with_context(|| format!("the address of {role} cannot be read: {url}"))?;
                 builder.clients.0.insert(role.as_str(), service);
             }
         }
@@ -164,12 +167,14 @@ impl Product {
         identity.set(builder.clients.identity()?);
         if settings.broker_url.is_some() {
             let bus = builder.bus.clone();
-            builder.checks.push(check("broker", move || {
+            // Changes go on without it: what they cause waits in the outbox.
+            let ping = move || {
                 let bus = bus.clone();
                 async move { bus.ping().await }
-            }));
+            };
+            builder.checks.push(check("broker", ping).optional());
         }
-        builder.finish(roles, initial_password)
+        builder.finish(roles, initial_password, tls.demanded)
     }
 
     /// Ends all background work, in good order.
@@ -229,6 +234,9 @@ impl Builder<'_> {
                 db,
                 bus: self.bus.clone(),
                 blobs,
+                knowledge: KnowledgeServiceClient::new(self.clients.service(Role::Catalog)?)
+                    .max_decoding_message_size(MAX_MESSAGE),
+                background: self.identity.background("deception", self.secret.clone()),
                 config: settings.deception(),
             })
             .await
@@ -316,16 +324,18 @@ impl Builder<'_> {
     async fn database(&mut self, role: Role) -> Result<Db> {
         let db = migrate::up_to_date(self.settings, role).await?;
         self.databases.insert(role, db.clone());
+        figures::watch_pools(role, db.clone());
         Ok(db)
     }
 
     async fn cache(&mut self) -> Result<Cache> {
         let cache = stores::cache(self.settings).await?;
         let probe = cache.clone();
-        self.checks.push(check("cache", move || {
+        let ping = move || {
             let cache = probe.clone();
             async move { cache.ping().await.map_err(Failure::internal) }
-        }));
+        };
+        self.checks.push(check("cache", ping).optional());
         Ok(cache)
     }
 
@@ -340,7 +350,7 @@ impl Builder<'_> {
     /// What stands around every service, in the order that a call meets it: deadline and panics, metrics,
     /// authentication, and around what changes a database its idempotency keys.
     fn wrap(&self, routes: Routes, public: &[&'static str], db: Option<&Db>) -> RpcService {
-        let (calls, auth) = (CallMetricsLayer::new("grpc"), AuthLayer::new(self.verifier.clone(), public));
+        let (calls, auth) = (CallMetricsLayer::rpc(figures::method), AuthLayer::new(self.verifier.clone(), public));
         match db {
             Some(db) => {
                 let once = IdempotencyLayer::new(db.clone(), &self.secret);
@@ -350,7 +360,7 @@ impl Builder<'_> {
         }
     }
 
-    fn finish(mut self, roles: &[Role], initial_password: Option<SecretString>) -> Result<Product> {
+    fn finish(mut self, roles: &[Role], initial_password: Option<SecretString>, certified: bool) -> Result<Product> {
         let readiness = Readiness::new(self.shutdown.clone(), std::mem::take(&mut self.checks));
         let (health, reflection) = edge::introspection(&self.shutdown, readiness.clone(), roles)?;
         let health = self.wrap(Routes::new(health), edge::HEALTH_METHODS, None);
@@ -358,14 +368,18 @@ impl Builder<'_> {
         self.grpc.push(("health", health));
         self.grpc.push(("reflection", reflection));
         let rest = if roles.contains(&Role::Gateway) { Some(self.gateway(readiness.clone())?) } else { None };
-        let router = edge::router(rest, std::mem::take(&mut self.grpc), readiness);
+        let hosts = self.settings.hosts().filter(|_| roles.contains(&Role::Gateway));
+        let probes = aegis_gateway::guarded(edge::probes(readiness), hosts, self.settings.is_https());
+        let grpc = std::mem::take(&mut self.grpc);
+        let door = edge::door(&grpc);
+        let router = edge::router(rest, probes, grpc, certified);
 
         let verifier = self.verifier.clone();
         self.shutdown.spawn("revocations", {
             let shutdown = self.shutdown.clone();
             async move {
                 loop {
-                    if let Err(failure) = verifier.refresh().await {
+                    if let Err(failure) = aegis_telemetry::job("revocations", verifier.refresh()).await {
                         tracing::warn!(%failure, "identity does not say what was revoked; trying again");
                     }
                     tokio::select! {
@@ -380,6 +394,7 @@ impl Builder<'_> {
         }
         Ok(Product {
             router,
+            door,
             shutdown: self.shutdown,
             initial_password,
             background: self.identity.background("cli", self.secret.clone()),
@@ -427,6 +442,9 @@ impl Builder<'_> {
                 max_upload_bytes: self.settings.max_evidence_bytes.saturating_add(1024 * 1024),
                 trust_proxy: self.settings.trust_proxy,
                 public_url: self.settings.public_url.clone(),
+                hosts: self.settings.hosts(),
+                cors_origins: self.settings.cors_origins.clone(),
+                https: self.settings.is_https(),
                 developer: self.settings.developer,
                 ..aegis_gateway::Config::default()
             },
@@ -457,8 +475,10 @@ where
 
 fn blob_check(blobs: &Blobs) -> Check {
     let blobs = blobs.clone();
-    check("files", move || {
+    let ping = move || {
         let blobs = blobs.clone();
         async move { blobs.ping().await.map_err(Failure::internal) }
-    })
+    };
+    // What is known of files can be read without them.
+    check("files", ping).optional()
 }

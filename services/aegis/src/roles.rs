@@ -60,9 +60,9 @@ impl Role {
     /// Whom it calls, besides identity, which all ask for keys.
     pub fn calls(self) -> &'static [Role] {
         match self {
-            Role::Identity | Role::Catalog | Role::Deception => &[],
+            Role::Identity | Role::Catalog => &[],
             Role::Analytics => &[Role::Catalog, Role::Testing, Role::Deception],
-            Role::Testing => &[Role::Catalog],
+            Role::Testing | Role::Deception => &[Role::Catalog],
             Role::Intel => &[Role::Catalog, Role::Analytics],
             Role::Evidence => &[Role::Testing],
             Role::Gateway => &Role::SERVICES,
@@ -84,5 +84,6 @@ pub fn topology() -> Vec<Subscription> {
         aegis_testing::SUBSCRIPTION,
         aegis_analytics::SUBSCRIPTION,
         aegis_evidence::SUBSCRIPTION,
+        aegis_deception::SUBSCRIPTION,
     ]
 }

@@ -1,5 +1,7 @@
 //! The settings of the product: flat, compiled-in defaults, checked at start with all errors at once.
 
+mod socket;
+
 use std::{ffi::OsStr, net::SocketAddr, path::PathBuf};
 
 use aegis_runtime::config::{self, ConfigError};
@@ -51,7 +53,8 @@ pub struct Settings {
     /// What the processes of one product share, at least 32 characters. Embedded: made at the first start.
     #[serde(serialize_with = "config::redact")]
     pub service_secret: Option<SecretString>,
-    /// Where identity is, if not in this process.
+    /// Where identity is, if not in this process: `http://host:port`, several of them with commas between. A host
+    /// may be a name with several addresses. The same holds for the six after it.
     pub identity_url: Option<String>,
     /// Where catalog is, if not in this process.
     pub catalog_url: Option<String>,
@@ -69,6 +72,29 @@ pub struct Settings {
     pub public_url: Option<String>,
     /// Believe `X-Forwarded-For` (only behind a proxy that sets it).
     pub trust_proxy: bool,
+    /// The certificate of the socket with its chain, PEM. Not set: plain HTTP. Read again when it changes.
+    pub tls_cert_file: Option<PathBuf>,
+    /// The key to it.
+    pub tls_key_file: Option<PathBuf>,
+    /// Roots of a private CA, PEM, believed besides the public ones: of databases, broker, cache, file store, mirrors
+    /// of data sources, and other roles.
+    pub ca_file: Option<PathBuf>,
+    /// The CA of the product's own processes, PEM: calls of services need a certificate of it, and other roles are
+    /// believed by it alone. Goes together with the two after it.
+    pub peer_ca_file: Option<PathBuf>,
+    /// The certificate that this process shows to others, with its chain, PEM.
+    pub peer_cert_file: Option<PathBuf>,
+    /// The key to it.
+    pub peer_key_file: Option<PathBuf>,
+    /// Connections that may be open, 64 or more.
+    pub connections: u32,
+    /// Connections of one address that may be open; 0: any number. Behind a proxy (`trust_proxy`) any number.
+    pub connections_per_address: u32,
+    /// Pages of these origins may use the API from a browser, such as `https://soc.example.com`; none: no other's.
+    pub cors_origins: Vec<String>,
+    /// Names under which the product may be asked, besides `public_url`, addresses and localhost; `*` for all. None:
+    /// all, but where it listens on this machine alone.
+    pub allowed_hosts: Vec<String>,
     /// Hours that an access token holds, 1 to 168.
     pub token_hours: u32,
     /// Fewest characters of a new password, 8 to 64.
@@ -148,6 +174,8 @@ pub struct Settings {
     pub log_format: String,
     /// OTLP collector (gRPC) for traces. Not set: none.
     pub otlp_endpoint: Option<String>,
+    /// Share of the traces that begin here which are recorded, 0 to 1. Of a trace that a caller began the caller decides.
+    pub trace_sample: f64,
     /// Seconds to finish what runs after SIGTERM.
     pub shutdown_seconds: u64,
 }
@@ -177,6 +205,16 @@ impl Default for Settings {
             deception_url: None,
             public_url: None,
             trust_proxy: false,
+            tls_cert_file: None,
+            tls_key_file: None,
+            ca_file: None,
+            peer_ca_file: None,
+            peer_cert_file: None,
+            peer_key_file: None,
+            connections: 10_000,
+            connections_per_address: 1_000,
+            cors_origins: Vec::new(),
+            allowed_hosts: Vec::new(),
             token_hours: 12,
             password_min_length: 8,
             login_window_seconds: 300,
@@ -215,6 +253,7 @@ impl Default for Settings {
             log: "warn,aegis=info".into(),
             log_format: "text".into(),
             otlp_endpoint: None,
+            trace_sample: 1.0,
             shutdown_seconds: 20,
         }
     }
@@ -251,10 +290,12 @@ impl Settings {
             self.listen.parse::<SocketAddr>().is_ok() || self.listen.starts_with("localhost:"),
             "listen (AEGIS_LISTEN) must be an address and a port, such as 127.0.0.1:8000 or [::]:8000",
         );
+        self.check_socket(&mut check);
         check(
             matches!(self.log_format.as_str(), "text" | "json"),
             "log_format (AEGIS_LOG_FORMAT) must be text or json",
         );
+        check((0.0..=1.0).contains(&self.trace_sample), "trace_sample (AEGIS_TRACE_SAMPLE) must be 0 to 1");
         check((1..=168).contains(&self.token_hours), "token_hours (AEGIS_TOKEN_HOURS) must be 1 to 168");
         check(
             (8..=64).contains(&self.password_min_length),
@@ -359,16 +400,19 @@ impl Settings {
                 "docker_socket (AEGIS_DOCKER_SOCKET) needs docker_image (AEGIS_DOCKER_IMAGE), docker_control_url \
                  (AEGIS_DOCKER_CONTROL_URL) and sensor_token (AEGIS_SENSOR_TOKEN)",
             );
+        } else {
+            check(
+                self.docker_image.is_none() && self.docker_control_url.is_none(),
+                "docker_image (AEGIS_DOCKER_IMAGE) and docker_control_url (AEGIS_DOCKER_CONTROL_URL) need docker_socket \
+                 (AEGIS_DOCKER_SOCKET): without it no container is made",
+            );
         }
         for role in Role::SERVICES {
-            if let Some(url) = self.peer(role) {
-                check(
-                    url.starts_with("http://") || url.starts_with("https://"),
-                    &format!(
-                        "{role}_url (AEGIS_{}_URL) must begin with http:// or https://",
-                        role.as_str().to_uppercase()
-                    ),
-                );
+            if let Some(url) = self.peer(role)
+                && let Err(problem) = aegis_rpc::check_addresses(url)
+            {
+                let variable = format!("AEGIS_{}_URL", role.as_str().to_uppercase());
+                check(false, &format!("{role}_url ({variable}): {problem}"));
             }
         }
         if problems.is_empty() { Ok(()) } else { Err(ConfigError::new(problems)) }
@@ -394,6 +438,7 @@ impl Settings {
                 );
             }
         }
+        problems.extend(self.peer_problems(roles));
         for role in Role::SERVICES {
             let needed = role == Role::Identity || roles.iter().any(|other| other.calls().contains(&role));
             if needed && !roles.contains(&role) && self.peer(role).is_none() {
@@ -418,6 +463,7 @@ impl Settings {
                 proxy: self.source_proxy.clone(),
                 allow_http: self.source_allow_http,
                 off_limits: vec![self.data_dir.clone()],
+                roots: self.more_roots(),
                 ..aegis_intel::fetch::FetchLimits::default()
             },
             ..aegis_intel::Config::default()

@@ -17,10 +17,17 @@ use secrecy::{ExposeSecret, SecretString};
 use crate::{
     roles::{Role, topology},
     settings::Settings,
+    tls,
 };
+
+/// Lies in a data folder while a restore changes its files; left behind by one that was cut off.
+pub const RESTORING: &str = "restore-unfinished";
 
 /// Makes the data folder, readable by its owner alone.
 pub fn make_data_dir(path: &Path) -> Result<()> {
+    if path.join(RESTORING).exists() {
+        bail!("a restore into {} was cut off: run `aegis restore` again", path.display());
+    }
     fs::DirBuilder::new()
         .recursive(true)
         .mode(0o700)
@@ -64,7 +71,11 @@ pub fn service_secret(settings: &Settings) -> Result<SecretString> {
 
 /// Opens a service's database.
 pub async fn database(settings: &Settings, role: Role) -> Result<Db> {
-    let options = DbOptions { max_connections: settings.database_connections, ..DbOptions::default() };
+    let options = DbOptions {
+        max_connections: settings.database_connections,
+        roots: tls::more_roots(settings)?,
+        ..DbOptions::default()
+    };
     match &settings.database_url {
         Some(url) => {
             let url = url.expose_secret().replace("{service}", role.as_str());
@@ -101,19 +112,18 @@ pub fn migrations(role: Role) -> Vec<Migrations> {
 }
 
 /// Opens the bus.
-pub fn bus(settings: &Settings) -> Bus {
-    match &settings.broker_url {
-        Some(url) => Bus::rabbit(url.expose_secret(), topology()),
-        None => Bus::local(),
-    }
+pub fn bus(settings: &Settings) -> Result<Bus> {
+    let Some(url) = &settings.broker_url else { return Ok(Bus::local()) };
+    let roots = tls::more_roots(settings)?.map(|roots| String::from_utf8_lossy(&roots).into_owned());
+    Ok(Bus::rabbit_with(url.expose_secret(), topology(), roots))
 }
 
 /// Opens the cache.
 pub async fn cache(settings: &Settings) -> Result<Cache> {
     match &settings.cache_url {
-        Some(url) => Cache::connect(url.expose_secret())
+        Some(url) => Cache::connect_with(url.expose_secret(), tls::more_roots(settings)?)
             .await
-            .context("cannot reach the cache: is Redis running, and is AEGIS_CACHE_URL right?"),
+            .context("cannot use the cache: is AEGIS_CACHE_URL right?"),
         None => Ok(Cache::memory()),
     }
 }
@@ -127,6 +137,7 @@ pub fn blobs(settings: &Settings) -> Result<Blobs> {
                 region: settings.s3_region.clone(),
                 access_key_id: settings.s3_access_key_id.clone(),
                 secret_access_key: settings.s3_secret_access_key.clone(),
+                roots: tls::more_roots(settings)?,
                 allow_http: settings.s3_endpoint.as_deref().is_some_and(|url| url.starts_with("http://")),
             };
             Blobs::s3(url, &options)

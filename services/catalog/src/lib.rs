@@ -5,6 +5,8 @@ mod cache;
 mod domain;
 mod error;
 mod events;
+#[doc(hidden)]
+pub mod fuzz;
 mod rpc;
 mod store;
 

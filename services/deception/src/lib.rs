@@ -4,6 +4,10 @@ mod app;
 mod config;
 mod domain;
 mod error;
+mod events;
+mod figures;
+#[doc(hidden)]
+pub mod fuzz;
 mod rpc;
 mod runtime;
 mod store;
@@ -12,16 +16,23 @@ mod tests;
 
 use std::sync::Arc;
 
+use aegis_auth::Background;
 use aegis_blob::Blobs;
 use aegis_db::{Db, Migrations};
 use aegis_error::Failure;
-use aegis_events::{Bus, Outbox};
-use aegis_proto::deception::v1::{
-    alert_service_server::AlertServiceServer, attacker_service_server::AttackerServiceServer,
-    fleet_service_server::FleetServiceServer, fleet_settings_service_server::FleetSettingsServiceServer,
-    intake_service_server::IntakeServiceServer, log_service_server::LogServiceServer,
-    observation_service_server::ObservationServiceServer, sensor_control_service_server::SensorControlServiceServer,
+use aegis_events::{Bus, Consumer, Event, Outbox, Subscription};
+use aegis_proto::{
+    catalog::v1::knowledge_service_client::KnowledgeServiceClient,
+    deception::v1::{
+        alert_service_server::AlertServiceServer, attacker_service_server::AttackerServiceServer,
+        fleet_service_server::FleetServiceServer, fleet_settings_service_server::FleetSettingsServiceServer,
+        intake_service_server::IntakeServiceServer, log_service_server::LogServiceServer,
+        observation_service_server::ObservationServiceServer,
+        sensor_control_service_server::SensorControlServiceServer,
+    },
+    events::v1::KnowledgeChanged,
 };
+use aegis_rpc::RpcService;
 use aegis_runtime::{Check, Service, Task};
 use tonic::service::Routes;
 
@@ -30,11 +41,14 @@ pub use domain::archetypes::{SERVICES, SYSTEMS};
 pub use domain::settings::{BadInterval, Interval, Step};
 pub use error::Error;
 
-use app::App;
+use app::{App, sigma::Catalogue};
 use rpc::Rpc;
 
 /// The service's name.
 pub const NAME: &str = "deception";
+
+/// What it wants to hear of.
+pub const SUBSCRIPTION: Subscription = Subscription { consumer: NAME, kinds: &[KnowledgeChanged::KIND] };
 
 /// Methods that need no token: how the parts are.
 pub const PUBLIC_METHODS: &[&str] = &["/aegis.deception.v1.FleetService/GetHealth"];
@@ -47,6 +61,10 @@ pub struct Deps {
     pub bus: Bus,
     /// Where captured files are.
     pub blobs: Blobs,
+    /// Owner of Sigma rules.
+    pub knowledge: KnowledgeServiceClient<RpcService>,
+    /// Contexts for what is asked of the owners when nobody waits for it.
+    pub background: Background,
     /// Its settings.
     pub config: Config,
 }
@@ -58,9 +76,15 @@ pub fn migrations() -> Migrations {
 
 /// Builds the service; nothing runs yet.
 pub async fn build(deps: Deps) -> Result<Service, Failure> {
-    let Deps { db, bus, blobs, config } = deps;
+    let Deps { db, bus, blobs, knowledge, background, config } = deps;
+    figures::declare();
     let outbox = Outbox::new(NAME);
     let app = Arc::new(App::new(db.clone(), outbox.clone(), blobs, config)?);
+    // From the first event on.
+    app.renew_sigma().await?;
+    let catalogue = Catalogue { knowledge, background };
+    let delivery = bus.subscribe(Consumer::new(SUBSCRIPTION, db.clone(), Arc::new(events::Events(Arc::clone(&app)))));
+    let sigma = Arc::clone(&app);
     let rpc = Rpc::new(Arc::clone(&app));
     let mut routes = Routes::builder();
     routes.add_service(FleetSettingsServiceServer::new(rpc.clone()).max_decoding_message_size(aegis_rpc::MAX_MESSAGE));
@@ -79,6 +103,8 @@ pub async fn build(deps: Deps) -> Result<Service, Failure> {
     let (syslog, listen) = (Arc::clone(&app), app.config.syslog_listen);
     let service = Service::new(NAME, routes.routes())
         .task(Task::new("deception relay", move |stop| outbox.relay(relay_db, bus, stop.token())))
+        .task(Task::new("deception events", move |stop| delivery.run(stop.token())))
+        .task(Task::new("deception rules", move |stop| sigma.keep_sigma(catalogue, stop.token())))
         .task(Task::new("deception live", move |stop| app::live::run(live, committed, stop.token())))
         .task(Task::new("deception syslog", move |stop| async move {
             if let Some(address) = listen {

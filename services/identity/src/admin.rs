@@ -22,7 +22,10 @@ use crate::{
     store::{self, keys::KeyRow, users::Filter},
 };
 
-pub use audit::{ChainVerdict, Export, ExportPart, FileVerdict, Progress, export_audit, verify_audit, verify_export};
+pub use audit::{
+    ChainVerdict, Export, ExportPart, FileVerdict, Progress, export_audit, verify_audit, verify_audit_tail,
+    verify_export,
+};
 
 /// Users of one answer.
 const PAGE: i64 = 5000;

@@ -5,6 +5,8 @@ mod config;
 pub mod domain;
 mod error;
 pub mod fetch;
+#[doc(hidden)]
+pub mod fuzz;
 mod rpc;
 mod rpc_scan;
 mod rpc_scheduler;

@@ -2,6 +2,7 @@
 
 use std::{path::PathBuf, time::Duration};
 
+use aegis_rpc::ClientTls;
 use secrecy::SecretString;
 use tokio::sync::watch;
 
@@ -12,6 +13,8 @@ pub struct Config {
     pub name: String,
     /// Where the deception service is, such as `http://127.0.0.1:8000`.
     pub deception_url: String,
+    /// How it is believed there, and what it is shown, where the address is `https`.
+    pub tls: ClientTls,
     /// Its own folder: what waits to be handed in, and what it hosted last.
     pub folder: PathBuf,
     /// The token that it hands events in with; another one replaces it when it is about to end.
@@ -36,6 +39,7 @@ impl Config {
         Config {
             name: "sensor".to_owned(),
             deception_url,
+            tls: ClientTls::default(),
             folder,
             token,
             buffer_bytes: 1024 * 1024 * 1024,

@@ -2,11 +2,14 @@
 //! privileges. What the kernel does not offer is left out, and told.
 //!
 //! What holds then: no other program can be run (seccomp); outside its folder nothing can be written, and nothing read
-//! but what names and certificates need (landlock, Linux 5.13); connections go out only to the port of the deception
+//! but what names and certificates need (landlock, Linux 5.13); connections go out only to the ports of the deception
 //! service (landlock, Linux 6.7: it knows ports, not addresses). Datagrams cannot be told apart by the kernel from
 //! answers to datagrams; nothing in here sends one that is no answer.
 
-use std::{fmt, path::Path};
+use std::{
+    fmt,
+    path::{Path, PathBuf},
+};
 
 /// What holds.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -32,23 +35,36 @@ impl fmt::Display for Contained {
     }
 }
 
-/// Gives it up, for good. To be called while the process has one thread. `folder` stays writable, `port` is where
-/// connections may go.
+/// Gives it up, for good. To be called while the process has one thread. `folder` stays writable, `ports` are where
+/// connections may go, and `readable` are folders that are read later: those of certificates.
 #[cfg(target_os = "linux")]
-pub fn contain(folder: &Path, port: u16) -> std::io::Result<Contained> {
+pub fn contain(folder: &Path, ports: &[u16], readable: &[PathBuf]) -> std::io::Result<Contained> {
     // As many connections as the system lets us have.
     let _ = linux::raise_files();
     let privileges_dropped = linux::drop_privileges();
     rustix::thread::set_no_new_privs(true)?;
-    let landlock = linux::landlock(folder, port).unwrap_or("no");
+    let landlock = linux::landlock(folder, ports, readable).unwrap_or("no");
     let seccomp = linux::seccomp().is_ok();
     Ok(Contained { landlock, seccomp, privileges_dropped })
 }
 
 /// This system offers none of it.
 #[cfg(not(target_os = "linux"))]
-pub fn contain(_folder: &Path, _port: u16) -> std::io::Result<Contained> {
+pub fn contain(_folder: &Path, _ports: &[u16], _readable: &[PathBuf]) -> std::io::Result<Contained> {
     Ok(Contained { landlock: "no", ..Contained::default() })
+}
+
+/// What the kernel of this machine offers of it; nothing is given up by asking.
+#[cfg(target_os = "linux")]
+pub fn offered() -> Contained {
+    let seccomp = Path::new("/proc/sys/kernel/seccomp/actions_avail").exists();
+    Contained { landlock: linux::landlock_offered(), seccomp, privileges_dropped: true }
+}
+
+/// This system offers none of it.
+#[cfg(not(target_os = "linux"))]
+pub fn offered() -> Contained {
+    Contained { landlock: "no", ..Contained::default() }
 }
 
 /// Ends this process when its parent ends, however that happens.
@@ -65,11 +81,11 @@ pub fn end_with_parent() -> std::io::Result<()> {
 
 #[cfg(target_os = "linux")]
 mod linux {
-    use std::path::Path;
+    use std::path::{Path, PathBuf};
 
     use landlock::{
-        ABI, Access, AccessFs, AccessNet, BitFlags, NetPort, Ruleset, RulesetAttr, RulesetCreatedAttr, RulesetError,
-        RulesetStatus, Scope, path_beneath_rules,
+        ABI, Access, AccessFs, AccessNet, BitFlags, CompatLevel, Compatible, NetPort, Ruleset, RulesetAttr,
+        RulesetCreatedAttr, RulesetError, RulesetStatus, Scope, path_beneath_rules,
     };
     use rustix::{
         process::{DumpableBehavior, Resource, Rlimit, getrlimit, set_dumpable_behavior, setrlimit},
@@ -113,7 +129,7 @@ mod linux {
         set_capabilities(None, sets(bind)).or_else(|_| set_capabilities(None, sets(CapabilitySet::empty()))).is_ok()
     }
 
-    pub(super) fn landlock(folder: &Path, port: u16) -> Result<&'static str, RulesetError> {
+    pub(super) fn landlock(folder: &Path, ports: &[u16], readable: &[PathBuf]) -> Result<&'static str, RulesetError> {
         let abi = ABI::V6;
         let all = AccessFs::from_all(abi);
         let own: BitFlags<AccessFs> = all & !BitFlags::from(AccessFs::Execute);
@@ -125,13 +141,26 @@ mod linux {
             .create()?
             .add_rules(path_beneath_rules([folder], own))?
             .add_rules(path_beneath_rules(READABLE, read))?
-            .add_rule(NetPort::new(port, AccessNet::ConnectTcp))?
+            .add_rules(path_beneath_rules(readable, read))?
+            .add_rules(ports.iter().map(|port| Ok::<_, RulesetError>(NetPort::new(*port, AccessNet::ConnectTcp))))?
             .restrict_self()?;
         Ok(match status.ruleset {
             RulesetStatus::FullyEnforced => "full",
             RulesetStatus::PartiallyEnforced => "partial",
             RulesetStatus::NotEnforced => "no",
         })
+    }
+
+    /// A set of rules that is made and not put into force.
+    pub(super) fn landlock_offered() -> &'static str {
+        let hard = || Ruleset::default().set_compatibility(CompatLevel::HardRequirement);
+        let files = || hard().handle_access(AccessFs::from_all(ABI::V1))?.create();
+        let connections = || hard().handle_access(AccessNet::ConnectTcp)?.create();
+        match (files().is_ok(), connections().is_ok()) {
+            (true, true) => "full",
+            (true, false) => "partial",
+            (false, _) => "no",
+        }
     }
 
     /// All else is refused as if it were not permitted.

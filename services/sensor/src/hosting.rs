@@ -15,7 +15,7 @@ use uuid::Uuid;
 use crate::{
     decoys,
     listen::{self, Hosting, Port},
-    persona::{Os, Persona},
+    persona::{Os, Persona, Services},
     protocol::Server,
 };
 
@@ -44,11 +44,13 @@ pub(crate) struct Fleet {
     hosting: Hosting,
     make: Make,
     hosted: BTreeMap<Key, Hosted>,
+    /// What each decky offers, by its id: a service that stays learns of those that come and go.
+    services: HashMap<String, Arc<Services>>,
 }
 
 impl Fleet {
     pub(crate) fn new(hosting: Hosting, make: Make) -> Self {
-        Fleet { hosting, make, hosted: BTreeMap::new() }
+        Fleet { hosting, make, hosted: BTreeMap::new(), services: HashMap::new() }
     }
 
     /// Whether some service does not run.
@@ -60,6 +62,14 @@ impl Fleet {
     /// what is there as it was asked for stays as it is.
     pub(crate) async fn apply(&mut self, assignment: &Assignment) {
         let wanted = asked(assignment);
+        self.services.retain(|id, _| assignment.deckies.iter().any(|decky| decky.id == *id));
+        for decky in &assignment.deckies {
+            let offered = decky.services.iter().map(|service| {
+                let options = service.options.iter().map(|(key, value)| (key.clone(), value.clone())).collect();
+                (service.name.clone(), options)
+            });
+            self.services.entry(decky.id.clone()).or_default().set(offered.collect());
+        }
         let mut before = std::mem::take(&mut self.hosted);
         let mut missing = Vec::new();
         for (key, asked) in wanted {
@@ -82,7 +92,11 @@ impl Fleet {
         let threads = std::thread::available_parallelism().map_or(2, usize::from);
         let make = self.make;
         let building = missing.into_iter().map(|(key, asked)| {
-            let persona = personas.entry(asked.decky.id.clone()).or_insert_with(|| persona(&asked.decky)).clone();
+            let services = self.services.entry(asked.decky.id.clone()).or_default();
+            let persona = personas
+                .entry(asked.decky.id.clone())
+                .or_insert_with(|| persona(&asked.decky, services.clone()))
+                .clone();
             async move {
                 let server = match persona {
                     Ok(persona) => build(make, persona, asked.service.clone()).await,
@@ -154,7 +168,7 @@ async fn build(make: Make, persona: Arc<Persona>, service: AssignedService) -> R
     built.await.unwrap_or_else(|_| Err("it failed while it was made".to_owned()))
 }
 
-fn persona(decky: &AssignedDecky) -> Result<Arc<Persona>, String> {
+fn persona(decky: &AssignedDecky, services: Arc<Services>) -> Result<Arc<Persona>, String> {
     let id = Uuid::parse_str(&decky.id).map_err(|_| "the decky's id is no UUID".to_owned())?;
     let ip: IpAddr = decky.ip.parse().map_err(|_| format!("{} is no address", decky.ip))?;
     let seed = decky.seed[..].try_into().map_err(|_| "the decky's seed is not 32 bytes long".to_owned())?;
@@ -173,6 +187,7 @@ fn persona(decky: &AssignedDecky) -> Result<Arc<Persona>, String> {
         os,
         booted_at,
         mac: decky.mac.clone(),
+        services,
         seed,
     }))
 }

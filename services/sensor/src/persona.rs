@@ -1,9 +1,15 @@
 //! Who a decky plays: all that makes it look like one real machine, the same at each start.
 
-use std::net::IpAddr;
+use std::{
+    collections::BTreeMap,
+    net::IpAddr,
+    sync::{Arc, PoisonError, RwLock},
+};
 
 use chrono::{DateTime, Utc};
 use uuid::Uuid;
+
+use crate::decoys::Options;
 
 /// What a decky runs. Each service has for each of them the one build that such a machine would have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -70,8 +76,31 @@ pub struct Persona {
     pub booted_at: DateTime<Utc>,
     /// Of its network card, in lower case with colons.
     pub mac: String,
+    /// All that it offers, which may change while it plays.
+    pub services: Arc<Services>,
     /// All that is its own comes from this.
     pub(crate) seed: [u8; 32],
+}
+
+/// What a decky offers at the time, by the services' names, with their options.
+#[derive(Debug, Default)]
+pub struct Services(RwLock<BTreeMap<String, Options>>);
+
+impl Services {
+    /// All of them.
+    pub fn all(&self) -> BTreeMap<String, Options> {
+        self.0.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Whether it offers this one.
+    pub fn has(&self, name: &str) -> bool {
+        self.0.read().unwrap_or_else(PoisonError::into_inner).contains_key(name)
+    }
+
+    /// From now on these.
+    pub(crate) fn set(&self, services: BTreeMap<String, Options>) {
+        *self.0.write().unwrap_or_else(PoisonError::into_inner) = services;
+    }
 }
 
 impl Persona {

@@ -46,7 +46,7 @@ async fn run_with(config: Config, stop: CancellationToken, make: Make) -> io::Re
     prepare(&folder)?;
     let _lock = lock(&folder)?;
     let sensor_id = own_id(&folder)?;
-    let service = aegis_rpc::remote(&config.deception_url).map_err(io::Error::other)?;
+    let service = aegis_rpc::remote_over(&config.deception_url, &config.tls).map_err(io::Error::other)?;
     let link = Link::new(service, config.token.clone());
 
     let spool = Spool::open(&folder)?;

@@ -57,6 +57,7 @@ pub fn persona_of(os: Os, seed: u8) -> Arc<Persona> {
         os,
         booted_at: Utc::now() - TimeDelta::days(41),
         mac: format!("52:54:00:12:34:{seed:02x}"),
+        services: Arc::default(),
         seed: [seed; 32],
     })
 }

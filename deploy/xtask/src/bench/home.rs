@@ -25,6 +25,8 @@ pub struct Ground {
     pub files: PathBuf,
     /// Tests in store where there are to be many.
     pub tests: usize,
+    /// Events of decoys in store where there are to be many.
+    pub events: u64,
 }
 
 /// One product's data. The folder goes when it is dropped.
@@ -74,6 +76,11 @@ impl Home {
     /// Whether this is PostgreSQL.
     pub fn is_postgres(&self) -> bool {
         self.database.is_some()
+    }
+
+    /// A folder on the disk of its files, which goes with it.
+    pub fn folder(&self) -> &Path {
+        self.folder.path()
     }
 
     /// The file of a service, where it is SQLite.

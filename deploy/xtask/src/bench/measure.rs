@@ -8,7 +8,7 @@ use serde_json::json;
 use super::{
     Part, analytics,
     client::{self, Client},
-    evidence,
+    deception, evidence,
     figures::{self, Figures},
     home::{Ground, Home},
     identity, knowledge,
@@ -17,10 +17,9 @@ use super::{
 };
 
 /// Measures the parts that are wanted, with a product of its own.
-pub async fn all(ground: &Ground, load: Duration, only: Option<Part>) -> Result<Figures> {
-    let mut figures = Figures::default();
+pub async fn all(ground: &Ground, load: Duration, only: Option<Part>, mut figures: Figures) -> Result<Figures> {
     let home = Home::make(ground).await?;
-
+    figures.begin("start");
     // The first start fills the catalogue; the second is what an operator sees every day.
     let (first, took) = Product::start(&home).await?;
     figures.add("first start to ready", took.as_secs_f64() * 1000.0, "ms", None);
@@ -33,28 +32,45 @@ pub async fn all(ground: &Ground, load: Duration, only: Option<Part>) -> Result<
     let admin = product.login("admin", product::PASSWORD).await?;
     let wanted = |part: Part| only.is_none_or(|only| only == part);
     if wanted(Part::Knowledge) {
+        figures.begin("knowledge");
         knowledge::measure(&product, &admin, &home, &mut figures).await?;
     }
     if wanted(Part::Reads) {
+        figures.begin("reads");
         reads(&product, &admin, load, &mut figures).await?;
     }
     if wanted(Part::Moves) {
+        figures.begin("moves");
         moves(&admin, &mut figures).await?;
     }
-    if wanted(Part::Evidence) {
-        evidence::measure(ground, &mut figures).await?;
-    }
-    if wanted(Part::Tests) {
-        tests::measure(ground, &mut figures).await?;
-    }
-    if wanted(Part::Analytics) {
-        analytics::measure(ground, &mut figures).await?;
-    }
     if wanted(Part::Identity) {
+        figures.begin("identity");
         identity::measure(&product, &admin, &home, &mut figures).await?;
     }
+    // The others have products of their own; this one would be in their way.
     product.stop().await?;
     home.remove().await?;
+    if wanted(Part::Evidence) {
+        figures.begin("evidence");
+        evidence::measure(ground, &mut figures).await?;
+    }
+    let mut seeded = None;
+    if wanted(Part::Analytics) {
+        figures.begin("analytics");
+        seeded = Some(analytics::measure(ground, &mut figures).await?);
+    }
+    if wanted(Part::Tests) {
+        figures.begin("tests");
+        tests::measure(ground, seeded.take(), &mut figures).await?;
+    }
+    if let Some(home) = seeded {
+        home.remove().await?;
+    }
+    if wanted(Part::Deception) {
+        figures.begin("deception");
+        deception::measure(ground, load, &mut figures).await?;
+    }
+    figures.end();
     Ok(figures)
 }
 

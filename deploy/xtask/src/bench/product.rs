@@ -24,6 +24,48 @@ const PATIENCE: Duration = Duration::from_secs(60);
 /// How often memory is looked at.
 const SAMPLE: Duration = Duration::from_millis(20);
 
+/// What is said before the address of a process that listens.
+const HTTP: &str = "listening on http://";
+/// The same of the bare SSH server.
+pub const SSH: &str = "listening on ssh://";
+
+/// A line of a process's `/proc/<pid>/status`, in megabytes of a million bytes.
+pub fn memory_mb(pid: u32, line: &str) -> Result<f64> {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status"))?;
+    let kib: f64 = status
+        .lines()
+        .find_map(|row| row.strip_prefix(line)?.strip_prefix(':')?.trim().strip_suffix(" kB"))
+        .context("the system does not tell the memory of a process")?
+        .parse()?;
+    Ok(kib * 1024.0 / 1e6)
+}
+
+/// Seconds of a processor that a process has used up to now.
+pub fn cpu_seconds(pid: u32) -> Result<f64> {
+    /// The unit in which Linux tells them, on every machine.
+    const TICKS: f64 = 100.0;
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat"))?;
+    // The name before them may have anything in it.
+    let (_, fields) = stat.rsplit_once(')').context("the system does not tell the time of a process")?;
+    let ticks = |at: usize| fields.split_whitespace().nth(at).and_then(|field| field.parse::<f64>().ok());
+    let (user, system) = ticks(11).zip(ticks(12)).context("the system does not tell the time of a process")?;
+    Ok((user + system) / TICKS)
+}
+
+/// The process that was started by another one with this among its arguments.
+pub fn child_of(parent: u32, argument: &str) -> Result<u32> {
+    for entry in std::fs::read_dir("/proc")? {
+        let Some(pid) = entry?.file_name().to_str().and_then(|name| name.parse::<u32>().ok()) else { continue };
+        // It may have ended meanwhile.
+        let read = |name: &str| std::fs::read_to_string(format!("/proc/{pid}/{name}")).unwrap_or_default();
+        let of = read("status").lines().find_map(|row| row.strip_prefix("PPid:")?.trim().parse::<u32>().ok());
+        if of == Some(parent) && read("cmdline").split('\0').any(|word| word == argument) {
+            return Ok(pid);
+        }
+    }
+    bail!("the product has no process `{argument}`")
+}
+
 /// A running product.
 pub struct Product {
     child: Child,
@@ -41,7 +83,7 @@ impl Product {
             .env("AEGIS_ADMIN_PASSWORD", PASSWORD)
             .env("AEGIS_LOG", "error");
         let began = Instant::now();
-        let (child, address) = start(command).await?;
+        let (child, address) = start(command, HTTP).await?;
         Ok((Product { child, address }, began.elapsed()))
     }
 
@@ -54,16 +96,14 @@ impl Product {
         Client::connect(&self.address, Some(token.to_owned())).await
     }
 
+    /// The number of its process.
+    pub fn pid(&self) -> Result<u32> {
+        self.child.id().context("the product has ended")
+    }
+
     /// A line of `/proc/<pid>/status`, in megabytes of a million bytes.
     pub fn memory_mb(&self, line: &str) -> Result<f64> {
-        let pid = self.child.id().context("the product has ended")?;
-        let status = std::fs::read_to_string(format!("/proc/{pid}/status"))?;
-        let kib: f64 = status
-            .lines()
-            .find_map(|row| row.strip_prefix(line)?.strip_prefix(':')?.trim().strip_suffix(" kB"))
-            .context("the system does not tell the memory of a process")?
-            .parse()?;
-        Ok(kib * 1024.0 / 1e6)
+        memory_mb(self.pid()?, line)
     }
 
     /// Does `work`, and tells the most memory, in megabytes, that the product had allocated meanwhile; the pages of its
@@ -106,12 +146,12 @@ impl Product {
     }
 }
 
-/// A bare axum route that answers the same bytes from memory.
+/// A bare axum route that answers the same bytes from memory, or a bare SSH server.
 pub struct Floor {
     child: Child,
     /// Where it listens.
     pub address: String,
-    _body: tempfile::NamedTempFile,
+    _body: Option<tempfile::NamedTempFile>,
 }
 
 impl Floor {
@@ -121,8 +161,21 @@ impl Floor {
         std::fs::write(file.path(), body)?;
         let mut command = Command::new(std::env::current_exe()?);
         command.arg("floor").arg(file.path());
-        let (child, address) = start(command).await?;
-        Ok(Floor { child, address, _body: file })
+        let (child, address) = start(command, HTTP).await?;
+        Ok(Floor { child, address, _body: Some(file) })
+    }
+
+    /// Starts the SSH server.
+    pub async fn ssh() -> Result<Floor> {
+        let mut command = Command::new(std::env::current_exe()?);
+        command.arg("floor");
+        let (child, address) = start(command, SSH).await?;
+        Ok(Floor { child, address, _body: None })
+    }
+
+    /// The number of its process.
+    pub fn pid(&self) -> Result<u32> {
+        self.child.id().context("the floor has ended")
     }
 
     /// Ends it.
@@ -141,13 +194,13 @@ pub async fn serve_floor(body: PathBuf) -> Result<()> {
     Ok(())
 }
 
-async fn start(mut command: Command) -> Result<(Child, String)> {
+async fn start(mut command: Command, says: &str) -> Result<(Child, String)> {
     let mut child = command.stdout(Stdio::piped()).kill_on_drop(true).spawn().context("cannot start the process")?;
     let stdout = child.stdout.take().context("the process has no output")?;
     let mut lines = BufReader::new(stdout).lines();
     let ready = async {
         while let Some(line) = lines.next_line().await? {
-            if let Some(address) = line.strip_prefix("listening on http://") {
+            if let Some(address) = line.strip_prefix(says) {
                 return anyhow::Ok(address.to_owned());
             }
         }

@@ -1,12 +1,20 @@
 //! Rows that a bench needs by the thousand or the million, written straight into the product's database. The product
 //! must be stopped, but for people.
 
+mod logs;
 mod postgres;
 mod sqlite;
 
+use std::time::Instant;
+
 use anyhow::Result;
 
-use super::home::Home;
+pub use logs::{ATTACKERS, Bare};
+
+use super::{
+    figures::{Figures, grouped},
+    home::Home,
+};
 
 /// Makes people `person-00000`, `person-00001` … with the password of `admin`.
 pub async fn users(home: &Home, count: usize) -> Result<()> {
@@ -21,6 +29,15 @@ pub async fn tests(home: &Home, count: usize) -> Result<()> {
     if home.is_postgres() { postgres::tests(home, count).await } else { sqlite::tests(home, count).await }
 }
 
+/// The same, and how long it took is a figure.
+pub async fn timed_tests(home: &Home, count: usize, figures: &mut Figures) -> Result<()> {
+    let began = Instant::now();
+    tests(home, count).await?;
+    let name = format!("seeding {} tests", grouped(count));
+    figures.add(&name, began.elapsed().as_secs_f64(), "s", Some(("<", 120.0)));
+    Ok(())
+}
+
 /// Makes a threat actor that uses 500 techniques, each with two templates.
 pub async fn actor(home: &Home) -> Result<()> {
     if home.is_postgres() { postgres::actor(home).await } else { sqlite::actor(home).await }
@@ -30,4 +47,10 @@ pub async fn actor(home: &Home) -> Result<()> {
 pub async fn snapshots(home: &Home, weeks: usize) -> Result<()> {
     let weeks = i64::try_from(weeks)?;
     if home.is_postgres() { postgres::snapshots(home, weeks).await } else { sqlite::snapshots(home, weeks).await }
+}
+
+/// Makes events of decoys up to so many, the newest of 30 days, and attackers up to [`ATTACKERS`], like those that the
+/// product has made of what came in before. How many events there are then, and how many of them are new.
+pub async fn events(home: &Home, upto: u64) -> Result<(u64, u64)> {
+    logs::write(home, upto).await
 }

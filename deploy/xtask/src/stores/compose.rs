@@ -1,4 +1,4 @@
-//! Servers that are missing, run by `docker compose` from the workspace's file.
+//! Servers that are missing, run by `docker compose`: the images of the workspace's file, without its secrets and volumes.
 
 use std::fmt::Write as _;
 use std::fs;
@@ -28,18 +28,17 @@ pub fn available() -> bool {
 #[derive(Debug)]
 pub struct Compose {
     project: String,
-    files: Vec<PathBuf>,
+    file: PathBuf,
 }
 
 impl Compose {
     /// Starts `services`, each on its port of the loopback address.
     pub fn up(root: &Path, folder: &Path, services: &[(&str, u16)]) -> Result<Self> {
         let since = Instant::now();
-        let base = root.join("docker-compose.yml");
-        let overlay = folder.join("overlay.yml");
-        fs::write(&overlay, overlay_text(services, !base.is_file()))?;
-        let files = if base.is_file() { vec![base, overlay] } else { vec![overlay] };
-        let compose = Self { project: format!("aegis-xtask-{}", ports::random_hex(4)?), files };
+        let product = fs::read_to_string(root.join("docker-compose.yml")).context("docker-compose.yml")?;
+        let file = folder.join("stores.yml");
+        fs::write(&file, text(services, &product)?)?;
+        let compose = Self { project: format!("aegis-xtask-{}", ports::random_hex(4)?), file };
         guard::project(&compose.project);
         let names: Vec<&str> = services.iter().map(|(name, _)| *name).collect();
         ui::step("compose", &format!("docker compose up {}", names.join(" ")));
@@ -58,10 +57,7 @@ impl Compose {
 
     fn command(&self) -> Command {
         let mut command = Command::new("docker");
-        command.args(["compose", "--project-name", &self.project]);
-        for file in &self.files {
-            command.arg("--file").arg(file);
-        }
+        command.args(["compose", "--project-name", &self.project, "--file"]).arg(&self.file);
         command
     }
 }
@@ -78,37 +74,38 @@ impl Drop for Compose {
     }
 }
 
-/// What this run changes in the workspace's file: own ports, and accounts that are known here.
-fn overlay_text(services: &[(&str, u16)], with_images: bool) -> String {
+/// The servers on their own ports, with accounts that are known here.
+fn text(services: &[(&str, u16)], product: &str) -> Result<String> {
     let mut text = String::from("services:\n");
     for (name, port) in services {
-        let (image, inner, settings) = match *name {
+        let (inner, settings) = match *name {
             "postgres" => (
-                "postgres:17-alpine",
                 5432,
                 "    environment:\n      POSTGRES_USER: postgres\n      POSTGRES_DB: postgres\n      \
-                 POSTGRES_HOST_AUTH_METHOD: trust\n    command: !override [postgres, -c, max_connections=300]\n    \
+                 POSTGRES_HOST_AUTH_METHOD: trust\n    command: [postgres, -c, max_connections=300]\n    \
                  healthcheck:\n      test: [CMD, pg_isready, -h, 127.0.0.1, -U, postgres]\n      interval: 1s\n      retries: 60\n",
             ),
             "redis" => (
-                "redis:7-alpine",
                 6379,
-                "    command: !override [redis-server, --save, '', --appendonly, 'no']\n    \
+                "    command: [redis-server, --save, '', --appendonly, 'no']\n    \
                  healthcheck:\n      test: [CMD, redis-cli, ping]\n      interval: 1s\n      retries: 60\n",
             ),
             _ => (
-                "rabbitmq:4-alpine",
                 5672,
                 "    environment:\n      RABBITMQ_DEFAULT_USER: guest\n      RABBITMQ_DEFAULT_PASS: guest\n    \
                  healthcheck:\n      test: [CMD, rabbitmq-diagnostics, -q, check_port_connectivity]\n      \
                  interval: 2s\n      timeout: 10s\n      retries: 60\n",
             ),
         };
-        let _ = writeln!(text, "  {name}:");
-        if with_images {
-            let _ = writeln!(text, "    image: {image}");
-        }
-        let _ = write!(text, "    ports: !override ['127.0.0.1:{port}:{inner}']\n{settings}");
+        let image = image(product, name).with_context(|| format!("docker-compose.yml has no image of {name}"))?;
+        let _ = writeln!(text, "  {name}:\n    image: {image}");
+        let _ = write!(text, "    ports: ['127.0.0.1:{port}:{inner}']\n{settings}");
     }
-    text
+    Ok(text)
+}
+
+/// The image that the product's own file names.
+fn image<'a>(product: &'a str, name: &str) -> Option<&'a str> {
+    let images = product.lines().filter_map(|line| line.trim().strip_prefix("image: "));
+    images.map(str::trim).find(|image| image.split(':').next() == Some(name))
 }

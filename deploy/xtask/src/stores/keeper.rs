@@ -14,11 +14,11 @@ use crate::proc::Proc;
 /// How often it is looked after.
 const LOOK: Duration = Duration::from_millis(50);
 /// Starts after the first, at most: one that ends each time is not kept for ever.
-const MOST: usize = 100;
+const MOST: usize = 400;
 
 /// Looks after one server. Stops it when dropped.
 #[derive(Debug)]
-pub(super) struct Keeper {
+pub struct Keeper {
     kept: Arc<Mutex<Kept>>,
     pid_file: PathBuf,
     thread: Option<JoinHandle<()>>,
@@ -29,6 +29,8 @@ struct Kept {
     /// Gone once it is not wanted any more.
     server: Option<Proc>,
     stopping: bool,
+    /// While it is to stay away.
+    held: bool,
     gave_up: Option<String>,
 }
 
@@ -40,7 +42,7 @@ impl Keeper {
         pid_file: PathBuf,
     ) -> Result<Self> {
         tell(&pid_file, &server)?;
-        let kept = Arc::new(Mutex::new(Kept { server: Some(server), stopping: false, gave_up: None }));
+        let kept = Arc::new(Mutex::new(Kept { server: Some(server), stopping: false, held: false, gave_up: None }));
         let (theirs, file) = (Arc::clone(&kept), pid_file.clone());
         let look_after = move || {
             let mut starts = 0;
@@ -50,8 +52,9 @@ impl Keeper {
                 if kept.stopping || kept.gave_up.is_some() {
                     return;
                 }
+                let held = kept.held;
                 let Some(server) = kept.server.as_mut() else { return };
-                if server.alive() {
+                if held || server.alive() {
                     continue;
                 }
                 starts += 1;
@@ -74,6 +77,21 @@ impl Keeper {
     /// Where the number of the process is.
     pub fn pid_file(&self) -> &Path {
         &self.pid_file
+    }
+
+    /// The number of the process that runs, or ran last.
+    pub fn pid(&self) -> Option<u32> {
+        lock(&self.kept).server.as_ref().map(Proc::id)
+    }
+
+    /// Whether it stays away when it ends, until this is taken back.
+    pub fn hold(&self, held: bool) {
+        lock(&self.kept).held = held;
+    }
+
+    /// Whether it runs.
+    pub fn alive(&self) -> bool {
+        lock(&self.kept).server.as_mut().is_some_and(Proc::alive)
     }
 
     /// Fails if it could not be started again.

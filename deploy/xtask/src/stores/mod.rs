@@ -11,6 +11,8 @@ mod s3;
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::{Mutex, PoisonError};
 use std::thread;
 use std::time::Instant;
 
@@ -20,15 +22,22 @@ use url::Url;
 
 use crate::{guard, proc, ui};
 use compose::Compose;
-use keeper::Keeper;
+pub use keeper::Keeper;
 pub use postgres::Postgres;
-pub use s3::S3;
+pub use s3::{S3, serve as serve_s3};
+
+/// What has a disk of its own where the stores are [`Options::kept`].
+const ON_DISKS: [&str; 4] = ["postgres", "rabbitmq", "s3", "embedded"];
+/// The size of such a disk.
+const DISK_MIB: u32 = 384;
 
 /// How the stores are to run.
 #[derive(Debug)]
 pub struct Options<'a> {
     /// Whether PostgreSQL waits for the disk. Tests do not need it and are faster without.
     pub durable: bool,
+    /// Whether those that end are started again, each on a small disk of its own where this may mount one.
+    pub kept: bool,
     /// Where the servers' logs go; none is a temporary folder.
     pub logs: Option<&'a Path>,
     /// The workspace, for its Compose file.
@@ -78,7 +87,8 @@ impl Stores {
     /// Brings all four up, at the same time, and waits until they answer.
     pub fn up(options: &Options<'_>) -> Result<Self> {
         let since = Instant::now();
-        let scratch = Scratch::new()?;
+        let mut scratch = Scratch::new()?;
+        scratch.small_disks = options.kept && proc::is_root();
         let logs = match options.logs {
             Some(folder) => {
                 fs::create_dir_all(folder).with_context(|| format!("cannot make {}", folder.display()))?;
@@ -91,10 +101,11 @@ impl Stores {
         let compose = plan.compose(options.root, &scratch)?;
         let Plan { postgres, redis, rabbitmq } = plan;
         let (postgres, redis, rabbitmq, s3) = thread::scope(|scope| {
-            let postgres = scope.spawn(|| Postgres::up(postgres, &scratch, &logs, options.durable, compose.as_ref()));
-            let redis = scope.spawn(|| redis::up(redis, &scratch, &logs));
+            let postgres = scope
+                .spawn(|| Postgres::up(postgres, &scratch, &logs, options.durable, options.kept, compose.as_ref()));
+            let redis = scope.spawn(|| redis::up(redis, &scratch, &logs, options.kept));
             let rabbitmq = scope.spawn(|| rabbitmq::up(rabbitmq, &scratch, &logs));
-            let s3 = scope.spawn(|| S3::up(&scratch));
+            let s3 = scope.spawn(|| S3::up(&scratch, &logs, options.kept));
             (postgres.join(), redis.join(), rabbitmq.join(), s3.join())
         });
         let lost = |_| anyhow!("a thread that starts a store panicked");
@@ -115,10 +126,26 @@ impl Stores {
         self.scratch.folder(name, None)
     }
 
+    /// The disk of a server, where it has one of its own.
+    pub fn disk(&self, name: &str) -> Option<PathBuf> {
+        let mounted = self.scratch.mounted.lock().unwrap_or_else(PoisonError::into_inner);
+        mounted.iter().find(|path| path.ends_with(name)).cloned()
+    }
+
+    /// Who starts a server again, where it is ours.
+    pub fn keeper(&self, name: &str) -> Option<&Keeper> {
+        match name {
+            "postgresql" => self.postgres.keeper.as_ref(),
+            "rabbitmq" => self.rabbitmq.keeper.as_ref(),
+            "redis" => self.redis.keeper.as_ref(),
+            _ => self.s3.keeper.as_ref(),
+        }
+    }
+
     /// Fails if one of the servers has ended.
     pub fn check_alive(&mut self) -> Result<()> {
-        if let Some(broker) = &self.rabbitmq.keeper {
-            broker.check()?;
+        for keeper in [&self.rabbitmq.keeper, &self.redis.keeper, &self.postgres.keeper, &self.s3.keeper] {
+            keeper.as_ref().map_or(Ok(()), Keeper::check)?;
         }
         self.procs().try_for_each(proc::Proc::check_alive)
     }
@@ -150,9 +177,9 @@ impl Stores {
 impl Drop for Stores {
     fn drop(&mut self) {
         // All at once; each is then waited for when its field is dropped.
-        if let Some(broker) = &mut self.rabbitmq.keeper {
-            broker.begin_stop();
-        }
+        let (rabbitmq, redis) = (&mut self.rabbitmq.keeper, &mut self.redis.keeper);
+        let kept = [rabbitmq, redis, &mut self.postgres.keeper, &mut self.s3.keeper];
+        kept.into_iter().flatten().for_each(Keeper::begin_stop);
         self.redis.procs.iter_mut().chain(&mut self.postgres.procs).for_each(proc::Proc::begin_stop);
     }
 }
@@ -185,7 +212,7 @@ impl Database {
             let folder = scratch.folder("compose", None)?;
             scratch.compose = Some(Compose::up(root, &folder, &[("postgres", port)])?);
         }
-        let postgres = Postgres::up(source, &scratch, &logs, true, scratch.compose.as_ref())?;
+        let postgres = Postgres::up(source, &scratch, &logs, true, false, scratch.compose.as_ref())?;
         Ok(Self { postgres, _scratch: scratch })
     }
 }
@@ -289,6 +316,9 @@ fn named(variable: &str) -> Result<Option<Url>> {
 #[derive(Debug)]
 struct Scratch {
     compose: Option<Compose>,
+    /// Whether [`ON_DISKS`] have disks of their own.
+    small_disks: bool,
+    mounted: Mutex<Vec<PathBuf>>,
     folder: TempDir,
 }
 
@@ -299,15 +329,37 @@ impl Scratch {
         guard::folder(folder.path());
         // The servers' users must reach their own folders in it, and need not list it.
         fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o711))?;
-        Ok(Self { compose: None, folder })
+        Ok(Self { compose: None, small_disks: false, mounted: Mutex::default(), folder })
     }
 
     /// A folder of its own for `name`, which only `account` can read.
     fn folder(&self, name: &str, account: Option<proc::Account>) -> Result<PathBuf> {
         let path = self.folder.path().join(name);
         fs::create_dir_all(&path).with_context(|| format!("cannot make {}", path.display()))?;
+        if self.small_disks && ON_DISKS.contains(&name) {
+            self.mount(&path);
+        }
         fs::set_permissions(&path, fs::Permissions::from_mode(0o700))?;
         proc::Account::own(account, &path)?;
         Ok(path)
+    }
+
+    /// A disk of its own below `path`, if this machine lets us; else the folder stays an ordinary one.
+    fn mount(&self, path: &Path) {
+        let mut command = Command::new("mount");
+        command.args(["-t", "tmpfs", "-o", &format!("size={DISK_MIB}m"), "tmpfs"]).arg(path);
+        if proc::output(&mut command, "").is_ok() {
+            guard::mount(path);
+            self.mounted.lock().unwrap_or_else(PoisonError::into_inner).push(path.to_owned());
+        }
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        for path in self.mounted.lock().unwrap_or_else(PoisonError::into_inner).drain(..) {
+            // Lazily: what a server still has open goes with it.
+            let _ = proc::output(Command::new("umount").arg("-l").arg(&path), "");
+        }
     }
 }

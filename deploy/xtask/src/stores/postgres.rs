@@ -10,7 +10,7 @@ use anyhow::{Context as _, Result};
 use rustix::process::Signal;
 use url::Url;
 
-use super::{Compose, Scratch, Source};
+use super::{Compose, Scratch, Source, keeper::Keeper};
 use crate::proc::{self, Account, Proc};
 use crate::{ports, ui};
 
@@ -51,6 +51,8 @@ pub struct Postgres {
     /// Where it is, as a superuser.
     pub admin: Url,
     psql: Psql,
+    /// Where it is started again when it ends.
+    pub(super) keeper: Option<Keeper>,
     pub(super) procs: Vec<Proc>,
 }
 
@@ -60,6 +62,7 @@ impl Postgres {
         scratch: &Scratch,
         logs: &Path,
         durable: bool,
+        kept: bool,
         compose: Option<&Compose>,
     ) -> Result<Self> {
         let since = Instant::now();
@@ -70,15 +73,15 @@ impl Postgres {
                     .or_else(|| proc::find_program("psql", &[]))
                     .context("AEGIS_UP_POSTGRES_URL needs `psql` here (Debian: postgresql-client)")?;
                 let how = "named by AEGIS_UP_POSTGRES_URL";
-                (Self { admin, psql: Psql::Program(psql), procs: Vec::new() }, how)
+                (Self { admin, psql: Psql::Program(psql), keeper: None, procs: Vec::new() }, how)
             }
             Source::Compose(port) => {
                 let command = compose.context("no Compose project for PostgreSQL")?.psql();
                 let words = std::iter::once(command.get_program()).chain(command.get_args());
                 let psql = Psql::Container(words.map(ToOwned::to_owned).collect());
-                (Self { admin: local_url(port)?, psql, procs: Vec::new() }, "in a container")
+                (Self { admin: local_url(port)?, psql, keeper: None, procs: Vec::new() }, "in a container")
             }
-            Source::Local(programs) => (Self::start(&programs.0, scratch, logs, durable)?, "local programs"),
+            Source::Local(programs) => (Self::start(&programs.0, scratch, logs, durable, kept)?, "local programs"),
         };
         postgres.sql("postgres", "SELECT 1;").context("PostgreSQL does not answer")?;
         let place = place(&postgres.admin, 5432);
@@ -86,7 +89,7 @@ impl Postgres {
         Ok(postgres)
     }
 
-    fn start(programs: &Path, scratch: &Scratch, logs: &Path, durable: bool) -> Result<Self> {
+    fn start(programs: &Path, scratch: &Scratch, logs: &Path, durable: bool, kept: bool) -> Result<Self> {
         // initdb refuses root.
         let account = Account::for_server("postgres")?;
         let folder = scratch.folder("postgres", account)?;
@@ -118,14 +121,26 @@ impl Postgres {
                 server.args(["-c", setting]);
             }
         }
+        if kept {
+            // Its disk may be small.
+            for setting in ["min_wal_size=32MB", "max_wal_size=96MB"] {
+                server.args(["-c", setting]);
+            }
+        }
         // SIGINT is the fast shutdown; SIGTERM would wait for every client to leave.
-        let mut server = Proc::spawn("postgresql", &mut server, &logs.join("postgresql.log"), Signal::INT)?;
+        let log = logs.join("postgresql.log");
+        let mut running = Proc::spawn("postgresql", &mut server, &log, Signal::INT)?;
         let admin = local_url(port)?;
         let psql = Psql::Program(programs.join("psql"));
-        proc::wait_until(&mut server, Duration::from_secs(60), || {
+        proc::wait_until(&mut running, Duration::from_secs(60), || {
             query(&psql, &admin, "postgres", "SELECT 1;").is_ok()
         })?;
-        Ok(Self { admin, psql, procs: vec![server] })
+        if !kept {
+            return Ok(Self { admin, psql, keeper: None, procs: vec![running] });
+        }
+        let again = move || Proc::spawn_again("postgresql", &mut server, &log, Signal::INT);
+        let keeper = Keeper::new(running, again, logs.join("postgresql.pid"))?;
+        Ok(Self { admin, psql, keeper: Some(keeper), procs: Vec::new() })
     }
 
     /// Makes the product's database: a role and a schema a service, and nobody sees another's. Gives the
@@ -159,6 +174,11 @@ impl Postgres {
         let port = self.admin.port().unwrap_or(5432);
         let options = self.admin.query().map(|query| format!("?{query}")).unwrap_or_default();
         Ok(format!("postgres://aegis_{{service}}:{password}@{host}:{port}/aegis{options}"))
+    }
+
+    /// Whether it answers a question.
+    pub fn answers(&self) -> bool {
+        self.sql("postgres", "SELECT 1;").is_ok()
     }
 
     fn sql(&self, database: &str, script: &str) -> Result<String> {

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use anyhow::Result;
 use rustix::process::Signal;
 
-use super::{Scratch, Server, Source};
+use super::{Scratch, Server, Source, keeper::Keeper};
 use crate::proc::{self, Proc};
 use crate::{ports, ui};
 
@@ -22,7 +22,7 @@ pub fn find() -> Option<Programs> {
         .map(Programs)
 }
 
-pub(super) fn up(source: Source<Programs>, scratch: &Scratch, logs: &Path) -> Result<Server> {
+pub(super) fn up(source: Source<Programs>, scratch: &Scratch, logs: &Path, kept: bool) -> Result<Server> {
     let since = Instant::now();
     let (server, place, how) = match source {
         Source::Named(url) => {
@@ -40,11 +40,19 @@ pub(super) fn up(source: Source<Programs>, scratch: &Scratch, logs: &Path) -> Re
                 .arg("--dir")
                 .arg(&folder)
                 .current_dir(&folder);
-            let mut process = Proc::spawn("redis", &mut command, &logs.join("redis.log"), Signal::TERM)?;
+            let log = logs.join("redis.log");
+            let mut process = Proc::spawn("redis", &mut command, &log, Signal::TERM)?;
             proc::wait_until(&mut process, Duration::from_secs(30), || {
                 ports::ask(ports::local(port), b"PING\r\n").is_ok_and(|answer| answer.starts_with(b"+PONG"))
             })?;
-            (Server { url: url(port), keeper: None, procs: vec![process] }, local(port), "local programs")
+            let mut server = Server::elsewhere(url(port));
+            if kept {
+                let again = move || Proc::spawn_again("redis", &mut command, &log, Signal::TERM);
+                server.keeper = Some(Keeper::new(process, again, logs.join("redis.pid"))?);
+            } else {
+                server.procs.push(process);
+            }
+            (server, local(port), "local programs")
         }
     };
     ui::done("redis", &format!("{place}, {how}"), since);

@@ -12,11 +12,14 @@ use super::{live, logs::filter};
 use crate::{
     error::Problem,
     extract::{Caller, LongQuery},
-    openapi::responses::RateLimited,
+    openapi::responses::{RateLimited, ServerEvent},
     sse::{self, End},
     state::Gateway,
     values::{Since, Until},
 };
+
+/// Messages after which a stream can be made to end, at most.
+const MAX_OUTPUT: u32 = i32::MAX.unsigned_abs();
 
 /// Event streams.
 pub fn streams() -> OpenApiRouter<Gateway> {
@@ -43,7 +46,7 @@ pub struct WatchLogs {
     end_time: Option<Until>,
     /// In developer mode: end after as many messages.
     #[serde(rename = "maxOutput")]
-    #[param(rename = "maxOutput", minimum = 1)]
+    #[param(rename = "maxOutput", minimum = 1, maximum = 2147483647)]
     max_output: Option<u32>,
 }
 
@@ -67,7 +70,7 @@ pub struct WatchLogs {
         ("token" = Option<String>, Query, description = "An access token or a ticket, instead of the Authorization header"),
     ),
     responses(
-        (status = 200, description = "The stream", body = String, content_type = "text/event-stream",
+        (status = 200, description = "The stream", body = ServerEvent, content_type = "text/event-stream",
             example = json!("id: 1423\nevent: message\ndata: {\"type\":\"logs\",\"data\":[]}\n\n")),
         (status = 429, response = RateLimited),
     ))]
@@ -83,8 +86,8 @@ async fn stream_logs(
         Some(_) if !gateway.deps.config.developer => {
             return Err(Problem::invalid("maxOutput", "is taken in developer mode only"));
         }
-        Some(0) => return Err(Problem::invalid("maxOutput", "must be 1 or more")),
-        Some(most) => most as usize,
+        Some(most @ 1..=MAX_OUTPUT) => most as usize,
+        Some(_) => return Err(Problem::invalid("maxOutput", format!("must be 1 to {MAX_OUTPUT}"))),
     };
     let filter = filter(query.search, query.start_time, query.end_time);
     let all = filter == LogFilter::default();
@@ -101,5 +104,5 @@ async fn stream_logs(
     let enough = End { code: "MAX_OUTPUT".to_owned(), detail: "these were as many messages as you wanted".to_owned() };
     // Without a limit the stream ends by itself or not at all.
     let enough = stream::iter((most < usize::MAX).then_some(Err(enough)));
-    Ok(sse::answer(&gateway, caller.token, events.take(most).chain(enough)))
+    Ok(sse::answer(&gateway, sse::LOGS, caller.token, events.take(most).chain(enough)))
 }

@@ -107,7 +107,8 @@ impl From<proto::Observation> for Seen {
 #[derive(Serialize, ToSchema)]
 #[schema(example = json!({
     "id": "system-information", "mitre_ids": ["T1082"], "source": "builtin",
-    "reason": "uname, lscpu, dmesg and the like ask which system this is"
+    "reason": "uname, lscpu, dmesg and the like ask which system this is", "name": null, "author": null,
+    "licence": null, "problem": null
 }))]
 pub struct TaggingRule {
     id: String,
@@ -117,6 +118,14 @@ pub struct TaggingRule {
     source: String,
     /// Why such an event shows it.
     reason: String,
+    /// Title of a rule of the catalogue.
+    name: Option<String>,
+    /// Who wrote a rule of the catalogue.
+    author: Option<String>,
+    /// Licence of a rule of the catalogue.
+    licence: Option<String>,
+    /// Why a rule of the catalogue tags nothing, though it is for what decoys see; null where it is in use.
+    problem: Option<String>,
 }
 
 /// Part of a list.
@@ -193,7 +202,9 @@ async fn list_attacker_techniques(State(gateway): State<Gateway>, caller: Caller
 
 /// List what tags events
 ///
-/// By id: which events show which techniques, and why.
+/// Which events show which techniques, and why: our own rules, then what several events of one attacker show together
+/// (such as one password tried for many names), then the catalogue's Sigma rules for what decoys see, by key. A rule's id
+/// is what observations name; that of a Sigma rule is its key among `/detection-rules`.
 #[utoipa::path(get, path = "/api/v1/tagging-rules", tag = "Attackers", params(ListTaggingRules),
     responses((status = 200, description = "Rules", body = [TaggingRule])))]
 async fn list_tagging_rules(
@@ -212,6 +223,10 @@ async fn list_tagging_rules(
             mitre_ids: rule.mitre_ids,
             source: rule.source,
             reason: rule.reason,
+            name: filled(rule.name),
+            author: filled(rule.author),
+            licence: filled(rule.licence),
+            problem: filled(rule.problem),
         });
         Answer::list(&rows.collect::<Vec<_>>(), total)
     };

@@ -59,8 +59,7 @@ pub struct ScoreConfig {
     weights: Weights,
     /// Increases by one with every change, from 1.
     version: i64,
-    /// Null for the defaults.
-    #[schema(value_type = Option<Uuid>)]
+    /// A username; null for the defaults.
     updated_by: Option<String>,
     /// Null for the defaults.
     updated_at: Option<DateTime<Utc>>,

@@ -3,14 +3,17 @@
 use std::time::Duration;
 
 use aegis_auth::{Background, OpCtx};
+use aegis_rpc::ClientTls;
 use anyhow::{Context, Result, bail};
 
 use crate::{
+    commands::health::Here,
     keys::Identity,
     product::{Clients, Product},
     roles::Role,
     settings::Settings,
     stores,
+    tls::{self, Tls},
 };
 
 /// Clients and a token of the command line's own.
@@ -25,11 +28,17 @@ impl Access {
     /// Reaches what runs at the settings' address; with the embedded databases and nothing running there, puts the
     /// product together here, without listening.
     pub async fn open(settings: &Settings) -> Result<Access> {
-        let here = format!("http://{}", settings.listen.replace("0.0.0.0", "127.0.0.1").replace("[::]", "[::1]"));
         let distributed = settings.identity_url.is_some();
-        if distributed || crate::commands::health::answers(&here).await {
-            let urls: Vec<(Role, &str)> =
-                Role::SERVICES.into_iter().map(|role| (role, settings.peer(role).unwrap_or(&here))).collect();
+        let here = Here::of(settings)?;
+        let answering = here.answering().await;
+        if distributed || answering.is_some() {
+            let (peers, own) = (tls::peers(settings)?, here.tls());
+            let at = answering.unwrap_or_else(|| here.likely().to_owned());
+            let target = |role| match settings.peer(role) {
+                Some(url) => (role, url, &peers),
+                None => (role, at.as_str(), &own),
+            };
+            let urls: Vec<(Role, &str, &ClientTls)> = Role::SERVICES.into_iter().map(target).collect();
             let clients = Clients::remote(&urls)?;
             let identity = Identity::default();
             identity.set(clients.identity()?);
@@ -38,10 +47,11 @@ impl Access {
         }
         if settings.database_url.is_some() && settings.broker_url.is_some() {
             bail!(
-                "nothing answers at {here}: set AEGIS_IDENTITY_URL and the other AEGIS_<SERVICE>_URL settings to where the services are"
+                "nothing answers at {}: set AEGIS_IDENTITY_URL and the other AEGIS_<SERVICE>_URL settings to where the services are",
+                here.likely()
             );
         }
-        let product = Product::start(settings, &Role::ALL).await?;
+        let product = Product::start(settings, &Role::ALL, &Tls::of_caller(settings)?).await?;
         Ok(Access { clients: product.clients.clone(), background: product.background.clone(), product: Some(product) })
     }
 

@@ -1,37 +1,75 @@
-//! `aegis health`.
+//! `aegis health`, and where a product of these settings is on this machine.
 
 use std::{process::ExitCode, time::Duration};
 
+use aegis_rpc::ClientTls;
 use anyhow::Result;
+use reqwest::Response;
+use rustls::ClientConfig;
 
-use crate::{output::Output, settings::Settings};
+use crate::{output::Output, settings::Settings, tls};
 
 /// A product that does not answer by then is not there.
 const PATIENCE: Duration = Duration::from_secs(3);
 
-fn client() -> Result<reqwest::Client> {
-    Ok(reqwest::Client::builder().timeout(PATIENCE).no_proxy().build()?)
+/// Where a product of these settings is on this machine, and how it is believed there.
+pub struct Here {
+    urls: Vec<String>,
+    client: reqwest::Client,
+    tls: Option<ClientConfig>,
 }
 
-/// Whether an Aegis answers at this address.
-pub async fn answers(url: &str) -> bool {
-    let Ok(client) = client() else { return false };
-    match client.get(format!("{url}/livez")).send().await {
-        Ok(answer) => answer.status().is_success(),
-        Err(_) => false,
+impl Here {
+    /// By the settings; it may not run.
+    pub fn of(settings: &Settings) -> Result<Here> {
+        let tls = tls::here(settings)?;
+        let builder = reqwest::Client::builder().timeout(PATIENCE).no_proxy();
+        let builder = match tls.clone() {
+            Some(config) => builder.tls_backend_preconfigured(config),
+            None => builder,
+        };
+        Ok(Here { urls: settings.here(), client: builder.build()?, tls })
+    }
+
+    /// Where it most likely is.
+    pub fn likely(&self) -> &str {
+        self.urls.first().map_or("http://127.0.0.1:8000", String::as_str)
+    }
+
+    /// For calls of its services.
+    pub fn tls(&self) -> ClientTls {
+        self.tls.clone().map(ClientTls::new).unwrap_or_default()
+    }
+
+    /// Its answer to a path.
+    pub async fn get(&self, path: &str) -> Option<Response> {
+        for url in &self.urls {
+            if let Ok(answer) = self.client.get(format!("{url}{path}")).send().await {
+                return Some(answer);
+            }
+        }
+        None
+    }
+
+    /// Where it is, if it answers.
+    pub async fn answering(&self) -> Option<String> {
+        for url in &self.urls {
+            let answer = self.client.get(format!("{url}/livez")).send().await;
+            if answer.is_ok_and(|answer| answer.status().is_success()) {
+                return Some(url.clone());
+            }
+        }
+        None
     }
 }
 
 /// Asks the running product; 0 when it is ready, 3 when it is not or does not answer.
 pub async fn run(settings: &Settings, output: Output) -> Result<ExitCode> {
-    let url = format!("http://{}/readyz", settings.listen.replace("0.0.0.0", "127.0.0.1").replace("[::]", "[::1]"));
-    let answer = match client()?.get(&url).send().await {
-        Ok(answer) => answer,
-        Err(_) => {
-            output
-                .error(&format!("nothing answers at {url}: is Aegis running, and is AEGIS_LISTEN the same for both?"));
-            return Ok(ExitCode::from(3));
-        }
+    let here = Here::of(settings)?;
+    let Some(answer) = here.get("/readyz").await else {
+        let url = here.likely();
+        output.error(&format!("nothing answers at {url}: is Aegis running, and is AEGIS_LISTEN the same for both?"));
+        return Ok(ExitCode::from(3));
     };
     let good = answer.status().is_success();
     let report: serde_json::Value = answer.json().await?;

@@ -9,7 +9,11 @@ use anyhow::{Context, Result};
 use secrecy::SecretString;
 use tokio::sync::watch;
 
-use crate::{cli::SensorArgs, settings::Settings};
+use crate::{
+    cli::SensorArgs,
+    settings::Settings,
+    tls::{self, Tls},
+};
 
 /// Longest token, bytes.
 const MAX_TOKEN: u64 = 16 * 1024;
@@ -26,9 +30,11 @@ pub fn run(settings: &Settings, args: &SensorArgs) -> Result<ExitCode> {
         .with_context(|| format!("cannot make the folder {}: choose another with AEGIS_DATA_DIR", folder.display()))?;
     // Relative to where it was started; a folder that is named wholly stays the same one.
     let folder = folder.canonicalize().context("cannot find the sensor's folder")?;
-    let contained = contain::contain(&folder, port(&url)?).context("cannot give up privileges")?;
-
+    let ports = aegis_rpc::ports(&url).context("deception_url (AEGIS_DECEPTION_URL) cannot be read")?;
     let _ = rustls::crypto::ring::default_provider().install_default();
+    let tls = Tls::of_caller(settings)?;
+    let contained = contain::contain(&folder, &ports, &tls.folders()).context("cannot give up privileges")?;
+
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("cannot start threads")?;
     let (token, tokens) = watch::channel(settings.sensor_token.clone());
     let result = runtime.block_on(async {
@@ -37,6 +43,7 @@ pub fn run(settings: &Settings, args: &SensorArgs) -> Result<ExitCode> {
             json: settings.log_format == "json",
             // It connects to nobody but deception.
             otlp_endpoint: None,
+            trace_share: 0.0,
             service: "aegis-sensor".to_owned(),
         })
         .context("cannot start logging: check AEGIS_LOG")?;
@@ -46,6 +53,7 @@ pub fn run(settings: &Settings, args: &SensorArgs) -> Result<ExitCode> {
         }
         let shutdown = Shutdown::new();
         let signals = tokio::spawn(aegis_runtime::signals(shutdown.clone()));
+        tokio::spawn(tls::watch(tls.clone(), shutdown.clone()));
         if args.child {
             follow(token, shutdown.clone());
         }
@@ -56,6 +64,7 @@ pub fn run(settings: &Settings, args: &SensorArgs) -> Result<ExitCode> {
             connections_per_address: settings.sensor_connections_per_address,
             idle: Duration::from_secs(settings.sensor_idle_seconds.into()),
             total: Duration::from_secs(u64::from(settings.sensor_session_minutes) * 60),
+            tls: tls.peers.clone(),
             ..aegis_sensor::Config::new(url, folder, tokens)
         };
         let ran = aegis_sensor::run(config, shutdown.token()).await.context("the sensor cannot run");
@@ -77,12 +86,6 @@ fn check(settings: &Settings, args: &SensorArgs) -> Result<(), ConfigError> {
         problems.push("sensor_token (AEGIS_SENSOR_TOKEN) is needed: an API key of the role sensor".to_owned());
     }
     if problems.is_empty() { Ok(()) } else { Err(ConfigError::new(problems)) }
-}
-
-/// Where connections may go.
-fn port(url: &str) -> Result<u16> {
-    let url: axum::http::Uri = url.parse().context("deception_url (AEGIS_DECEPTION_URL) cannot be read")?;
-    Ok(url.port_u16().unwrap_or(if url.scheme_str() == Some("https") { 443 } else { 80 }))
 }
 
 /// Tokens come on standard input, one a line; its end is the end of the product.

@@ -160,10 +160,10 @@ async fn oversized(product: &Product, admin: &Api) {
         let n = stream.read(&mut answer).await.unwrap_or(0);
         String::from_utf8_lossy(&answer[..n]).into_owned()
     };
-    let token = request("GET /api/v1/auth/me HTTP/1.1\r\nHost: aegis\r\nAuthorization: Bearer ".into()).await;
+    let token = request("GET /api/v1/auth/me HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer ".into()).await;
     assert!(token.is_empty() || token.starts_with("HTTP/1.1 4"), "{token}");
     let password = request(
-        "POST /api/v1/auth/login HTTP/1.1\r\nHost: aegis\r\nContent-Type: application/json\r\n\
+        "POST /api/v1/auth/login HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n\
          Content-Length: 104857600\r\n\r\n{\"username\": \"admin\", \"password\": \""
             .into(),
     )

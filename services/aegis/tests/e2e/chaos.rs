@@ -1,9 +1,9 @@
 //! Sixteen people make moves at random while processes and the broker are killed and started again. In the end states,
 //! timelines, notifications, the audit trail and the figures are those of a model that is told what was accepted.
 
-mod client;
-mod compare;
-mod model;
+pub mod client;
+pub mod compare;
+pub mod model;
 
 use std::{
     sync::{Arc, atomic::Ordering},

@@ -35,6 +35,7 @@ pub async fn scenario(product: &mut Product) {
     let uuid = profile(&viewer, &name, attacker).await;
     techniques(&viewer, &red, &uuid).await;
     alerts(&viewer, attacker).await;
+    sigma(&admin, &viewer, &uuid, &address("http"), attacker).await;
     ended(&admin, &viewer, &name, &address("http")).await;
     product.assert_alive();
 }
@@ -135,6 +136,54 @@ async fn techniques(viewer: &Api, red: &Api, uuid: &str) {
     let test = red.post("/metrics/observed-gaps/T1190/test", &json!({"platform": "linux"})).await.json(201);
     let procedure = test["procedure_text"].as_str().unwrap();
     assert!(procedure.contains("http: GET /index.php?s=/index/think/app/invokefunction"), "{test}");
+}
+
+/// A rule that somebody brings in tags what comes from then on, and says that it was the reason; until it is deleted.
+async fn sigma(admin: &Api, viewer: &Api, uuid: &str, web: &str, from: Ipv4Addr) {
+    let id = uuid::Uuid::now_v7();
+    let path = format!("/export-{id}.tar");
+    let text = format!(
+        "title: Export of everything\nid: {id}\nstatus: test\ndescription: Nobody fetches the whole export but to take it \
+         away.\nauthor: Ana\ntags:\n  - attack.collection\n  - attack.t1213\nlogsource:\n  category: webserver\n\
+         detection:\n  selection:\n    cs-method: GET\n    cs-uri-stem: {path}\n  condition: selection\nlevel: high\n"
+    );
+    let bring = admin.request(Method::POST, "/detection-rules").header("content-type", "application/yaml");
+    let made = send(bring.body(text)).await.json(201);
+    let key = format!("custom:{id}");
+    assert_eq!(made["keys"], json!([key]), "{made}");
+    let listed = async || {
+        let rules = viewer.all("/tagging-rules").await;
+        rules.into_iter().find(|rule| rule["id"] == key)
+    };
+    let rule = eventually("the rule is in use", PATIENCE, || async { listed().await.ok_or("it is not listed".into()) });
+    let rule = rule.await;
+    assert_eq!((&rule["source"], &rule["mitre_ids"]), (&json!("sigma"), &json!(["T1213"])), "{rule}");
+    assert_eq!((&rule["author"], &rule["problem"]), (&json!("Ana"), &Value::Null), "{rule}");
+
+    let client = reqwest::Client::builder().local_address(Some(from.into())).build().unwrap();
+    // Of several processes each has it in its own time.
+    let shown = eventually("the event is tagged by the rule", PATIENCE, || async {
+        client.get(format!("http://{web}{path}?x=1")).send().await.unwrap();
+        let shown = viewer.get(&format!("/attackers/{uuid}/techniques")).await.json(200);
+        rows(&shown).into_iter().find(|row| row["mitre_id"] == "T1213").ok_or_else(|| shown.to_string())
+    })
+    .await;
+    assert_eq!(shown["rules"], json!([key]), "{shown}");
+    let logged = viewer.get(&format!("/logs?search=attacker:{from}%20{id}&limit=1")).await.json(200);
+    assert_eq!(
+        logged["data"][0]["techniques"].as_array().map(|all| all.contains(&json!("T1213"))),
+        Some(true),
+        "{logged}"
+    );
+
+    assert_eq!(send(admin.request(Method::DELETE, &format!("/detection-rules/{key}"))).await.status, 204);
+    eventually("the rule is gone", PATIENCE, || async {
+        match listed().await {
+            None => Ok(()),
+            Some(rule) => Err(rule.to_string()),
+        }
+    })
+    .await;
 }
 
 async fn alerts(viewer: &Api, from: Ipv4Addr) {

@@ -9,23 +9,30 @@
 mod access;
 mod analytics;
 mod audit;
+mod backup;
 mod chaos;
 mod conditions;
 mod config;
 mod conventions;
 mod deception;
+mod doctor;
 mod durability;
+mod edge;
 mod errors;
 mod harness;
 mod introspection;
 mod killed_sync;
 mod knowledge;
+mod measured;
 mod notifications;
 mod pages;
 mod races;
+mod replicas;
 mod roles;
 mod start;
 mod story;
+mod traces;
+mod versions;
 mod workflow;
 
 /// Every scenario in both modes, side by side: those of one mode wait for each other, those of two do not.
@@ -58,6 +65,8 @@ scenarios! {
     requests_are_made_once => crate::conventions::scenario;
     changes_of_old_versions_are_refused => crate::conditions::scenario;
     every_route_and_every_role => crate::roles::scenario;
+    a_backup_is_the_product_of_one_moment => crate::backup::scenario;
+    the_doctor_says_what_is_wrong => crate::doctor::scenario;
     kill_9_loses_nothing => crate::durability::scenario;
     no_move_is_lost_or_made_twice => crate::chaos::scenario;
     the_workflow_refuses_what_it_must => crate::workflow::scenario;
@@ -70,6 +79,10 @@ scenarios! {
     // By its name after the knowledge base, which brings rules, actors and controls in.
     what_is_tested_is_scored_and_reported => crate::analytics::scenario;
     what_attackers_do_is_seen => crate::deception::scenario;
+    the_trace_of_a_change => crate::traces::scenario;
+    // By its name after most others, so that what they did is measured.
+    what_is_measured_is_documented => crate::measured::scenario;
+    two_versions_run_side_by_side => crate::versions::scenario;
     grpc_introspection => crate::introspection::scenario;
     pages_need_no_network => crate::pages::scenario;
 }

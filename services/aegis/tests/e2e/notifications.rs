@@ -189,19 +189,19 @@ async fn until_unread(api: &Api, count: i64) {
 
 /// One event of a stream.
 #[derive(Debug)]
-struct Told {
-    id: String,
-    name: String,
-    data: Value,
+pub struct Told {
+    pub id: String,
+    pub name: String,
+    pub data: Value,
 }
 
 /// An open stream.
-struct Stream {
+pub struct Stream {
     answer: reqwest::Response,
     text: String,
 }
 
-async fn open(request: reqwest::RequestBuilder) -> Stream {
+pub async fn open(request: reqwest::RequestBuilder) -> Stream {
     let answer = request.send().await.unwrap();
     assert_eq!(answer.status(), 200, "{}", answer.text().await.unwrap());
     assert_eq!(answer.headers()[header::CONTENT_TYPE], "text/event-stream");
@@ -227,7 +227,7 @@ impl Stream {
     }
 
     /// The next event that is no comment.
-    async fn next(&mut self) -> Told {
+    pub async fn next(&mut self) -> Told {
         loop {
             let block = self.block().await.expect("the stream goes on");
             let field = |name: &str| {
@@ -243,7 +243,7 @@ impl Stream {
     }
 
     /// The next event of this name.
-    async fn named(&mut self, name: &str) -> Told {
+    pub async fn named(&mut self, name: &str) -> Told {
         loop {
             let told = self.next().await;
             if told.name == name {

@@ -7,6 +7,7 @@ use aegis_db::now;
 use aegis_error::Failure;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
+use tracing::Instrument;
 
 use super::App;
 use crate::{error::Error, store};
@@ -27,7 +28,7 @@ impl App {
         let mut failed = 0;
         loop {
             let began = Instant::now();
-            match self.pull_due().await {
+            match aegis_telemetry::job("analytics_pulls", self.pull_due()).await {
                 Ok(()) => failed = 0,
                 Err(error) => {
                     failed += 1;
@@ -57,7 +58,8 @@ impl App {
             return Ok(());
         }
         let ctx = self.owners.background.ctx().await?;
-        self.pull_known(&ctx, &due).await.map(|_| ())
+        let span = tracing::info_span!(parent: None, "pull", kinds = due.len());
+        self.pull_known(&ctx, &due).instrument(span).await.map(|_| ())
     }
 
     /// Asks for kinds, each with the mark that was on it before, and keeps what the owner answers. How many records

@@ -49,7 +49,13 @@ impl From<Row> for Known {
 
 /// Everything.
 pub(crate) async fn all(tx: &mut Tx) -> Result<Vec<Known>> {
-    let rows: Vec<Row> = on!(tx, |c| sqlx::query_as("SELECT * FROM known").fetch_all(c).await)?;
+    let rows: Vec<Row> = on!(tx, |c| sqlx::query_as(
+        "SELECT kind, key, id, name, collection, implemented, \
+         techniques, parent, family, version, attack_version, mapping_source, position, mitre_id \
+         FROM known"
+    )
+    .fetch_all(c)
+    .await)?;
     Ok(rows.into_iter().map(Known::from).collect())
 }
 
@@ -98,8 +104,14 @@ pub(crate) async fn pulled(tx: &mut Tx, kind: &str, mark: i64) -> Result<bool> {
 
 /// Makes a kind be these records, which are by key; whether that changed anything. What stays as it is is not written.
 pub(crate) async fn replace(tx: &mut Tx, kind: &str, records: &BTreeMap<String, Known>) -> Result<bool> {
-    let rows: Vec<Row> =
-        on!(tx, |c| sqlx::query_as("SELECT * FROM known WHERE kind = $1").bind(kind).fetch_all(c).await)?;
+    let rows: Vec<Row> = on!(tx, |c| sqlx::query_as(
+        "SELECT kind, key, id, name, collection, implemented, techniques, parent, \
+         family, version, attack_version, mapping_source, position, mitre_id \
+         FROM known WHERE kind = $1"
+    )
+    .bind(kind)
+    .fetch_all(c)
+    .await)?;
     let held: BTreeMap<String, Known> = rows.into_iter().map(|row| (row.key.clone(), Known::from(row))).collect();
     let gone: Vec<&str> = held.keys().filter(|key| !records.contains_key(*key)).map(String::as_str).collect();
     let new: Vec<&Known> = records.values().filter(|record| held.get(&record.key) != Some(record)).collect();

@@ -22,6 +22,23 @@ async fn an_empty_projection_has_no_coverage() {
     }
 }
 
+/// A newer version of the catalogue may have more of them, in one event with what is known.
+#[tokio::test]
+async fn statuses_of_the_future_are_left_alone() {
+    for test in stores().await {
+        let app = app(&test.db);
+        take_in(&app, &[facts(1, "partial", &["execution"], 1), facts(2, "foreseen", &["execution"], 1)])
+            .await
+            .unwrap();
+        assert_eq!(summary(&app).await.coverage.unwrap().partial, 1);
+        take_in(&app, &[facts(1, "foreseen", &["execution"], 2)]).await.unwrap();
+        assert_eq!(summary(&app).await.coverage.unwrap().partial, 1);
+        take_in(&app, &[facts(1, "validated", &["execution"], 3)]).await.unwrap();
+        assert_eq!(summary(&app).await.coverage.unwrap().validated, 1);
+        test.close().await;
+    }
+}
+
 #[tokio::test]
 async fn coverage_follows_events_at_once() {
     for test in stores().await {

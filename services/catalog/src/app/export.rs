@@ -1,4 +1,4 @@
-//! What projections of other services need of what is known of techniques.
+//! What projections of other services need of what is known of techniques, and the texts of rules.
 
 use aegis_auth::{OpCtx, Role};
 use aegis_error::Fields;
@@ -14,6 +14,12 @@ use crate::{
 
 /// Records of one page.
 const RECORDS: i64 = 1_000;
+/// Rules that are read at once: each may have a megabyte.
+const RULES: i64 = 100;
+/// Bytes of rules of one message, unless one alone has more.
+const RULE_BYTES: usize = 8 * 1024 * 1024;
+/// Log sources that may be asked for.
+const LOG_SOURCES: usize = 100;
 
 /// What is known of one thing, or a column of a matrix.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -106,4 +112,131 @@ async fn columns(catalog: &Catalog) -> Result<Vec<Known>, Error> {
     columns.sort_by(|a, b| a.key.cmp(&b.key).then(a.position.cmp(&b.position)));
     columns.dedup_by(|a, b| a.key == b.key);
     Ok(columns)
+}
+
+/// Which rules are asked for.
+#[derive(Clone, Debug)]
+pub(crate) struct RuleQuery {
+    format: String,
+    sources: Vec<LogSource>,
+}
+
+/// Where events come from, as Sigma says it, in small letters; empty means any.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct LogSource {
+    pub category: String,
+    pub product: String,
+    pub service: String,
+}
+
+impl LogSource {
+    fn lower(self) -> LogSource {
+        let lower = |text: String| text.trim().to_lowercase();
+        LogSource { category: lower(self.category), product: lower(self.product), service: lower(self.service) }
+    }
+
+    /// Whether a rule with this log source is for such events: what it says is what they are.
+    fn is_for(&self, events: &LogSource) -> bool {
+        let fits = |rule: &str, events: &str| rule.is_empty() || rule == events;
+        fits(&self.category, &events.category)
+            && fits(&self.product, &events.product)
+            && fits(&self.service, &events.service)
+    }
+}
+
+/// A rule with its text.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct RuleText {
+    pub id: Uuid,
+    pub key: String,
+    pub source: String,
+    pub name: String,
+    pub author: String,
+    pub licence: String,
+    pub content: String,
+    pub version: i64,
+}
+
+/// Which rules are asked for; checked.
+pub(crate) fn rule_query(ctx: &OpCtx, format: &str, sources: Vec<LogSource>) -> Result<RuleQuery, Error> {
+    ctx.require(&[Role::Service, Role::Admin])?;
+    let mut fields = Fields::default();
+    fields.text("rule_format", format.trim(), 1, 50);
+    fields.check(sources.len() <= LOG_SOURCES, "log_sources", &format!("must have at most {LOG_SOURCES} entries"));
+    fields.finish()?;
+    let sources = sources.into_iter().map(LogSource::lower).collect();
+    Ok(RuleQuery { format: format.trim().to_lowercase(), sources })
+}
+
+/// A page of the rules that are asked for after a key, and the key after which the next begins.
+pub(crate) async fn rules(
+    catalog: &Catalog,
+    query: &RuleQuery,
+    after: &str,
+) -> Result<(Vec<RuleText>, Option<String>), Error> {
+    let mut rows = export::rules_after(&catalog.db, after, RULES).await?;
+    let full = rows.len() as i64 == RULES;
+    let mut bytes = 0;
+    let fits = rows.iter().take_while(|row| {
+        bytes += row.content.len();
+        bytes <= RULE_BYTES
+    });
+    let fitting = fits.count().max(1).min(rows.len());
+    let more = full || fitting < rows.len();
+    rows.truncate(fitting);
+    let last = rows.last().filter(|_| more).map(|row| row.key.clone());
+    Ok((rows.into_iter().filter_map(|row| query.text(row)).collect(), last))
+}
+
+impl RuleQuery {
+    /// The rule, if it is one that is asked for.
+    fn text(&self, row: export::RuleRow) -> Option<RuleText> {
+        let attributes: Value = serde_json::from_str(&row.attributes).ok()?;
+        let said = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+        let about = &attributes["logsource"];
+        let source = LogSource {
+            category: said(&about["category"]),
+            product: said(&about["product"]),
+            service: said(&about["service"]),
+        };
+        let source = source.lower();
+        let asked = said(&attributes["rule_format"]) == self.format
+            && (self.sources.is_empty() || self.sources.iter().any(|events| source.is_for(events)));
+        asked.then(|| RuleText {
+            id: row.id,
+            key: row.key,
+            source: row.source,
+            name: row.name,
+            author: said(&attributes["author"]),
+            licence: said(&attributes["license"]),
+            content: row.content,
+            version: row.version,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_rule_is_for_events_of_which_it_says_nothing_wrong() {
+        let source = |category: &str, product: &str, service: &str| {
+            LogSource { category: category.into(), product: product.into(), service: service.into() }.lower()
+        };
+        let events = source("process_creation", "linux", "");
+        for rule in [
+            source("process_creation", "linux", ""),
+            source("Process_Creation", "", ""),
+            source("", " Linux", ""),
+            LogSource::default(),
+        ] {
+            assert!(rule.is_for(&events), "{rule:?}");
+        }
+        for rule in
+            [source("process_creation", "windows", ""), source("", "linux", "auditd"), source("webserver", "", "")]
+        {
+            assert!(!rule.is_for(&events), "{rule:?}");
+        }
+    }
 }

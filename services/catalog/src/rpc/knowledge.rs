@@ -10,7 +10,7 @@ use super::messages;
 use crate::{
     app::{
         Catalog,
-        export::{self, Known},
+        export::{self, Known, LogSource, RuleText},
         knowledge::{self, LinkQuery, Query},
         search,
     },
@@ -211,6 +211,29 @@ impl KnowledgeService for KnowledgeRpc {
         Ok(Response::new(Box::pin(pages)))
     }
 
+    type ExportRulesStream = BoxStream<'static, Result<pb::ExportRulesResponse, Status>>;
+
+    async fn export_rules(
+        &self,
+        request: Request<pb::ExportRulesRequest>,
+    ) -> Result<Response<Self::ExportRulesStream>, Status> {
+        let ctx = OpCtx::of(&request)?;
+        let m = request.into_inner();
+        let source = |s: pb::LogSource| LogSource { category: s.category, product: s.product, service: s.service };
+        let query = export::rule_query(&ctx, &m.rule_format, m.log_sources.into_iter().map(source).collect());
+        let query = self.0.outbox.audited(&self.0.db, &ctx, "ExportRules", query).await?;
+        let first = Some(String::new());
+        let pages = stream::try_unfold((self.0.clone(), query, first), |(catalog, query, after)| async move {
+            let Some(after) = after else { return Ok(None) };
+            let (rules, last) = export::rules(&catalog, &query, &after).await.map_err(Failure::from)?;
+            let page = pb::ExportRulesResponse { rules: rules.into_iter().map(rule_text).collect() };
+            Ok::<_, Status>(Some((page, (catalog, query, last))))
+        });
+        // Where none of a page is asked for, nothing is said.
+        let pages = pages.try_filter(|page| std::future::ready(!page.rules.is_empty()));
+        Ok(Response::new(Box::pin(pages)))
+    }
+
     async fn flag_techniques(
         &self,
         request: Request<pb::FlagTechniquesRequest>,
@@ -240,6 +263,19 @@ fn known(k: Known) -> pb::KnownRecord {
         position: i32::try_from(k.position).unwrap_or(i32::MAX),
         mitre_id: k.mitre_id,
         aliases: k.aliases,
+    }
+}
+
+fn rule_text(r: RuleText) -> pb::RuleText {
+    pb::RuleText {
+        id: r.id.to_string(),
+        key: r.key,
+        source: r.source,
+        name: r.name,
+        author: r.author,
+        licence: r.licence,
+        content: r.content,
+        version: r.version,
     }
 }
 

@@ -243,6 +243,8 @@ pub(super) struct Ask<'a> {
     pub sqlite: bool,
     /// At most as many by id and name, by the words of names, by the words of texts.
     pub ranked: (i64, i64, i64),
+    /// How many the words of names are looked for; more than `ranked` where they are counted by the way.
+    pub named: i64,
     pub every: Every,
 }
 
@@ -262,16 +264,16 @@ impl<'a> Ask<'a> {
     pub fn all_of(db: &Db, words: &'a Words, kinds: &'a [&'static str]) -> Ask<'a> {
         let most = MOST_LISTED;
         let every = if words.short() { Every::Both } else { Every::Texts };
-        Ask { words, kinds, sqlite: matches!(db, Db::Sqlite(_)), ranked: (most, most, most), every }
+        Ask { words, kinds, sqlite: matches!(db, Db::Sqlite(_)), ranked: (most, most, most), named: most, every }
     }
 
-    /// Begins a query with the tables `found (seq)` and `ranked (seq, entry_id, ord, entry_key, tier, score)`. The better, the
+    /// Begins a query with the tables `every_named (seq)`, `found (seq)` and `ranked (seq, entry_id, ord, entry_key, tier, score)`. The better, the
     /// lower are tier (0 exact key, 1 key, 2 exact name or alias, 3 name, 4 words in names, 5 words in texts) and score.
+    /// Limits are written out, so that a plan that is kept knows them.
     pub fn push_ranked<DB>(&self, query: &mut QueryBuilder<DB>)
     where
         DB: Database,
         for<'q> String: Encode<'q, DB> + Type<DB>,
-        for<'q> i64: Encode<'q, DB> + Type<DB>,
     {
         let (text, end) = (&self.words.text, self.words.end());
         query.push("WITH scored AS MATERIALIZED (SELECT ");
@@ -286,22 +288,23 @@ impl<'a> Ask<'a> {
         }
         query.push(" WHERE ");
         self.push_match(query, Part::Texts);
-        query.push(" LIMIT ").push_bind(self.ranked.2);
-        query.push("), named AS MATERIALIZED (");
+        query.push(" LIMIT ").push(self.ranked.2);
+        query.push("), every_named AS MATERIALIZED (");
         self.push_matching(query, Part::Names);
-        query.push(" LIMIT ").push_bind(self.ranked.1);
+        query.push(" LIMIT ").push(self.named);
+        query.push("), named AS MATERIALIZED (SELECT seq FROM every_named LIMIT ").push(self.ranked.1);
         query.push("), found AS (SELECT seq FROM (SELECT seq FROM search_entry WHERE lookup >= ");
         query.push_bind(text.clone()).push(" AND lookup < ").push_bind(end.clone());
         query.push(" AND (active OR lookup = ").push_bind(text.clone()).push(")");
         self.push_kinds(query);
-        query.push(" ORDER BY lookup LIMIT ").push_bind(self.ranked.0);
+        query.push(" ORDER BY lookup LIMIT ").push(self.ranked.0);
         query.push(") a UNION SELECT seq FROM (SELECT seq FROM search_entry WHERE title >= ");
         query.push_bind(text.clone()).push(" AND title < ").push_bind(end.clone()).push(" AND active");
         self.push_kinds(query);
-        query.push(" ORDER BY title LIMIT ").push_bind(self.ranked.0);
+        query.push(" ORDER BY title LIMIT ").push(self.ranked.0);
         query.push(") b UNION SELECT seq FROM (");
         self.push_matching(query, Part::Phrase);
-        query.push(" LIMIT ").push_bind(self.ranked.0);
+        query.push(" LIMIT ").push(self.ranked.0);
         query.push(") c UNION SELECT seq FROM named UNION SELECT seq FROM scored), ");
         query.push(
             "ranked AS (SELECT e.seq, e.id AS entry_id, e.ord, e.key AS entry_key, \
@@ -394,11 +397,14 @@ pub(crate) struct Hit {
     pub source: String,
     /// Where the words are in the text only.
     pub body: Option<String>,
+    /// How many names have the words, of those that were looked for.
+    named: i64,
 }
 
 /// From `page (seq, place, in_text)` to what is shown.
 const SHOWN: &str = "SELECT e.id, e.kind, e.key, e.name, COALESCE(k.source, t.source, m.source, '') AS source, \
-     CASE WHEN p.in_text THEN e.body END AS body FROM page p JOIN search_entry e ON e.seq = p.seq \
+     CASE WHEN p.in_text THEN e.body END AS body, (SELECT COUNT(*) FROM every_named) AS named \
+     FROM page p JOIN search_entry e ON e.seq = p.seq \
      LEFT JOIN knowledge k ON k.id = e.id LEFT JOIN technique t ON t.id = e.id LEFT JOIN template m ON m.id = e.id \
      ORDER BY p.place";
 
@@ -418,28 +424,54 @@ pub(crate) async fn search(
             .execute(c)
             .await?;
     }
-    let mut ask = Ask {
-        words,
-        kinds,
-        sqlite: matches!(db, Db::Sqlite(_)),
-        ranked: (RANKED.0, RANKED.1, BROAD),
-        every: if words.short() { Every::Names } else { Every::Texts },
-    };
-    let mut total = count(&mut tx, ask).await?;
-    if words.short() && total <= BROAD {
+    if words.short() {
+        plan_anew(&mut tx).await?;
+    }
+    let sqlite = matches!(db, Db::Sqlite(_));
+    let ranked = (RANKED.0, RANKED.1, BROAD);
+    let mut ask = Ask { words, kinds, sqlite, ranked, named: RANKED.1, every: Every::Texts };
+    if words.short() {
+        // Most of what this costs is to find the names, so they are found once: for the page and the figure.
+        let broad = Ask { ranked: (RANKED.0, RANKED.1, 0), named: MOST_COUNTED, every: Every::Names, ..ask };
+        let first = ranked_page(&mut tx, broad, limit, offset).await?;
+        let total = match first.first() {
+            Some(hit) => (hit.named + inactive(&mut tx, broad).await?).min(MOST_COUNTED),
+            None => count(&mut tx, broad).await?,
+        };
+        if total > BROAD {
+            let hits = filled(&mut tx, broad, first, limit, offset, total).await?;
+            tx.rollback().await?;
+            return Ok((hits, total));
+        }
         ask.every = Every::Both;
-        total = count(&mut tx, ask).await?;
     }
-    if total > BROAD || ask.every == Every::Names {
+    let total = count(&mut tx, ask).await?;
+    if total > BROAD {
         ask.ranked.2 = 0;
+        plan_anew(&mut tx).await?;
     }
-    let hits = if total > offset { page(&mut tx, ask, limit, offset, total).await? } else { Vec::new() };
+    let hits = if total > offset {
+        let first = ranked_page(&mut tx, ask, limit, offset).await?;
+        filled(&mut tx, ask, first, limit, offset, total).await?
+    } else {
+        Vec::new()
+    };
     tx.rollback().await?;
     Ok((hits, total))
 }
 
-async fn page(tx: &mut Tx, ask: Ask<'_>, limit: i64, offset: i64, total: i64) -> Result<Vec<Hit>> {
-    let mut hits: Vec<Hit> = on!(tx, |c| {
+/// Has PostgreSQL plan what follows for the words that are asked for. A plan for any words takes thousands of hits for a
+/// few, which costs thrice what planning does; with few hits it is as good.
+async fn plan_anew(tx: &mut Tx) -> Result<()> {
+    if let Conn::Postgres(c) = tx.conn() {
+        sqlx::query("SELECT set_config('plan_cache_mode', 'force_custom_plan', TRUE)").execute(c).await?;
+    }
+    Ok(())
+}
+
+/// The part of the page that is put in order.
+async fn ranked_page(tx: &mut Tx, ask: Ask<'_>, limit: i64, offset: i64) -> Result<Vec<Hit>> {
+    Ok(on!(tx, |c| {
         let mut query = QueryBuilder::new("");
         ask.push_ranked(&mut query);
         query.push(
@@ -448,10 +480,20 @@ async fn page(tx: &mut Tx, ask: Ask<'_>, limit: i64, offset: i64, total: i64) ->
         );
         query.push_bind(limit).push(" OFFSET ").push_bind(offset).push(") ").push(SHOWN);
         query.build_query_as().fetch_all(c).await
-    })?;
+    })?)
+}
+
+/// The page with what was not put in order, after all that was.
+async fn filled(
+    tx: &mut Tx,
+    ask: Ask<'_>,
+    mut hits: Vec<Hit>,
+    limit: i64,
+    offset: i64,
+    total: i64,
+) -> Result<Vec<Hit>> {
     let shown = i64::try_from(hits.len()).unwrap_or(i64::MAX);
     if shown < limit && offset + shown < total {
-        // What was not put in order, after all that was.
         let ranked = if shown > 0 { offset + shown } else { ranked_count(tx, ask).await? };
         let rest: Vec<Hit> = on!(tx, |c| {
             let mut query = QueryBuilder::new("");
@@ -468,11 +510,12 @@ async fn page(tx: &mut Tx, ask: Ask<'_>, limit: i64, offset: i64, total: i64) ->
     Ok(hits)
 }
 
+/// How many have the words, and with them what [`inactive`] counts.
 async fn count(tx: &mut Tx, ask: Ask<'_>) -> Result<i64> {
     let total: i64 = on!(tx, |c| {
         let mut query = QueryBuilder::new("SELECT (SELECT COUNT(*) FROM (SELECT seq FROM (");
         ask.push_all(&mut query);
-        query.push(") every LIMIT ").push_bind(MOST_COUNTED);
+        query.push(") every LIMIT ").push(MOST_COUNTED);
         query.push(") most) + (SELECT COUNT(*) FROM search_entry WHERE lookup = ").push_bind(ask.words.text.clone());
         query.push(" AND NOT active");
         ask.push_kinds(&mut query);
@@ -480,6 +523,16 @@ async fn count(tx: &mut Tx, ask: Ask<'_>) -> Result<i64> {
         query.build_query_scalar().fetch_one(c).await
     })?;
     Ok(total.min(MOST_COUNTED))
+}
+
+/// What is withdrawn and has just the id that was asked for.
+async fn inactive(tx: &mut Tx, ask: Ask<'_>) -> Result<i64> {
+    Ok(on!(tx, |c| {
+        let mut query = QueryBuilder::new("SELECT COUNT(*) FROM search_entry WHERE lookup = ");
+        query.push_bind(ask.words.text.clone()).push(" AND NOT active");
+        ask.push_kinds(&mut query);
+        query.build_query_scalar().fetch_one(c).await
+    })?)
 }
 
 async fn ranked_count(tx: &mut Tx, ask: Ask<'_>) -> Result<i64> {

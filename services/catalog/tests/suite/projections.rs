@@ -247,3 +247,60 @@ async fn a_document_that_lacks_most_of_what_was_there_is_refused_unless_it_is_fo
         world.close().await;
     }
 }
+
+/// A rule with its text and what it is for.
+fn rule(key: &str, format: &str, logsource: &str) -> pb::KnowledgeRecord {
+    pb::KnowledgeRecord {
+        content: Some(format!("title: {key}\n")),
+        attributes_json: format!(
+            r#"{{"rule_format":"{format}","logsource":{logsource},"author":"Ana","license":"DRL 1.1"}}"#
+        ),
+        ..record("detection_rule", key, "A rule")
+    }
+}
+
+async fn texts(world: &World, sources: &[(&str, &str, &str)]) -> Vec<pb::RuleText> {
+    let source = |(category, product, service): &(&str, &str, &str)| pb::LogSource {
+        category: (*category).into(),
+        product: (*product).into(),
+        service: (*service).into(),
+    };
+    let log_sources = sources.iter().map(source).collect();
+    let request = pb::ExportRulesRequest { rule_format: "sigma".into(), log_sources };
+    let mut stream = world.knowledge(Role::Service).export_rules(request).await.unwrap().into_inner();
+    let mut rules = Vec::new();
+    while let Some(part) = stream.message().await.unwrap() {
+        assert!(!part.rules.is_empty());
+        rules.extend(part.rules);
+    }
+    rules
+}
+
+#[tokio::test]
+async fn rules_are_exported_with_their_texts_for_the_events_that_somebody_has() {
+    for world in World::all().await {
+        let linux = r#"{"category":"process_creation","product":"Linux"}"#;
+        let mut rules: Vec<_> = (0..205).map(|n| rule(&format!("sigma:{n:03}"), "sigma", linux)).collect();
+        rules.push(rule("sigma:any", "sigma", r#"{"category":"process_creation"}"#));
+        rules.push(rule("sigma:windows", "sigma", r#"{"category":"process_creation","product":"windows"}"#));
+        rules.push(rule("sigma:web", "sigma", r#"{"category":"webserver"}"#));
+        rules.push(rule("sigma:other", "elastic", linux));
+        rules.push(pb::KnowledgeRecord { deprecated: true, ..rule("sigma:old", "sigma", linux) });
+        rules.push(record("detection_rule", "sigma:empty", "No text"));
+        bring(&world, of("sigma"), &rules, &[]).await.unwrap();
+        let found = texts(&world, &[("process_creation", "linux", "")]).await;
+        assert_eq!(found.len(), 206, "every page");
+        let last = found.last().unwrap();
+        assert_eq!((last.key.as_str(), last.source.as_str(), last.name.as_str()), ("sigma:any", "sigma", "A rule"));
+        assert_eq!((last.author.as_str(), last.licence.as_str()), ("Ana", "DRL 1.1"));
+        assert_eq!((last.content.as_str(), last.version), ("title: sigma:any\n", 1));
+        assert_eq!(texts(&world, &[("webserver", "", ""), ("dns", "", "")]).await.len(), 1);
+        assert_eq!(texts(&world, &[]).await.len(), 208);
+
+        let many = pb::ExportRulesRequest { rule_format: String::new(), log_sources: vec![<_>::default(); 101] };
+        let refused = refusal(world.knowledge(Role::Admin).export_rules(many.clone()).await.map(drop));
+        assert_eq!(refused.1, ["rule_format", "log_sources"]);
+        assert_eq!(refusal(world.knowledge(Role::RedLead).export_rules(many).await.map(drop)).0, Code::Forbidden);
+        world.close().await;
+    }
+}

@@ -11,7 +11,7 @@ use std::{
     time::Duration,
 };
 
-use aegis_db::now;
+use aegis_db::{Tx, now};
 use aegis_error::{Code, Failure};
 use chrono::{DateTime, Utc};
 use tokio::time::Instant;
@@ -24,9 +24,12 @@ use crate::{
         alert::Scanner,
         event::Log,
         facts::Facts,
+        patterns::Track,
         profile::{Profile, Seen, Term},
+        sigma::Set,
     },
     error::Error,
+    figures,
     store::{
         self,
         attackers::{Kind, Listed},
@@ -51,6 +54,9 @@ const WAIT: Duration = Duration::from_secs(1);
 const MAX_PAUSE: Duration = Duration::from_secs(5);
 /// Profiles that are kept from one batch to the next take about so many bytes.
 const MAX_KEPT: usize = 48 * 1024 * 1024;
+/// What is remembered of those of whom nothing is seen any more goes so often, and after so long. Longer than any pattern.
+const FORGET: Duration = Duration::from_secs(600);
+const REMEMBERED: i64 = 3 * 24 * 3600 * 1_000_000;
 /// What an event has for an address when nobody knows it.
 const NOBODY: &str = "0.0.0.0";
 
@@ -71,6 +77,8 @@ struct Gathered {
     bounties: bounty::Gathered,
     signals: alerts::Gathered,
     observations: observations::Gathered,
+    /// Of whom something new is remembered, with the moment of the last event.
+    tracked: HashMap<Uuid, i64>,
 }
 
 /// What one process that follows has in mind.
@@ -81,6 +89,10 @@ pub(crate) struct Follower {
     place: Option<Place>,
     /// Of those who were seen lately, by address. Right as long as nobody else has moved on.
     profiles: HashMap<String, Profile>,
+    /// What is remembered of the same, by attacker.
+    tracks: HashMap<Uuid, Track>,
+    /// When others were last forgotten.
+    forgotten: Option<Instant>,
     raised: alerts::Raised,
     /// Fewer logs at once while one of them makes the batch fail.
     batch: i64,
@@ -104,6 +116,8 @@ impl Follower {
             leased: None,
             place: None,
             profiles: HashMap::new(),
+            tracks: HashMap::new(),
+            forgotten: None,
             raised: alerts::Raised::default(),
             batch: BATCH,
         }
@@ -114,6 +128,7 @@ impl Follower {
         self.leased = None;
         self.place = None;
         self.profiles.clear();
+        self.tracks.clear();
         self.raised = alerts::Raised::default();
     }
 
@@ -127,15 +142,29 @@ impl Follower {
     }
 
     async fn try_step(&mut self, app: &App) -> Result<Step, Error> {
-        let Some(place) = self.lead(app).await? else { return Ok(Step::Other) };
+        let Some(place) = self.lead(app).await? else {
+            figures::BEHIND.set(&[], 0.0);
+            return Ok(Step::Other);
+        };
         let logs = store::logs::after(&app.db, place.position, self.batch).await?;
         let (Some(last), full) = (logs.last().map(|log| log.id), logs.len() as i64 >= self.batch) else {
+            figures::BEHIND.set(&[], 0.0);
             return Ok(Step::Done);
         };
+        let (taken, mut behind) = (logs.len() as i64, logs.len() as i64);
+        if full {
+            let head = store::logs::head(&app.db).await?;
+            behind = head.last_id - place.position.max(head.purged_id);
+        }
+        figures::BEHIND.set(&[], behind as f64);
         let profiles = self.profiles_of(app, &logs).await?;
         let scanners = alerts::scanners(app).await?;
-        let work = tokio::task::spawn_blocking(move || gather(logs, profiles, &scanners));
-        let (mut batch, mut gathered) = work.await.map_err(Failure::internal)?;
+        let (mut tracks, sigma) = (std::mem::take(&mut self.tracks), app.sigma.now());
+        let work = tokio::task::spawn_blocking(move || {
+            let (batch, gathered) = gather(logs, profiles, &mut tracks, &scanners, &sigma);
+            (batch, gathered, tracks)
+        });
+        let (mut batch, mut gathered, tracks) = work.await.map_err(Failure::internal)?;
 
         let mut tx = app.db.begin().await?;
         if !store::follow::advance(&mut tx, self.process, place, last).await? {
@@ -152,6 +181,7 @@ impl Follower {
             gathered.services.into_iter().map(|((id, service), commands)| (id, service, commands)).collect();
         store::attackers::add_services(&mut tx, &services).await?;
         gathered.observations.write(&mut tx).await?;
+        self.write_tracks(&mut tx, &gathered.tracked, &tracks).await?;
         let profiles: Vec<&Profile> = batch.profiles.values().collect();
         store::attackers::write(&mut tx, &profiles).await?;
         if urgent {
@@ -160,7 +190,10 @@ impl Follower {
         } else {
             tx.commit_relaxed().await?;
         }
+        figures::BEHIND.set(&[], (behind - taken).max(0) as f64);
+        figures::FOLLOWED.add(&[], u64::try_from(taken).unwrap_or(0));
         self.place = Some(Place { position: last, ..place });
+        self.tracks = tracks;
         self.keep(batch.profiles);
         self.batch = (self.batch * 2).min(BATCH);
         Ok(if full { Step::Full } else { Step::Done })
@@ -204,7 +237,10 @@ impl Follower {
             }
         }
         let wanted: Vec<String> = missing.iter().cloned().collect();
-        for profile in store::attackers::by_ips(&app.db, &wanted).await? {
+        let stored = store::attackers::by_ips(&app.db, &wanted).await?;
+        let ids: Vec<Uuid> = stored.iter().map(|profile| profile.id).collect();
+        self.tracks.extend(store::tracks::of_attackers(&app.db, &ids).await?);
+        for profile in stored {
             missing.remove(&profile.ip);
             profiles.insert(profile.ip.clone(), profile);
         }
@@ -227,11 +263,38 @@ impl Follower {
             profile.new = false;
             self.profiles.insert(ip, profile);
         }
+        let kept: HashSet<Uuid> = self.profiles.values().map(|profile| profile.id).collect();
+        self.tracks.retain(|id, _| kept.contains(id));
+    }
+
+    /// Writes what is remembered of these attackers, each with the moment of its last event.
+    async fn write_tracks(
+        &mut self,
+        tx: &mut Tx,
+        tracked: &HashMap<Uuid, i64>,
+        tracks: &HashMap<Uuid, Track>,
+    ) -> Result<(), Error> {
+        let mut rows: Vec<(Uuid, i64, &Track)> =
+            tracked.iter().filter_map(|(id, at)| Some((*id, *at, tracks.get(id)?))).collect();
+        // In one order, whoever writes.
+        rows.sort_unstable_by_key(|(id, ..)| *id);
+        store::tracks::put(tx, &rows).await?;
+        if self.forgotten.is_none_or(|at| at.elapsed() >= FORGET) {
+            self.forgotten = Some(Instant::now());
+            store::tracks::forget(tx, now().timestamp_micros() - REMEMBERED).await?;
+        }
+        Ok(())
     }
 }
 
 /// Works out what follows from the logs.
-fn gather(logs: Vec<Log>, profiles: HashMap<String, Profile>, scanners: &[Scanner]) -> (Batch, Gathered) {
+fn gather(
+    logs: Vec<Log>,
+    profiles: HashMap<String, Profile>,
+    tracks: &mut HashMap<Uuid, Track>,
+    scanners: &[Scanner],
+    sigma: &Set,
+) -> (Batch, Gathered) {
     let mut batch = Batch { logs, profiles };
     let mut gathered = Gathered::default();
     // In the order in which they happened: sensors hand in one after the other what happened side by side.
@@ -240,7 +303,8 @@ fn gather(logs: Vec<Log>, profiles: HashMap<String, Profile>, scanners: &[Scanne
     for log in order {
         let Some(profile) = batch.profiles.get_mut(&log.attacker_ip) else { continue };
         let facts = Facts::read(log.fields.json());
-        let seen = Seen {
+        let id = profile.id;
+        let mut seen = Seen {
             at: log.at.timestamp_micros(),
             decky: &log.decky,
             service: &log.service,
@@ -248,8 +312,12 @@ fn gather(logs: Vec<Log>, profiles: HashMap<String, Profile>, scanners: &[Scanne
             techniques: &log.techniques,
             facts: &facts,
         };
+        let held = tracks.entry(id).or_default().take(&seen);
+        let last = gathered.tracked.entry(id).or_insert(seen.at);
+        *last = seen.at.max(*last);
+        let shown = observations::shown(log, &held);
+        seen.techniques = &shown;
         let change = profile.take(&seen);
-        let id = profile.id;
         gathered.signals.add(profile, &change, &seen, log, scanners);
         gathered.terms.extend(change.terms.into_iter().map(|term| (id, term)));
         let commands = i64::from(seen.is_command());
@@ -264,7 +332,7 @@ fn gather(logs: Vec<Log>, profiles: HashMap<String, Profile>, scanners: &[Scanne
             service: log.service.clone(),
         }));
         gathered.sessions.add(id, &seen, log);
-        gathered.observations.add(id, &facts, log);
+        gathered.observations.add(id, &facts, log, &held, sigma);
         gathered.bounties.add(profile, &seen, log);
     }
     for profile in batch.profiles.values_mut() {
@@ -283,7 +351,7 @@ impl App {
         while !stop.is_cancelled() {
             committed.borrow_and_update();
             let began = Instant::now();
-            let wait = match follower.step(&self).await {
+            let wait = match aegis_telemetry::job("deception_follower", follower.step(&self)).await {
                 Ok(step) => {
                     if step != Step::Other && told.elapsed() >= TELL {
                         told = Instant::now();

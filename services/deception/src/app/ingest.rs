@@ -1,6 +1,6 @@
 //! Lines of other honeypots come in.
 
-use std::pin::Pin;
+use std::{pin::Pin, sync::Arc};
 
 use aegis_auth::{OpCtx, Role};
 use aegis_db::now;
@@ -16,6 +16,7 @@ use crate::{
     domain::{
         event::Event,
         lines::{Format, MAX_LINE, Reader, text},
+        sigma::Set,
         tagging,
     },
     error::Error,
@@ -155,7 +156,7 @@ impl App {
         if lines.is_empty() {
             return Ok(reader);
         }
-        let (reader, events, refused) = read(reader, lines).await?;
+        let (reader, events, refused) = read(reader, lines, self.sigma.now()).await?;
         for (line, why) in refused {
             counts.refused += 1;
             if counts.first_refused.len() < TOLD {
@@ -176,6 +177,7 @@ impl App {
 pub(super) async fn read(
     mut reader: Reader,
     lines: Vec<(u64, Option<String>)>,
+    rules: Arc<Set>,
 ) -> Result<(Reader, Vec<Event>, Vec<(u64, String)>), Failure> {
     let at = now();
     tokio::task::spawn_blocking(move || {
@@ -188,7 +190,7 @@ pub(super) async fn read(
             match reader.read(&line) {
                 Ok(raw) => {
                     let mut event = raw.sound(at, line.as_bytes());
-                    event.techniques = tagging::tag(&event).join(" ");
+                    event.techniques = tagging::tag(&event, &rules).join(" ");
                     events.push(event);
                 }
                 Err(why) => refused.push((number, why)),

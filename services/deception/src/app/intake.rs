@@ -14,9 +14,11 @@ use super::{Wake, health::Parts, live::Live};
 use crate::{
     domain::{
         event::{Event, Log, Raw},
+        sigma::Set,
         tagging,
     },
     error::Error,
+    figures,
     store::logs::{self, Head},
 };
 
@@ -78,12 +80,13 @@ struct Inner {
 pub(crate) async fn sound(
     events: Vec<Raw>,
     origin: impl Fn(usize) -> Vec<u8> + Send + 'static,
+    rules: Arc<Set>,
 ) -> Result<Vec<Event>, Failure> {
     let (at, few) = (now(), events.len() < FEW);
     let look = move || {
         let look = |(place, raw): (usize, Raw)| {
             let mut event = raw.sound(at, &origin(place));
-            event.techniques = tagging::tag(&event).join(" ");
+            event.techniques = tagging::tag(&event, &rules).join(" ");
             event
         };
         events.into_iter().enumerate().map(look).collect()
@@ -252,6 +255,7 @@ impl Inner {
         // The wait for the disk is with the answer.
         tx.commit_relaxed().await?;
         if last_id > head.last_id {
+            figures::STORED.add(&[], u64::try_from(last_id - head.last_id).unwrap_or(0));
             let new = std::mem::take(events).into_iter().zip(keep).filter(|(_, keep)| *keep);
             let new = (head.last_id + 1..).zip(new).map(|(id, (event, _))| Arc::new(Log { id, event })).collect();
             self.live.feed(new);

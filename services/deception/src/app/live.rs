@@ -275,7 +275,7 @@ impl Live {
 pub(crate) async fn run(live: Arc<Live>, committed: Wake, stop: CancellationToken) {
     let mut committed = committed.listen();
     loop {
-        if let Err(error) = live.catch_up().await {
+        if let Err(error) = aegis_telemetry::job("deception_live", live.catch_up()).await {
             tracing::warn!(%error, "new events are shown later");
             tokio::time::sleep(POLL * 5).await;
         }

@@ -18,6 +18,7 @@ pub(crate) mod observations;
 pub(crate) mod purge;
 pub(crate) mod sessions;
 pub(crate) mod settings;
+pub(crate) mod sigma;
 pub(crate) mod syslog;
 pub(crate) mod watch;
 
@@ -46,6 +47,8 @@ pub(crate) struct App {
     pub(crate) parts: Arc<Parts>,
     /// Takes events in.
     pub(crate) intake: intake::Intake,
+    /// Sigma rules of the catalogue.
+    pub(crate) sigma: sigma::Rules,
     /// The newest events.
     pub(crate) live: Arc<live::Live>,
     /// Room for those who watch.
@@ -95,6 +98,7 @@ impl App {
             stop: CancellationToken::new(),
             parts,
             intake,
+            sigma: sigma::Rules::new(),
             live,
             watchers: watch::Watchers::default(),
             stats: logs::KeptStats::default(),

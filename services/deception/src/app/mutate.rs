@@ -149,7 +149,8 @@ impl App {
         let process = Uuid::new_v4();
         let mut swept: Option<Instant> = None;
         loop {
-            let pause = match self.look_after(process, now()).await {
+            let look = self.look_after(process, now());
+            let pause = match aegis_telemetry::job("deception_fleet", look).await {
                 Ok(look) => {
                     if look.leads && swept.is_none_or(|at| at.elapsed() >= SWEEP_EVERY) {
                         swept = Some(Instant::now());

@@ -1,6 +1,9 @@
 //! Which techniques attackers show: derived from logs, told to others, asked for.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::{
+    borrow::Cow,
+    collections::{BTreeMap, BTreeSet, HashMap},
+};
 
 use aegis_auth::{OpCtx, Role};
 use aegis_db::{Tx, page};
@@ -16,6 +19,8 @@ use crate::{
     domain::{
         event::Log,
         facts::{Facts, cut},
+        patterns::{self, Held},
+        sigma::Set,
         tagging,
     },
     error::Error,
@@ -30,6 +35,23 @@ const STEPS: i64 = 40;
 const MAX_PAGE: i64 = 5_000;
 const PAGE: i64 = 1_000;
 
+/// What tags events, as it is listed.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct TaggingRule {
+    pub(crate) id: String,
+    /// ATT&CK ids.
+    pub(crate) techniques: Vec<String>,
+    pub(crate) reason: String,
+    /// builtin | sigma
+    pub(crate) source: &'static str,
+    /// Of a rule of the catalogue, as the next two.
+    pub(crate) name: String,
+    pub(crate) author: String,
+    pub(crate) licence: String,
+    /// Why it tags nothing; empty where it is in use.
+    pub(crate) problem: String,
+}
+
 /// What the logs of a batch show.
 #[derive(Default)]
 pub(crate) struct Gathered {
@@ -39,48 +61,66 @@ pub(crate) struct Gathered {
 
 impl Gathered {
     /// Adds what one log shows of its attacker. Its techniques are those that it was stored with: rules that came later
-    /// change nothing of the past.
-    pub(crate) fn add(&mut self, attacker_id: Uuid, facts: &Facts, log: &Log) {
+    /// change nothing of the past. To these come the techniques of what it shows together with those before it.
+    pub(crate) fn add(&mut self, attacker_id: Uuid, facts: &Facts, log: &Log, held: &[Held], sigma: &Set) {
         let mut techniques = log.techniques().peekable();
-        if techniques.peek().is_none() {
-            return;
+        if techniques.peek().is_some() {
+            let own = tagging::rules().of(log).into_iter().map(|rule| (&rule.id, &rule.techniques));
+            let others = sigma.of(log).into_iter().map(|rule| (&rule.key, &rule.techniques));
+            let rules: Vec<(&String, &Vec<String>)> = own.chain(others).collect();
+            let act = act(facts, log);
+            for technique in techniques {
+                let of = rules.iter().filter(|(_, techniques)| techniques.iter().any(|of| of == technique));
+                let row = self.row(attacker_id, technique, log);
+                of.for_each(|(id, _)| name(&mut row.rules.0, id));
+                if let Some(act) = &act {
+                    self.act(technique, act, log);
+                }
+            }
         }
+        for Held { pattern, act } in held {
+            for technique in &pattern.techniques {
+                let row = self.row(attacker_id, technique, log);
+                name(&mut row.rules.0, &pattern.id);
+                self.act(technique, act, log);
+            }
+        }
+    }
+
+    /// Counts a log for its attacker and technique.
+    fn row(&mut self, attacker_id: Uuid, technique: &str, log: &Log) -> &mut Row {
         let at = log.at.timestamp_micros();
-        let rules = tagging::rules().of(log);
-        let act = act(facts, log);
-        for technique in techniques {
-            let row = self.rows.entry((attacker_id, technique.to_owned())).or_insert_with(|| Row {
-                technique: technique.to_owned(),
-                attacker_id,
-                attacker_ip: log.attacker_ip.clone(),
-                count: 0,
-                first_seen: at,
-                last_seen: at,
-                deckies: Json(BTreeSet::new()),
-                services: Json(BTreeSet::new()),
-                rules: Json(BTreeSet::new()),
-                last_log_id: log.id,
-                last_msg: String::new(),
-            });
-            row.count += 1;
-            row.first_seen = row.first_seen.min(at);
-            if at >= row.last_seen || row.count == 1 {
-                row.last_seen = at;
-                row.last_log_id = log.id;
-                row.last_msg = cut(&log.msg);
-            }
-            name(&mut row.deckies.0, &log.decky);
-            name(&mut row.services.0, &log.service);
-            for rule in rules.iter().filter(|rule| rule.techniques.iter().any(|of| of == technique)) {
-                name(&mut row.rules.0, &rule.id);
-            }
-            if let Some(act) = &act {
-                let key = (technique.to_owned(), log.service.clone(), act.clone());
-                let (count, last) = self.acts.entry(key).or_insert((0, at));
-                *count += 1;
-                *last = (*last).max(at);
-            }
+        let row = self.rows.entry((attacker_id, technique.to_owned())).or_insert_with(|| Row {
+            technique: technique.to_owned(),
+            attacker_id,
+            attacker_ip: log.attacker_ip.clone(),
+            count: 0,
+            first_seen: at,
+            last_seen: at,
+            deckies: Json(BTreeSet::new()),
+            services: Json(BTreeSet::new()),
+            rules: Json(BTreeSet::new()),
+            last_log_id: log.id,
+            last_msg: String::new(),
+        });
+        row.count += 1;
+        row.first_seen = row.first_seen.min(at);
+        if at >= row.last_seen || row.count == 1 {
+            row.last_seen = at;
+            row.last_log_id = log.id;
+            row.last_msg = cut(&log.msg);
         }
+        name(&mut row.deckies.0, &log.decky);
+        name(&mut row.services.0, &log.service);
+        row
+    }
+
+    fn act(&mut self, technique: &str, act: &str, log: &Log) {
+        let at = log.at.timestamp_micros();
+        let key = (technique.to_owned(), log.service.clone(), cut(act));
+        let (count, last) = self.acts.entry(key).or_insert((0, at));
+        *count += 1;
+        *last = (*last).max(at);
     }
 
     /// Writes it, in the transaction of the follower.
@@ -125,6 +165,20 @@ impl Gathered {
             .collect();
         Ok(store::add_acts(tx, &acts).await?)
     }
+}
+
+/// What a log shows by itself and together with those before it: ATT&CK ids with spaces between them.
+pub(crate) fn shown<'a>(log: &'a Log, held: &[Held]) -> Cow<'a, str> {
+    if held.is_empty() {
+        return Cow::from(&log.techniques);
+    }
+    let mut techniques: Vec<&str> = log.techniques().collect();
+    for technique in held.iter().flat_map(|held| &held.pattern.techniques) {
+        if !techniques.contains(&technique.as_str()) {
+            techniques.push(technique);
+        }
+    }
+    Cow::from(techniques.join(" "))
 }
 
 fn name(names: &mut BTreeSet<String>, name: &str) {
@@ -217,6 +271,33 @@ impl App {
     pub(crate) async fn list_attacker_techniques(&self, ctx: &OpCtx, uuid: &str) -> Result<Vec<Row>, Error> {
         let (attacker, _) = self.get_attacker(ctx, uuid).await?;
         Ok(store::of_attacker(&self.db, attacker.id).await?)
+    }
+
+    /// What tags events: our own rules in their order, what several events show together, the catalogue's rules by key.
+    pub(crate) fn list_tagging_rules(&self, ctx: &OpCtx) -> Result<Vec<TaggingRule>, Error> {
+        ctx.user()?;
+        let built_in = |id: &str, techniques: &[String], reason: &str| TaggingRule {
+            id: id.to_owned(),
+            techniques: techniques.to_vec(),
+            reason: reason.to_owned(),
+            source: "builtin",
+            ..TaggingRule::default()
+        };
+        let own = tagging::rules().all().iter().map(|rule| built_in(&rule.id, &rule.techniques, &rule.reason));
+        let patterns = patterns::patterns().iter();
+        let patterns = patterns.map(|pattern| built_in(&pattern.id, &pattern.techniques, &pattern.reason));
+        let sigma = self.sigma.now();
+        let sigma = sigma.all().iter().map(|rule| TaggingRule {
+            id: rule.key.clone(),
+            techniques: rule.techniques.clone(),
+            reason: rule.reason.clone(),
+            source: "sigma",
+            name: rule.name.clone(),
+            author: rule.author.clone(),
+            licence: rule.licence.clone(),
+            problem: rule.problem.clone().unwrap_or_default(),
+        });
+        Ok(own.chain(patterns).chain(sigma).collect())
     }
 
     /// What attackers did to show a technique, as text, and what is known of it over all of them; for those who make

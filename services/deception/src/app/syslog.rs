@@ -110,7 +110,7 @@ async fn store(
     lines: Vec<(u64, Option<String>)>,
     stop: &CancellationToken,
 ) -> io::Result<Reader> {
-    let (reader, events, refused) = ingest::read(reader, lines).await.map_err(io::Error::other)?;
+    let (reader, events, refused) = ingest::read(reader, lines, app.sigma.now()).await.map_err(io::Error::other)?;
     if let Some((_, why)) = refused.first() {
         tracing::debug!(lines = refused.len(), why, "lines of syslog that are no events");
     }

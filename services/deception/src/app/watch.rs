@@ -29,7 +29,7 @@ use super::{
     live::Piece,
     logs::{Bucket, Filter, Stats},
 };
-use crate::{domain::event::Log, error::Error, store::logs};
+use crate::{domain::event::Log, error::Error, figures, store::logs};
 
 /// Those who watch at a time.
 const MAX_WATCHERS: usize = 5_000;
@@ -76,6 +76,7 @@ struct Watcher {
     /// All up to this one is told.
     seen: i64,
     _room: OwnedSemaphorePermit,
+    _counted: aegis_telemetry::Held,
 }
 
 /// Why it goes no further.
@@ -124,6 +125,7 @@ impl App {
             told,
             seen: 0,
             _room: room,
+            _counted: figures::WATCHERS.hold(&[]),
         };
         tokio::spawn(watcher.run(histogram, after_id, coming));
         let end = stream::once(async move { last_word.lock().unwrap_or_else(PoisonError::into_inner).take() });

@@ -338,6 +338,11 @@ impl Timing {
                 for _ in 0..count {
                     buckets.insert(u16::try_from(take(rest)?).ok()?, take_u64(rest)?);
                 }
+                // Nobody wrote what cannot be computed with.
+                buckets.values().try_fold(0_u64, |total, count| total.checked_add(*count))?;
+                if min > max {
+                    return None;
+                }
                 Gaps::Counted { buckets, min, max }
             }
             _ => return None,

@@ -25,6 +25,8 @@ const MAX_OPTION_VALUE: usize = 1024;
 const MAX_PROBLEMS: usize = 20;
 
 const GENERAL: &str = "general";
+/// `/deckies/deploy` is a route of its own beside `/deckies/{name}`.
+const DEPLOY: &str = "deploy";
 const GENERAL_KEYS: [&str; 4] = ["net", "gw", "interface", "sensor"];
 const DECKY_KEYS: [&str; 6] = ["ip", "services", "archetype", "nmap_os", "mutate_interval", "amount"];
 
@@ -215,6 +217,8 @@ fn sections<'a>(text: &'a str, problems: &mut Problems) -> Vec<Section<'a>> {
                     "the name of a decky has a to z, 0 to 9 and -, does not begin with -, and is at most {MAX_NAME} long"
                 );
                 problems.add(&at, text);
+            } else if decky == DEPLOY && service.is_none() {
+                problems.add(&at, "no decky is called 'deploy': its page is the one that deploys");
             } else if let Some(unknown) = service.filter(|service| archetypes::service(service).is_none()) {
                 problems.add(&at, unknown_service(unknown));
             } else if !known.insert(name.trim()) {

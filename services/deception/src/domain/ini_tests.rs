@@ -55,6 +55,7 @@ fn an_amount_counts_from_one_and_may_be_a_hundred() {
 #[test]
 fn each_error_is_told_with_line_and_section() {
     one("[general]\nnet=10.0.0.0/8\n\n[Bad_Name]\nservices=ssh\n", 4, "Bad_Name", "a to z");
+    one("[a]\n[deploy]\nservices=ssh\n", 2, "deploy", "no decky is called 'deploy'");
     one("[a]\nservices=ssh,smb\n", 2, "a", "unknown service 'smb'");
     one("[a]\narchetype=toaster\n", 2, "a", "unknown archetype 'toaster'");
     one("[a]\nnmap_os=vms\n", 2, "a", "unknown nmap_os 'vms'");

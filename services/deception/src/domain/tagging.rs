@@ -1,11 +1,14 @@
-//! Which ATT&CK techniques an event shows, by the rules of `data/rules.toml`.
+//! Which ATT&CK techniques an event shows, by the rules of `data/rules.toml` and by Sigma rules of the catalogue.
 
 use std::{collections::HashMap, sync::OnceLock};
 
 use regex::bytes::{RegexSet, RegexSetBuilder};
 use serde::Deserialize;
 
-use super::event::{EVENT_TYPES, Event};
+use super::{
+    event::{EVENT_TYPES, Event},
+    sigma::Set,
+};
 
 /// Our own rules. Their form stands at their head.
 const RULES: &str = include_str!("../../data/rules.toml");
@@ -18,6 +21,8 @@ const BEGINS: &str =
 const ENDS: &str = r"(?:[\s;&|)<>`]|$)";
 /// Bytes that one set may take when it is compiled, and while it works.
 const MAX_SET: usize = 16 * 1024 * 1024;
+/// Techniques of one event.
+const MAX_TECHNIQUES: usize = 40;
 
 /// A rule as it is shown.
 #[derive(Debug, Deserialize)]
@@ -152,11 +157,13 @@ pub(crate) fn rules() -> &'static Rules {
     COMPILED.get_or_init(|| Rules::parse(RULES).unwrap_or_default())
 }
 
-/// ATT&CK ids of the techniques that an event shows, each once.
-pub(crate) fn tag(event: &Event) -> Vec<&'static str> {
-    let mut techniques: Vec<&'static str> = Vec::new();
-    for technique in rules().of(event).into_iter().flat_map(|rule| &rule.techniques) {
-        if !techniques.contains(&technique.as_str()) {
+/// ATT&CK ids of the techniques that an event shows, each once; what is more than an event can hold is left out.
+pub(crate) fn tag<'a>(event: &Event, sigma: &'a Set) -> Vec<&'a str> {
+    let own = rules().of(event).into_iter().flat_map(|rule| &rule.techniques);
+    let others = sigma.of(event).into_iter().flat_map(|rule| &rule.techniques);
+    let mut techniques: Vec<&'a str> = Vec::new();
+    for technique in own.chain(others).map(String::as_str) {
+        if techniques.len() < MAX_TECHNIQUES && !techniques.contains(&technique) {
             techniques.push(technique);
         }
     }
@@ -237,7 +244,7 @@ mod tests {
             "/bin/busybox uname -a",
         ] {
             let fields = serde_json::json!({ "command": text }).to_string();
-            assert!(tag(&example("command", "ssh", &fields)).contains(&"T1082"), "{text}");
+            assert!(tag(&example("command", "ssh", &fields), &Set::default()).contains(&"T1082"), "{text}");
         }
     }
 

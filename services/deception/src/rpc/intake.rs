@@ -155,7 +155,7 @@ async fn take(
     let first = first.ok_or_else(|| Failure::invalid("first_sequence", "must be 1 or more"))?;
     let count = i64::try_from(events.len()).unwrap_or(0);
     let origin = move |place: usize| format!("{sensor}/{first}/{place}").into_bytes();
-    let events = sound(events.into_iter().map(raw).collect(), origin).await?;
+    let events = sound(events.into_iter().map(raw).collect(), origin, app.sigma.now()).await?;
     let waits = app.intake.submit(events, Some(Part { sensor, first, after: *after })).await?;
     *after = Some(after.unwrap_or(0).max(first + count - 1));
     Ok(Pending::Waits(waits))
@@ -181,7 +181,7 @@ async fn acknowledge(
     }
 }
 
-fn raw(event: Event) -> Raw {
+pub(crate) fn raw(event: Event) -> Raw {
     Raw {
         id: Uuid::from_slice(&event.id).ok(),
         at: event.timestamp.as_ref().and_then(moment),

@@ -9,8 +9,7 @@ use tonic::{Request, Response, Status};
 
 use super::{Rpc, timestamp};
 use crate::{
-    app::follow::at,
-    domain::tagging,
+    app::{follow::at, observations::TaggingRule},
     store::observations::{Observed, Row},
 };
 
@@ -50,14 +49,19 @@ impl ObservationService for Rpc {
     ) -> Result<Response<pb::ListTaggingRulesResponse>, Status> {
         let ctx = OpCtx::of(&request)?;
         let app = &self.app;
-        app.outbox.audited(&app.db, &ctx, "ListTaggingRules", ctx.user().map(|_| ())).await?;
-        let rules = tagging::rules().all().iter().map(|rule| pb::TaggingRule {
-            id: rule.id.clone(),
-            mitre_ids: rule.techniques.clone(),
-            reason: rule.reason.clone(),
-            source: "builtin".into(),
-        });
-        Ok(Response::new(pb::ListTaggingRulesResponse { rules: rules.collect() }))
+        let rules = app.list_tagging_rules(&ctx);
+        let rules = app.outbox.audited(&app.db, &ctx, "ListTaggingRules", rules).await?;
+        let rule = |rule: TaggingRule| pb::TaggingRule {
+            id: rule.id,
+            mitre_ids: rule.techniques,
+            reason: rule.reason,
+            source: rule.source.to_owned(),
+            name: rule.name,
+            author: rule.author,
+            licence: rule.licence,
+            problem: rule.problem,
+        };
+        Ok(Response::new(pb::ListTaggingRulesResponse { rules: rules.into_iter().map(rule).collect() }))
     }
 
     async fn get_observed_procedure(

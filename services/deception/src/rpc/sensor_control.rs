@@ -24,6 +24,7 @@ use crate::{
         assign::{Attachment, Hello, Report},
     },
     domain::fleet::Decky,
+    figures,
     store::sensors::Hosted,
 };
 
@@ -53,7 +54,7 @@ impl SensorControlService for Rpc {
                 let _ = answers.send(Err(status)).await;
             }
         };
-        tokio::spawn(serving.instrument(tracing::info_span!("attached sensor")));
+        tokio::spawn(serving.instrument(tracing::info_span!(parent: None, "attached sensor")));
         Ok(Response::new(ReceiverStream::new(stream)))
     }
 }
@@ -75,7 +76,9 @@ async fn serve(
     let attached = app.attach(ctx, hello).await;
     let mut attachment = app.outbox.audited(&app.db, ctx, "Attach", attached).await?;
     tracing::info!(sensor = sensor_id, name, "a sensor is attached");
+    let counted = figures::SENSORS.hold(&[]);
     let ended = converse(app, ctx, &mut attachment, &mut requests, answers).await;
+    drop(counted);
     // A sensor that has to sign in anew comes back at once: until then it is there.
     if !matches!(ended, Ok(Ended::TokenExpired))
         && let Err(error) = app.detach(&attachment).await
@@ -111,6 +114,7 @@ async fn converse(
     tokio::pin!(expiry);
     let mut changed = app.fleet_changed.listen();
     let mut told = 0;
+    let mut buffered = figures::Buffered::default();
     let silence = sleep(SILENCE);
     tokio::pin!(silence);
     loop {
@@ -135,6 +139,7 @@ async fn converse(
                 let Some(Item::Status(status)) = request.item else {
                     return Err(Failure::invalid("item", "must be a status after the hello").into());
                 };
+                buffered.set(status.buffered);
                 match app.report(attachment, report(status)).await {
                     Ok(true) => {}
                     Ok(false) => return Ok(Ended::Replaced),

@@ -46,7 +46,11 @@ pub(crate) async fn open(tx: &mut Tx, attackers: &[Uuid], since: i64, ids: &[Uui
     let mut alerts: Vec<Alert> = Vec::new();
     for attackers in attackers.chunks(ROWS) {
         let rows: Vec<Row> = on!(tx, |c| {
-            let mut query = QueryBuilder::new("SELECT * FROM alert WHERE last_seen >= ");
+            let mut query = QueryBuilder::new(
+                "SELECT id, kind, attacker_id, attacker_ip, deckies, detail, \
+         count, attackers, first_seen, last_seen \
+         FROM alert WHERE last_seen >= ",
+            );
             query.push_bind(since).push(" AND attacker_id IN (");
             let mut values = query.separated(", ");
             for id in attackers {
@@ -59,7 +63,11 @@ pub(crate) async fn open(tx: &mut Tx, attackers: &[Uuid], since: i64, ids: &[Uui
     }
     for ids in ids.chunks(ROWS) {
         let rows: Vec<Row> = on!(tx, |c| {
-            let mut query = QueryBuilder::new("SELECT * FROM alert WHERE id IN (");
+            let mut query = QueryBuilder::new(
+                "SELECT id, kind, attacker_id, attacker_ip, deckies, detail, \
+         count, attackers, first_seen, last_seen \
+         FROM alert WHERE id IN (",
+            );
             let mut values = query.separated(", ");
             for id in ids {
                 values.push_bind(*id);
@@ -109,7 +117,9 @@ pub(crate) async fn write(tx: &mut Tx, alerts: &[&Alert]) -> Result<()> {
 /// A page of alerts, newest first, and how many there are.
 pub(crate) async fn list(db: &Db, limit: i64, offset: i64) -> Result<(Vec<Alert>, i64)> {
     // The ids grow with time.
-    const PAGE: &str = "SELECT * FROM alert ORDER BY id DESC LIMIT $1 OFFSET $2";
+    const PAGE: &str = "SELECT id, kind, attacker_id, attacker_ip, deckies, detail, count, attackers, \
+         first_seen, last_seen \
+         FROM alert ORDER BY id DESC LIMIT $1 OFFSET $2";
     let total = read!(db, |pool| sqlx::query_scalar("SELECT COUNT(*) FROM alert").fetch_one(pool).await)?;
     let rows: Vec<Row> = read!(db, |pool| sqlx::query_as(PAGE).bind(limit).bind(offset).fetch_all(pool).await)?;
     Ok((rows.into_iter().map(Alert::from).collect(), total))
@@ -117,7 +127,9 @@ pub(crate) async fn list(db: &Db, limit: i64, offset: i64) -> Result<(Vec<Alert>
 
 /// One alert.
 pub(crate) async fn find(db: &Db, id: Uuid) -> Result<Option<Alert>> {
-    const SQL: &str = "SELECT * FROM alert WHERE id = $1";
+    const SQL: &str = "SELECT id, kind, attacker_id, attacker_ip, deckies, detail, count, attackers, \
+         first_seen, last_seen \
+         FROM alert WHERE id = $1";
     let row: Option<Row> = read!(db, |pool| sqlx::query_as(SQL).bind(id).fetch_optional(pool).await)?;
     Ok(row.map(Alert::from))
 }
@@ -138,7 +150,8 @@ pub(crate) struct Scanner {
 
 /// A page of approved scanners by name, and how many there are.
 pub(crate) async fn scanners(db: &Db, limit: i64, offset: i64) -> Result<(Vec<Scanner>, i64)> {
-    const PAGE: &str = "SELECT * FROM approved_scanner ORDER BY name, id LIMIT $1 OFFSET $2";
+    const PAGE: &str = "SELECT id, name, network, ports, starts_at, ends_at, created_by, created_at, version \
+         FROM approved_scanner ORDER BY name, id LIMIT $1 OFFSET $2";
     let total = read!(db, |pool| sqlx::query_scalar("SELECT COUNT(*) FROM approved_scanner").fetch_one(pool).await)?;
     let rows = read!(db, |pool| sqlx::query_as(PAGE).bind(limit).bind(offset).fetch_all(pool).await)?;
     Ok((rows, total))
@@ -146,7 +159,8 @@ pub(crate) async fn scanners(db: &Db, limit: i64, offset: i64) -> Result<(Vec<Sc
 
 /// One approved scanner.
 pub(crate) async fn scanner(db: &Db, id: Uuid) -> Result<Option<Scanner>> {
-    const SQL: &str = "SELECT * FROM approved_scanner WHERE id = $1";
+    const SQL: &str = "SELECT id, name, network, ports, starts_at, ends_at, created_by, created_at, version \
+         FROM approved_scanner WHERE id = $1";
     Ok(read!(db, |pool| sqlx::query_as(SQL).bind(id).fetch_optional(pool).await)?)
 }
 
@@ -181,6 +195,7 @@ pub(crate) async fn insert_scanner(tx: &mut Tx, scanner: &Scanner) -> Result<()>
 
 /// Takes a scanner away; what it was, nothing where there is none.
 pub(crate) async fn delete_scanner(tx: &mut Tx, id: Uuid) -> Result<Option<Scanner>> {
-    const SQL: &str = "DELETE FROM approved_scanner WHERE id = $1 RETURNING *";
+    const SQL: &str = "DELETE FROM approved_scanner WHERE id = $1 \
+         RETURNING id, name, network, ports, starts_at, ends_at, created_by, created_at, version";
     Ok(on!(tx, |c| sqlx::query_as(SQL).bind(id).fetch_optional(c).await)?)
 }

@@ -176,7 +176,11 @@ pub(crate) async fn list(db: &Db, filter: &Filter, limit: i64, offset: i64) -> R
         return Ok((Vec::new(), total));
     }
     let rows = read!(db, |pool| {
-        let mut query = QueryBuilder::new("SELECT * FROM bounty WHERE TRUE");
+        let mut query = QueryBuilder::new(
+            "SELECT id, bounty_type, attacker_id, attacker_ip, decky, service, \
+         subject, content, details, first_seen, last_seen, count \
+         FROM bounty WHERE TRUE",
+        );
         if total <= FEW {
             // So that nobody walks along an index for its order until the few are found.
             query.push(" AND id IN (SELECT id FROM bounty WHERE TRUE");

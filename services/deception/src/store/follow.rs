@@ -74,6 +74,7 @@ pub(crate) async fn purge(tx: &mut Tx) -> Result<u64> {
         on!(tx, |c| sqlx::query(sql).execute(c).await.map(|_| ()))?;
     }
     super::observations::purge(tx).await?;
+    super::tracks::purge(tx).await?;
     Ok(on!(tx, |c| sqlx::query("DELETE FROM bounty").execute(c).await.map(|done| done.rows_affected()))?)
 }
 

@@ -12,3 +12,5 @@ pub(crate) mod runs;
 pub(crate) mod sensors;
 pub(crate) mod sessions;
 pub(crate) mod settings;
+pub(crate) mod sigma;
+pub(crate) mod tracks;

@@ -159,7 +159,7 @@ pub(crate) async fn add_acts(tx: &mut Tx, acts: &[Act]) -> Result<()> {
     }
     let techniques: BTreeSet<&str> = acts.iter().map(|act| act.technique.as_str()).collect();
     for technique in techniques {
-        // Some ninety techniques at most, and an index from the newest.
+        // A batch shows a few dozen techniques, and there is an index from the newest.
         const OLD: &str = "DELETE FROM observed_act WHERE technique = $1 AND last_seen < \
              (SELECT last_seen FROM observed_act WHERE technique = $1 ORDER BY last_seen DESC LIMIT 1 OFFSET $2)";
         on!(tx, |c| sqlx::query(OLD).bind(technique).bind(ACTS).execute(c).await.map(|_| ()))?;
@@ -207,7 +207,7 @@ pub(crate) async fn one(db: &Db, technique: &str) -> Result<Option<Observed>> {
     Ok(read!(db, |pool| sqlx::query_as(SQL).bind(technique).fetch_optional(pool).await)?)
 }
 
-/// The same of all techniques: as many as there are rules for, and no more.
+/// The same of all techniques: as many as rules name, and no more.
 pub(crate) async fn all(db: &Db) -> Result<Vec<Observed>> {
     const SQL: &str = "SELECT technique, count, attackers, first_seen, last_seen, version FROM observed_technique \
                        ORDER BY technique";

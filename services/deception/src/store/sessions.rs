@@ -62,7 +62,9 @@ pub(crate) async fn add(tx: &mut Tx, sessions: &[Session]) -> Result<()> {
 /// A page of an attacker's sessions, the latest first, and how many there are.
 pub(crate) async fn list(db: &Db, attacker_id: Uuid, limit: i64, offset: i64) -> Result<(Vec<Session>, i64)> {
     const TOTAL: &str = "SELECT COUNT(*) FROM attacker_session WHERE attacker_id = $1";
-    const PAGE: &str = "SELECT * FROM attacker_session WHERE attacker_id = $1 \
+    const PAGE: &str = "SELECT attacker_id, id, decky, service, started_at, last_at, ended_at, event_count, \
+         command_count, username \
+         FROM attacker_session WHERE attacker_id = $1 \
                         ORDER BY started_at DESC, id DESC LIMIT $2 OFFSET $3";
     let total = read!(db, |pool| sqlx::query_scalar(TOTAL).bind(attacker_id).fetch_one(pool).await)?;
     let rows = read!(db, |pool| sqlx::query_as(PAGE).bind(attacker_id).bind(limit).bind(offset).fetch_all(pool).await)?;
@@ -71,6 +73,8 @@ pub(crate) async fn list(db: &Db, attacker_id: Uuid, limit: i64, offset: i64) ->
 
 /// One of an attacker's sessions.
 pub(crate) async fn find(db: &Db, attacker_id: Uuid, id: &str) -> Result<Option<Session>> {
-    const SQL: &str = "SELECT * FROM attacker_session WHERE attacker_id = $1 AND id = $2";
+    const SQL: &str = "SELECT attacker_id, id, decky, service, started_at, last_at, ended_at, event_count, \
+         command_count, username \
+         FROM attacker_session WHERE attacker_id = $1 AND id = $2";
     Ok(read!(db, |pool| sqlx::query_as(SQL).bind(attacker_id).bind(id).fetch_optional(pool).await)?)
 }

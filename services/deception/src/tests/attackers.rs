@@ -62,7 +62,7 @@ impl Scene {
             let (at, id) = (Some(self.start + TimeDelta::seconds(at)), Some(uuid::Uuid::now_v7()));
             Raw { at, id, ..raw }
         });
-        let events = sound(events.collect(), |_| Vec::new()).await.unwrap();
+        let events = sound(events.collect(), |_| Vec::new(), self.app.sigma.now()).await.unwrap();
         self.app.intake.store(events, None).await.unwrap();
     }
 

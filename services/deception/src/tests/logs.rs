@@ -74,7 +74,9 @@ fn event(n: i64) -> Raw {
 
 async fn fill(app: &App, count: i64) {
     for first in (0..count).step_by(5_000) {
-        let events = sound((first..count.min(first + 5_000)).map(event).collect(), |_| Vec::new()).await.unwrap();
+        let events = sound((first..count.min(first + 5_000)).map(event).collect(), |_| Vec::new(), app.sigma.now())
+            .await
+            .unwrap();
         let all = events.len();
         assert_eq!(app.intake.store(events, None).await.unwrap().new, all);
     }
@@ -165,7 +167,7 @@ async fn histograms_have_no_gaps_and_count_everything() {
         assert_eq!(app.log_histogram(&admin(), &Filter::default(), 0).await.unwrap(), []);
         fill(&app, 70_000).await;
         // One that is much later.
-        let late = sound(vec![event(100_000)], |_| Vec::new()).await.unwrap();
+        let late = sound(vec![event(100_000)], |_| Vec::new(), app.sigma.now()).await.unwrap();
         app.intake.store(late, None).await.unwrap();
         for search in ["", "event", "number service:ssh", "attacker:198.51.100.7", "\"event number\""] {
             let of = filter(search);
@@ -268,7 +270,7 @@ async fn what_is_acknowledged_is_stored_once() {
         assert_eq!(answers, [Ok(2_115), Err(tonic::Code::InvalidArgument)], "{}", test.name);
         assert_eq!(hand_in(vec![batch(1, 0)]).await, [Ok(2_115)], "{}", test.name);
         // What comes after a batch that is not stored must not be either.
-        let events = sound(vec![event(1)], |_| Vec::new()).await.unwrap();
+        let events = sound(vec![event(1)], |_| Vec::new(), app.sigma.now()).await.unwrap();
         let part = Part { sensor: id, first: 5_000, after: Some(4_999) };
         assert!(app.intake.store(events, Some(part)).await.is_err(), "{}", test.name);
 
@@ -399,7 +401,7 @@ async fn watchers_are_told_what_was_and_what_comes() {
         let mut some = app.watch_logs(&admin(), filter("attacker:198.51.100.1 event"), Some(0)).await.unwrap();
         assert_eq!(ids(&mut some, 12).await, (0..12).map(|n| n * 100 + 2).collect::<Vec<_>>(), "{}", test.name);
 
-        let events = sound((1_200..1_302).map(event).collect(), |_| Vec::new()).await.unwrap();
+        let events = sound((1_200..1_302).map(event).collect(), |_| Vec::new(), app.sigma.now()).await.unwrap();
         app.intake.store(events, None).await.unwrap();
         assert_eq!(ids(&mut all, 102).await, (1_201..=1_302).collect::<Vec<_>>(), "{}", test.name);
         assert_eq!(ids(&mut resumed, 102).await, (1_201..=1_302).collect::<Vec<_>>(), "{}", test.name);

@@ -7,6 +7,7 @@ mod logs;
 pub(crate) mod sensor;
 mod settings;
 mod speed;
+mod techniques;
 
 use std::sync::Arc;
 

@@ -30,7 +30,7 @@ impl App {
     /// Looks at the start, when there is something, and from time to time, until `stop`.
     pub(crate) async fn keep_house(self: Arc<Self>, stop: Shutdown) {
         loop {
-            match self.tidy(now()).await {
+            match aegis_telemetry::job("evidence_housekeeping", self.tidy(now())).await {
                 Ok(0) => {}
                 Ok(removed) => tracing::info!(removed, "removed blobs that nothing needs"),
                 Err(error) => tracing::warn!(%error, "blobs that nothing needs stay for now"),

@@ -72,7 +72,8 @@ impl App {
                 () = tokio::time::sleep(pause) => {}
                 () = stop.cancelled() => return,
             }
-            match self.look(now(), now() - fresh, &stop).await {
+            let look = self.look(now(), now() - fresh, &stop);
+            match aegis_telemetry::job("evidence_look", look).await {
                 Ok(Some(report)) => tell(&report),
                 Ok(None) => {}
                 Err(error) => tracing::warn!(%error, "the evidence store could not be looked through"),

@@ -8,7 +8,7 @@ use aegis_error::Failure;
 use chrono::{DateTime, Utc};
 
 use crate::{
-    app::AuditFilter,
+    app::{AuditFilter, Verdict},
     domain::{chain::Break, export::FileWalk},
 };
 
@@ -49,13 +49,21 @@ pub struct FileVerdict {
 
 /// Walks the audit trail. Somebody else can look at how far it is.
 pub async fn verify_audit(db: &Db, progress: &Progress) -> Result<ChainVerdict, Failure> {
-    let verdict = super::app(db).walk_audit(progress).await?;
-    Ok(ChainVerdict {
+    Ok(told(super::app(db).walk_audit(progress).await?))
+}
+
+/// Walks the newest records of the audit trail, `most` of them, on a database that may be open for reading alone.
+pub async fn verify_audit_tail(db: &Db, most: i64) -> Result<ChainVerdict, Failure> {
+    Ok(told(crate::app::walk_audit_tail(db, most).await?))
+}
+
+fn told(verdict: Verdict) -> ChainVerdict {
+    ChainVerdict {
         records: verdict.records,
         head: hex::encode(verdict.head.hash),
         broken: verdict.broken,
         pruned_through: verdict.anchor.seq,
-    })
+    }
 }
 
 /// Begins an export of the records between two moments, oldest first.

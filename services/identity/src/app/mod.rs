@@ -24,6 +24,7 @@ use aegis_cache::Cache;
 use aegis_db::{Db, Tx, now};
 use aegis_events::Outbox;
 use aegis_proto::events::v1::Actor;
+use aegis_telemetry::job;
 use chrono::TimeDelta;
 use tokio_util::sync::CancellationToken;
 
@@ -34,7 +35,7 @@ use throttle::Throttle;
 use tokens::Tokens;
 
 pub use audit::Progress;
-pub(crate) use audit::{AuditFilter, AuditQuery, Verdict};
+pub(crate) use audit::{AuditFilter, AuditQuery, Verdict, walk_audit_tail};
 pub use export::{Export, ExportPart};
 pub(crate) use login::SignedIn;
 pub(crate) use notifications::{Cause, notify};
@@ -78,13 +79,13 @@ impl App {
     /// Removes what has expired, until `stop`.
     pub(crate) async fn housekeeping(self: Arc<Self>, stop: CancellationToken) {
         loop {
-            if let Err(error) = self.purge().await {
+            if let Err(error) = job("identity_purge", self.purge()).await {
                 tracing::warn!(%error, "expired revocations stay for now");
             }
-            if let Err(error) = self.wipe_keys().await {
+            if let Err(error) = job("identity_wipe_keys", self.wipe_keys()).await {
                 tracing::warn!(%error, "signing keys that were replaced stay for now");
             }
-            if let Err(error) = self.prune_audit(&stop).await {
+            if let Err(error) = job("identity_prune_audit", self.prune_audit(&stop)).await {
                 tracing::warn!(%error, "old audit records stay for now");
             }
             tokio::select! {

@@ -13,6 +13,7 @@ use std::{
 
 use aegis_db::Db;
 use aegis_error::Code;
+use aegis_telemetry::Gauges;
 use tokio::sync::{Notify, broadcast};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
@@ -60,6 +61,9 @@ enum Signal {
 #[derive(Clone)]
 pub(crate) struct Hub(Arc<Shared>);
 
+static STREAMS: Gauges =
+    Gauges::new("aegis_notification_streams", "Notification streams that are open in this process.", &[]);
+
 struct Shared {
     wake: Notify,
     closing: CancellationToken,
@@ -86,6 +90,7 @@ struct User {
 
 impl Hub {
     pub(crate) fn new(config: &Config) -> Self {
+        STREAMS.set(&[], 0.0);
         Hub(Arc::new(Shared {
             wake: Notify::new(),
             closing: CancellationToken::new(),
@@ -113,7 +118,7 @@ impl Hub {
                     return;
                 }
             }
-            match self.round(&db).await {
+            match aegis_telemetry::job("identity_notifications", self.round(&db)).await {
                 Ok(()) => pause = POLL,
                 Err(error) => {
                     tracing::warn!(%error, "what is new cannot be read; those who watch wait");
@@ -223,6 +228,7 @@ impl Hub {
         user.streams += 1;
         let queue = user.queue.subscribe();
         watched.streams += 1;
+        STREAMS.set(&[], watched.streams as f64);
         Ok(Place { hub: self.clone(), user_id, queue })
     }
 
@@ -236,6 +242,7 @@ impl Hub {
     fn leave(&self, user_id: Uuid) {
         let mut watched = self.watched();
         watched.streams = watched.streams.saturating_sub(1);
+        STREAMS.set(&[], watched.streams as f64);
         if let Some(user) = watched.users.get_mut(&user_id) {
             user.streams = user.streams.saturating_sub(1);
             if user.streams == 0 {

@@ -20,9 +20,13 @@ pub(crate) async fn lock_active_admins(tx: &mut Tx) -> Result<Vec<Uuid>> {
 
 /// A user, locked until the transaction ends.
 pub(crate) async fn lock_user(tx: &mut Tx, id: Uuid) -> Result<Option<UserRow>> {
-    const USER: &str = "SELECT * FROM users WHERE id = $1";
+    const USER: &str = "SELECT id, username, email, role, password_hash, is_active, must_change_password, \
+         token_epoch, version, created_at, updated_at, last_login_at \
+         FROM users WHERE id = $1";
     // Not the strongest lock: rows that refer to the user may still be written.
-    const LOCKED: &str = "SELECT * FROM users WHERE id = $1 FOR NO KEY UPDATE";
+    const LOCKED: &str = "SELECT id, username, email, role, password_hash, is_active, must_change_password, \
+         token_epoch, version, created_at, updated_at, last_login_at \
+         FROM users WHERE id = $1 FOR NO KEY UPDATE";
     Ok(match tx.conn() {
         Conn::Postgres(c) => sqlx::query_as(LOCKED).bind(id).fetch_optional(c).await?,
         Conn::Sqlite(c) => sqlx::query_as(USER).bind(id).fetch_optional(c).await?,
@@ -31,8 +35,10 @@ pub(crate) async fn lock_user(tx: &mut Tx, id: Uuid) -> Result<Option<UserRow>> 
 
 /// One of a user's notifications, locked until the transaction ends.
 pub(crate) async fn lock_notification(tx: &mut Tx, id: Uuid, user_id: Uuid) -> Result<Option<Notification>> {
-    const ONE: &str = "SELECT * FROM notification WHERE id = $1 AND user_id = $2";
-    const LOCKED: &str = "SELECT * FROM notification WHERE id = $1 AND user_id = $2 FOR UPDATE";
+    const ONE: &str = "SELECT id, user_id, kind, title, message, entity_type, entity_id, is_read, created_at, seq \
+         FROM notification WHERE id = $1 AND user_id = $2";
+    const LOCKED: &str = "SELECT id, user_id, kind, title, message, entity_type, entity_id, is_read, created_at, seq \
+         FROM notification WHERE id = $1 AND user_id = $2 FOR UPDATE";
     Ok(match tx.conn() {
         Conn::Postgres(c) => sqlx::query_as(LOCKED).bind(id).bind(user_id).fetch_optional(c).await?,
         Conn::Sqlite(c) => sqlx::query_as(ONE).bind(id).bind(user_id).fetch_optional(c).await?,

@@ -136,9 +136,11 @@ pub(crate) async fn list(
     limit: i64,
     offset: i64,
 ) -> Result<(Vec<Notification>, i64)> {
-    const ALL: &str = "SELECT * FROM notification WHERE user_id = $1
+    const ALL: &str = "SELECT id, user_id, kind, title, message, entity_type, entity_id, is_read, created_at, seq \
+         FROM notification WHERE user_id = $1
         ORDER BY created_at DESC, id DESC LIMIT $2 OFFSET $3";
-    const UNREAD: &str = "SELECT * FROM notification WHERE user_id = $1 AND NOT is_read
+    const UNREAD: &str = "SELECT id, user_id, kind, title, message, entity_type, entity_id, is_read, created_at, seq \
+         FROM notification WHERE user_id = $1 AND NOT is_read
         ORDER BY created_at DESC, id DESC LIMIT $2 OFFSET $3";
     let rows = read!(db, |pool| sqlx::query_as(if unread_only { UNREAD } else { ALL })
         .bind(user_id)
@@ -186,11 +188,15 @@ pub(crate) async fn count_unread_of(db: &Db, users: &[Uuid]) -> Result<Vec<(Uuid
 
 /// One of a user's notifications.
 pub(crate) async fn find(db: &Db, id: Uuid, user_id: Uuid) -> Result<Option<Notification>> {
-    Ok(read!(db, |pool| sqlx::query_as("SELECT * FROM notification WHERE id = $1 AND user_id = $2")
-        .bind(id)
-        .bind(user_id)
-        .fetch_optional(pool)
-        .await)?)
+    Ok(read!(db, |pool| sqlx::query_as(
+        "SELECT id, user_id, kind, title, message, entity_type, entity_id, \
+         is_read, created_at, seq \
+         FROM notification WHERE id = $1 AND user_id = $2"
+    )
+    .bind(id)
+    .bind(user_id)
+    .fetch_optional(pool)
+    .await)?)
 }
 
 /// Marks one that is not marked.
@@ -240,7 +246,8 @@ pub(crate) async fn head(db: &Db) -> Result<i64> {
 /// At most `limit` notifications of everybody with positions after `after` and up to `until`.
 pub(crate) async fn between(db: &Db, after: i64, until: i64, limit: i64) -> Result<Vec<Notification>> {
     Ok(read!(db, |pool| sqlx::query_as(
-        "SELECT * FROM notification WHERE seq > $1 AND seq <= $2 ORDER BY seq LIMIT $3"
+        "SELECT id, user_id, kind, title, message, entity_type, entity_id, is_read, created_at, seq \
+         FROM notification WHERE seq > $1 AND seq <= $2 ORDER BY seq LIMIT $3"
     )
     .bind(after)
     .bind(until)
@@ -264,7 +271,8 @@ pub(crate) async fn marked_between(db: &Db, after: i64, until: i64, limit: i64) 
 /// At most `limit` of a user's notifications after a position, oldest first.
 pub(crate) async fn after(db: &Db, user_id: Uuid, after: i64, limit: i64) -> Result<Vec<Notification>> {
     Ok(read!(db, |pool| sqlx::query_as(
-        "SELECT * FROM notification WHERE user_id = $1 AND seq > $2 ORDER BY seq LIMIT $3"
+        "SELECT id, user_id, kind, title, message, entity_type, entity_id, is_read, created_at, seq \
+         FROM notification WHERE user_id = $1 AND seq > $2 ORDER BY seq LIMIT $3"
     )
     .bind(user_id)
     .bind(after)

@@ -124,15 +124,26 @@ pub(crate) async fn delete(tx: &mut Tx, id: Uuid) -> Result<()> {
 
 /// The user with this id.
 pub(crate) async fn by_id(db: &Db, id: Uuid) -> Result<Option<UserRow>> {
-    Ok(read!(db, |pool| sqlx::query_as("SELECT * FROM users WHERE id = $1").bind(id).fetch_optional(pool).await)?)
+    Ok(read!(db, |pool| sqlx::query_as(
+        "SELECT id, username, email, role, password_hash, is_active, \
+         must_change_password, token_epoch, version, created_at, updated_at, last_login_at \
+         FROM users WHERE id = $1"
+    )
+    .bind(id)
+    .fetch_optional(pool)
+    .await)?)
 }
 
 /// The user with this name, in whatever case.
 pub(crate) async fn by_username(db: &Db, username: &str) -> Result<Option<UserRow>> {
-    Ok(read!(db, |pool| sqlx::query_as("SELECT * FROM users WHERE username_key = $1")
-        .bind(username_key(username))
-        .fetch_optional(pool)
-        .await)?)
+    Ok(read!(db, |pool| sqlx::query_as(
+        "SELECT id, username, email, role, password_hash, is_active, \
+         must_change_password, token_epoch, version, created_at, updated_at, last_login_at \
+         FROM users WHERE username_key = $1"
+    )
+    .bind(username_key(username))
+    .fetch_optional(pool)
+    .await)?)
 }
 
 /// Whether there is any user.

@@ -161,7 +161,7 @@ impl App {
     /// Does the scan of a run, and writes its end and the one audit record.
     pub(super) async fn scan(&self, run: Run, actor: Actor) -> Result<ScanOutcome, Error> {
         let mut outcome = ScanOutcome::default();
-        let result = self.watched(run.id, self.find_and_flag(&mut outcome)).await;
+        let result = aegis_telemetry::job(SCAN, self.watched(run.id, self.find_and_flag(&mut outcome))).await;
         match &result {
             Ok(()) => tracing::info!(?outcome, "a scan succeeded"),
             Err(error) => tracing::warn!(cause = error.chain(), ?outcome, "a scan failed"),

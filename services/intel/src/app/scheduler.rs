@@ -5,6 +5,7 @@ use std::{collections::HashMap, panic::AssertUnwindSafe, time::Duration};
 use aegis_auth::{Bearer, OpCtx, Origin, Principal, Role};
 use aegis_db::{Tx, now, page};
 use aegis_error::{Code, Failure};
+use aegis_telemetry::job;
 use chrono::{DateTime, TimeDelta, Utc};
 use chrono_tz::Tz;
 use futures::FutureExt;
@@ -141,7 +142,7 @@ impl App {
         }
         let mut led = false;
         loop {
-            let pause = match self.look(now()).await {
+            let pause = match job("scheduler", self.look(now())).await {
                 Ok(look) => {
                     if look.leads != led {
                         led = look.leads;
@@ -186,7 +187,7 @@ impl App {
             let works: HashMap<&str, &Work> = jobs.iter().map(|job| (job.id.as_str(), &job.work)).collect();
             for run in runs {
                 let Some(work) = works.get(run.job_id.as_str()) else { continue };
-                let span = tracing::info_span!("scheduled run", job = run.job_id, run = %run.id);
+                let span = tracing::info_span!(parent: None, "scheduled run", job = run.job_id, run = %run.id);
                 let (app, work) = (self.clone(), (*work).clone());
                 self.0.syncs.spawn(async move { app.run_scheduled(run, work).await }.instrument(span));
             }
@@ -322,8 +323,8 @@ impl App {
                 return;
             }
             Work::Sync(source) => self.watched(run.id, self.sync_on_schedule(source)).await,
-            Work::Snapshot => self.watched(run.id, self.take_snapshot(run.due_at)).await,
-            Work::CleanUp => self.watched(run.id, self.clean_up(now())).await,
+            Work::Snapshot => job(SNAPSHOT, self.watched(run.id, self.take_snapshot(run.due_at))).await,
+            Work::CleanUp => job(CLEAN_UP, self.watched(run.id, self.clean_up(now()))).await,
         };
         let (status, text) = match &result {
             Ok(()) => (SUCCEEDED, None),
@@ -459,7 +460,7 @@ pub(super) async fn give_up(tx: &mut Tx, run: &Run) -> Result<(), Error> {
 }
 
 /// The job that syncs a source. The queries of runs say the same.
-fn sync_job_id(source: &str) -> String {
+pub(super) fn sync_job_id(source: &str) -> String {
     match source {
         MITRE => "mitre_sync".to_owned(),
         other => format!("sync_{other}"),

@@ -17,6 +17,7 @@ use super::{
     App, OPERATORS,
     run::Claim,
     scan::cut,
+    scheduler::sync_job_id,
     sources::{companion_location, has_companion, location},
 };
 use crate::{
@@ -105,7 +106,9 @@ impl App {
         let span = tracing::info_span!("sync", source = job.source_name, job = %job.id);
         // Of its own: the sync goes on when the caller leaves.
         let app = self.clone();
-        let sync = self.0.syncs.spawn(async move { app.run(claim).await }.instrument(span));
+        let name = sync_job_id(&job.source_name);
+        let run = async move { aegis_telemetry::job(&name, app.run(claim)).await };
+        let sync = self.0.syncs.spawn(run.instrument(span));
         if !wait {
             return Ok(job);
         }

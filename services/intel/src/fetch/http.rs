@@ -346,6 +346,13 @@ pub(super) fn client(url: &Url, limits: &FetchLimits) -> Result<Client, FetchErr
         })?;
         builder = builder.proxy(proxy.no_proxy(reqwest::NoProxy::from_env()));
     }
+    if let Some(roots) = &limits.roots {
+        let roots = reqwest::Certificate::from_pem_bundle(roots).map_err(|error| {
+            let message = "the certificates of the setting `ca_file` cannot be read";
+            FetchError::new(FetchErrorKind::Local, message).because(error)
+        })?;
+        builder = builder.tls_certs_merge(roots);
+    }
     builder.build().map_err(|error| {
         FetchError::new(FetchErrorKind::Local, "no HTTP client can be made here: check the system's certificates")
             .because(error)

@@ -54,6 +54,8 @@ pub struct FetchLimits {
     /// A proxy for all hosts but this one, such as `http://proxy.example.org:3128`. Without one those of the
     /// environment hold: `HTTPS_PROXY`, `HTTP_PROXY` and `NO_PROXY`.
     pub proxy: Option<SecretString>,
+    /// Certificates of a private CA (PEM) that are believed besides those of the system.
+    pub roots: Option<Vec<u8>>,
     /// Where downloads are kept until they are read; the system's folder for temporary files by default.
     pub spool_dir: Option<PathBuf>,
     /// Folders that no document is read from, nor any inside them: where the product keeps its own. Its secrets are
@@ -76,6 +78,7 @@ impl Default for FetchLimits {
             first_pause: Duration::from_millis(500),
             allow_http: false,
             proxy: None,
+            roots: None,
             spool_dir: None,
             off_limits: Vec::new(),
         }

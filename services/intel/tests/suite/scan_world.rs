@@ -95,6 +95,12 @@ impl KnowledgeService for Server {
         unused()
     }
 
+    type ExportRulesStream = stream::Iter<std::vec::IntoIter<Result<catalog::ExportRulesResponse, Status>>>;
+
+    async fn export_rules(&self, _: Request<catalog::ExportRulesRequest>) -> Answer<Self::ExportRulesStream> {
+        unused()
+    }
+
     async fn flag_techniques(
         &self,
         request: Request<catalog::FlagTechniquesRequest>,

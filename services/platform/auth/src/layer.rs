@@ -90,6 +90,9 @@ impl AuthLayer {
                 // A method that needs no token is not refused for a stale one.
                 match self.verifier.verify(token).await {
                     Ok(principal) => {
+                        if !principal.user_id.is_nil() {
+                            tracing::Span::current().record("user.id", tracing::field::display(principal.user_id));
+                        }
                         let conditions = Conditions::from_headers(headers)?;
                         let token = Some(token.to_owned());
                         Ok(OpCtx::new(Some((*principal).clone()), token, origin, deadline).under(conditions))

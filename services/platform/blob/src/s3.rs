@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use object_store::aws::{AmazonS3, AmazonS3Builder};
 use object_store::list::{PaginatedListOptions, PaginatedListStore};
-use object_store::{ClientOptions, RetryConfig};
+use object_store::{Certificate, ClientOptions, RetryConfig};
 use secrecy::{ExposeSecret, SecretString};
 
 use crate::{BlobError, key};
@@ -29,6 +29,8 @@ pub struct S3Options {
     pub secret_access_key: Option<SecretString>,
     /// Allows an endpoint without TLS; one that is given as `http://` implies it.
     pub allow_http: bool,
+    /// Certificates of a private CA (PEM) that are believed besides those of the system.
+    pub roots: Option<Vec<u8>>,
 }
 
 pub(crate) fn open(url: &str, options: &S3Options) -> Result<(AmazonS3, String), BlobError> {
@@ -65,14 +67,20 @@ pub(crate) fn open(url: &str, options: &S3Options) -> Result<(AmazonS3, String),
     } else if options.access_key_id.is_some() {
         builder = builder.with_region(DEFAULT_REGION);
     }
+    let mut client = ClientOptions::new()
+        .with_allow_http(options.allow_http || plain)
+        .with_connect_timeout(CONNECT_TIMEOUT)
+        .with_read_timeout(READ_TIMEOUT)
+        .with_timeout_disabled();
+    if let Some(roots) = &options.roots {
+        let roots =
+            Certificate::from_pem_bundle(roots).map_err(|_| BlobError::Invalid("certificates of a private CA"))?;
+        for root in roots {
+            client = client.with_root_certificate(root);
+        }
+    }
     let store = builder
-        .with_client_options(
-            ClientOptions::new()
-                .with_allow_http(options.allow_http || plain)
-                .with_connect_timeout(CONNECT_TIMEOUT)
-                .with_read_timeout(READ_TIMEOUT)
-                .with_timeout_disabled(),
-        )
+        .with_client_options(client)
         .with_retry(RetryConfig { max_retries: MAX_RETRIES, retry_timeout: RETRY_TIMEOUT, ..RetryConfig::default() })
         .with_bucket_name(bucket)
         .with_virtual_hosted_style_request(false)

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use redis::aio::{ConnectionManager, ConnectionManagerConfig};
-use redis::{Client, Cmd, FromRedisValue, RedisError, Script};
+use redis::{Client, Cmd, FromRedisValue, RedisError, Script, TlsCertificates};
 
 use crate::CacheError;
 
@@ -26,7 +26,7 @@ pub(crate) struct RedisCache {
 }
 
 impl RedisCache {
-    pub(crate) async fn connect(url: &str) -> Result<Self, CacheError> {
+    pub(crate) async fn connect(url: &str, roots: Option<Vec<u8>>) -> Result<Self, CacheError> {
         let secure = url.starts_with("rediss://");
         if !secure && !url.starts_with("redis://") {
             return Err(CacheError::Invalid("cache address: redis:// or rediss:// expected"));
@@ -36,12 +36,17 @@ impl RedisCache {
             let _ = rustls::crypto::ring::default_provider().install_default();
         }
         // The error is not passed on: it may quote the address with its password.
-        let client = Client::open(url).map_err(|_| CacheError::Invalid("cache address"))?;
+        let client = match roots.filter(|_| secure) {
+            Some(roots) => Client::build_with_tls(url, TlsCertificates { client_tls: None, root_cert: Some(roots) }),
+            None => Client::open(url),
+        };
+        let client = client.map_err(|_| CacheError::Invalid("cache address"))?;
         let config = ConnectionManagerConfig::new()
             .set_connection_timeout(Some(TIMEOUT))
             .set_response_timeout(Some(TIMEOUT))
             .set_number_of_retries(0);
-        let connection = ConnectionManager::new_with_config(client, config).await.map_err(failed)?;
+        // Connected when it is needed: what starts while Redis is away does without it, as what runs does.
+        let connection = ConnectionManager::new_lazy_with_config(client, config).map_err(failed)?;
         Ok(Self { connection, incr: Arc::new(Script::new(INCR)) })
     }
 

@@ -276,7 +276,8 @@ async fn a_bad_or_dead_address_is_an_error() {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let port = listener.local_addr().unwrap().port();
     drop(listener);
-    let error = Cache::connect(&format!("redis://:secret@127.0.0.1:{port}")).await.unwrap_err();
+    let cache = Cache::connect(&format!("redis://:secret@127.0.0.1:{port}")).await.unwrap();
+    let error = cache.ping().await.unwrap_err();
     assert!(matches!(error, CacheError::Unavailable(_)), "{error:?}");
     assert!(!format!("{error:?}").contains("secret"));
 }
@@ -286,7 +287,8 @@ async fn a_silent_server_is_given_up_on() {
     // Accepts and never answers.
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let port = listener.local_addr().unwrap().port();
-    let error = Cache::connect(&format!("redis://127.0.0.1:{port}")).await.unwrap_err();
+    let cache = Cache::connect(&format!("redis://127.0.0.1:{port}")).await.unwrap();
+    let error = cache.get("key").await.unwrap_err();
     assert!(matches!(error, CacheError::Unavailable(_)), "{error:?}");
     drop(listener);
 }

@@ -16,11 +16,13 @@ pub struct DbOptions {
     pub max_connections: u32,
     /// How long a request waits for a connection.
     pub acquire_timeout: Duration,
+    /// Certificates of a private CA (PEM) that PostgreSQL's may be of, where its URL names none (`sslrootcert`).
+    pub roots: Option<Vec<u8>>,
 }
 
 impl Default for DbOptions {
     fn default() -> Self {
-        DbOptions { max_connections: 8, acquire_timeout: Duration::from_secs(5) }
+        DbOptions { max_connections: 8, acquire_timeout: Duration::from_secs(5), roots: None }
     }
 }
 
@@ -92,6 +94,10 @@ impl Db {
             .map_err(|e| Error::Config(format!("the database URL cannot be read: {e}")))?
             .application_name(&format!("aegis-{schema}"))
             .options([("search_path", schema)]);
+        let connect = match &options.roots {
+            Some(roots) if !url.contains("sslrootcert=") => connect.ssl_root_cert_from_pem(roots.clone()),
+            _ => connect,
+        };
         let pool = PgPoolOptions::new()
             .max_connections(options.max_connections)
             .acquire_timeout(options.acquire_timeout)

@@ -37,7 +37,9 @@ impl Error {
                 | sqlx::Error::PoolClosed
                 | sqlx::Error::WorkerCrashed
                 | sqlx::Error::Io(_)
-                | sqlx::Error::Tls(_) => true,
+                | sqlx::Error::Tls(_)
+                // A server that goes away in the middle of what it says.
+                | sqlx::Error::Protocol(_) => true,
                 // SQLITE_BUSY, SQLITE_LOCKED; PostgreSQL: connection lost, shutting down, too many connections,
                 // serialisation failure, deadlock.
                 sqlx::Error::Database(e) => e.code().is_some_and(|code| {

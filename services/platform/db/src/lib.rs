@@ -4,17 +4,23 @@ mod checkpoint;
 mod connect;
 mod durable;
 mod error;
+mod look;
+mod migrate;
 pub mod page;
 
 use std::sync::Arc;
 
 use chrono::{DateTime, SubsecRound, Utc};
-use sqlx::{PgPool, Postgres, Sqlite, SqlitePool, Transaction, migrate::Migrator};
+use sqlx::{Connection, PgPool, Postgres, Sqlite, SqlitePool, Transaction, migrate::Migrator};
+use tracing::{Span, field::Empty};
 
 pub use connect::DbOptions;
 pub use error::Error;
 
 use durable::GroupSync;
+
+/// The span of background work that goes on for as long as the process does.
+const BACKGROUND: &str = "task";
 
 /// What a store answers.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -42,6 +48,7 @@ pub struct SqliteDb {
 pub struct Tx {
     inner: TxInner,
     on_commit: Vec<Box<dyn FnOnce() + Send>>,
+    span: Span,
 }
 
 enum TxInner {
@@ -114,13 +121,26 @@ pub struct Migrations {
 impl Db {
     /// Begins a transaction that writes. On SQLite it holds the only write lock from the start.
     pub async fn begin(&self) -> Result<Tx> {
+        // From here: it may have to wait for a connection.
+        let span = self.span();
         let inner = match self {
             Db::Postgres(pool) => TxInner::Postgres(pool.begin().await?),
-            Db::Sqlite(sqlite) => {
-                TxInner::Sqlite(sqlite.write.begin_with("BEGIN IMMEDIATE").await?, Arc::clone(&sqlite.sync))
-            }
+            Db::Sqlite(sqlite) => TxInner::Sqlite(begin_immediate(&sqlite.write).await?, Arc::clone(&sqlite.sync)),
         };
-        Ok(Tx { inner, on_commit: Vec::new() })
+        Ok(Tx { inner, on_commit: Vec::new(), span })
+    }
+
+    /// Of a transaction that belongs to a request, or to anything else that has a span; background work has none.
+    fn span(&self) -> Span {
+        let around = Span::current();
+        if around.metadata().is_none_or(|around| around.name() == BACKGROUND) {
+            return Span::none();
+        }
+        let system = match self {
+            Db::Postgres(_) => "postgresql",
+            Db::Sqlite(_) => "sqlite",
+        };
+        tracing::info_span!("transaction", otel.kind = "client", db.system.name = system, committed = Empty)
     }
 
     /// Begins a transaction that only reads: all its queries see one state.
@@ -131,22 +151,7 @@ impl Db {
             }
             Db::Sqlite(sqlite) => TxInner::Sqlite(sqlite.read.begin().await?, Arc::clone(&sqlite.sync)),
         };
-        Ok(Tx { inner, on_commit: Vec::new() })
-    }
-
-    /// Applies the migrations that are missing, of all `sets` together; their version numbers must differ.
-    /// One process at a time does it; the others wait.
-    pub async fn migrate(&self, sets: &[Migrations]) -> Result<()> {
-        let pick = |set: &Migrations| match self {
-            Db::Postgres(_) => set.postgres.iter().cloned().collect::<Vec<_>>(),
-            Db::Sqlite(_) => set.sqlite.iter().cloned().collect::<Vec<_>>(),
-        };
-        let migrator = Migrator::with_migrations(sets.iter().flat_map(pick).collect());
-        match self {
-            Db::Postgres(pool) => migrator.run(pool).await?,
-            Db::Sqlite(sqlite) => migrator.run(&sqlite.write).await?,
-        }
-        Ok(())
+        Ok(Tx { inner, on_commit: Vec::new(), span: Span::none() })
     }
 
     /// Answers when the database does.
@@ -163,6 +168,19 @@ impl Db {
         }
     }
 
+    /// Its pools of connections, each with what it is for, the connections that somebody has, those that nobody has and
+    /// the most that it may have.
+    pub fn pools(&self) -> Vec<(&'static str, usize, usize, usize)> {
+        fn pool<D: sqlx::Database>(name: &'static str, pool: &sqlx::Pool<D>) -> (&'static str, usize, usize, usize) {
+            let (size, idle) = (pool.size() as usize, pool.num_idle());
+            (name, size.saturating_sub(idle), idle, pool.options().get_max_connections() as usize)
+        }
+        match self {
+            Db::Postgres(all) => vec![pool("", all)],
+            Db::Sqlite(sqlite) => vec![pool("read", &sqlite.read), pool("write", &sqlite.write)],
+        }
+    }
+
     /// Closes the pools, after the queries that run.
     pub async fn close(&self) {
         match self {
@@ -175,6 +193,26 @@ impl Db {
     }
 }
 
+/// Begins with the only writing connection. Where the disk was full, SQLite has rolled back by itself, and the driver
+/// waits on that connection for the end of a transaction that is none: it would begin no other one for good.
+async fn begin_immediate(pool: &SqlitePool) -> Result<Transaction<'static, Sqlite>> {
+    const BEGIN: &str = "BEGIN IMMEDIATE";
+    match pool.begin_with(BEGIN).await {
+        Err(sqlx::Error::InvalidSavePointStatement) => {
+            let connection = pool.acquire().await?;
+            // Somebody else may have replaced it meanwhile.
+            if connection.is_in_transaction() {
+                tracing::warn!("a connection of SQLite is opened anew after a transaction that broke off");
+                connection.close().await?;
+            } else {
+                drop(connection);
+            }
+            Ok(pool.begin_with(BEGIN).await?)
+        }
+        begun => Ok(begun?),
+    }
+}
+
 impl Tx {
     /// The connection, for [`on!`].
     pub fn conn(&mut self) -> Conn<'_> {
@@ -184,6 +222,11 @@ impl Tx {
         }
     }
 
+    /// What happens because of it comes after this span.
+    pub fn span(&self) -> &Span {
+        &self.span
+    }
+
     /// Calls `f` right after this transaction has been committed.
     pub fn on_commit(&mut self, f: impl FnOnce() + Send + 'static) {
         self.on_commit.push(Box::new(f));
@@ -191,9 +234,11 @@ impl Tx {
 
     /// Commits; when this returns, the change is on the disk.
     pub async fn commit(self) -> Result<()> {
+        let span = self.span.clone();
         if let Some(sync) = self.finish().await? {
             sync.wait().await?;
         }
+        drop(span);
         Ok(())
     }
 
@@ -215,6 +260,7 @@ impl Tx {
                 Some(sync)
             }
         };
+        self.span.record("committed", true);
         for f in self.on_commit {
             f();
         }
@@ -223,6 +269,7 @@ impl Tx {
 
     /// Gives the change up.
     pub async fn rollback(self) -> Result<()> {
+        self.span.record("committed", false);
         match self.inner {
             TxInner::Postgres(tx) => tx.rollback().await?,
             TxInner::Sqlite(tx, _) => tx.rollback().await?,

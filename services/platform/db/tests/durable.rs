@@ -45,6 +45,31 @@ async fn many_writers_at_once_all_get_through_and_each_hook_runs_once() {
 }
 
 #[tokio::test]
+async fn a_full_disk_is_told_and_forgotten_when_there_is_room_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let db = database(folder.path()).await;
+    for end in ["drop", "rollback", "commit"] {
+        let mut tx = db.begin().await.unwrap();
+        // Of this connection: no page more than there is.
+        on!(tx, |c| sqlx::query("PRAGMA max_page_count = 1").execute(c).await.map(|_| ())).unwrap();
+        let large = "CREATE TABLE large AS SELECT zeroblob(1000000) AS bytes";
+        let full = on!(tx, |c| sqlx::query(large).execute(c).await.map(|_| ()));
+        assert!(full.is_err_and(|error| aegis_db::Error::from(error).is_full()), "{end}");
+        match end {
+            "drop" => drop(tx),
+            "rollback" => drop(tx.rollback().await),
+            _ => drop(tx.commit().await),
+        }
+        for _ in 0..2 {
+            let mut tx = db.begin().await.unwrap();
+            on!(tx, |c| sqlx::query("INSERT INTO row (n) VALUES (1)").execute(c).await.map(|_| ())).unwrap();
+            tx.commit().await.unwrap();
+        }
+    }
+    assert_eq!(count(&db).await, 6);
+}
+
+#[tokio::test]
 async fn a_transaction_that_is_dropped_leaves_nothing() {
     let folder = tempfile::tempdir().unwrap();
     let db = database(folder.path()).await;

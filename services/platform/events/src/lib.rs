@@ -5,10 +5,11 @@ mod consumer;
 mod envelope;
 mod idempotency;
 mod outbox;
+mod relay;
 
 use aegis_db::Migrations;
 
-pub use bus::{Bus, Delivery, Subscription};
+pub use bus::{Bus, Delivery, Subscription, queue_name};
 pub use consumer::{Consumer, Handler};
 pub use envelope::{Event, actor, decode, system_actor};
 pub use idempotency::{Claim, IdempotencyLayer, Idempotent};

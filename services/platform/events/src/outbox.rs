@@ -1,34 +1,27 @@
-//! The outbox: events written in the transaction of the change, and the relay that brings them to the bus.
+//! The outbox: events written in the transaction of the change. The relay brings them to the bus.
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
 use aegis_auth::OpCtx;
 use aegis_db::{Db, Tx, now, on};
 use aegis_error::{Code, Failure};
 use aegis_proto::events::v1::{Actor, AuditRecorded, Envelope};
-use chrono::{DateTime, TimeDelta, Utc};
+use chrono::{DateTime, Utc};
 use prost::Message;
 use sqlx::QueryBuilder;
 use tokio::sync::Notify;
-use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use crate::{Bus, Claim, Event, envelope, idempotency};
+use crate::{Claim, Event, envelope};
 
-/// Events that the relay takes at once.
-const BATCH: i64 = 200;
 /// Rows of one statement, each with four values.
 const INSERT_ROWS: usize = 500;
-/// The relay looks by itself this often, for rows of a process that ended before it could.
-const POLL: Duration = Duration::from_secs(1);
-/// What is remembered of events taken in; a redelivery later than this would be taken in twice.
-const INBOX_KEEP: TimeDelta = TimeDelta::days(30);
 
 /// A service's outbox. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Outbox {
-    source: &'static str,
-    wake: Arc<Notify>,
+    pub(crate) source: &'static str,
+    pub(crate) wake: Arc<Notify>,
 }
 
 /// One line of the audit trail.
@@ -42,12 +35,6 @@ pub struct Audit<'a> {
     pub entity_id: String,
     /// JSON object: what happened, with `before` and `after` of the changed fields. Never secrets.
     pub details: serde_json::Value,
-}
-
-#[derive(sqlx::FromRow)]
-struct Row {
-    id: String,
-    body: Vec<u8>,
 }
 
 /// An event that is about to be written.
@@ -90,7 +77,7 @@ impl Outbox {
         subject: &str,
         event: &E,
     ) -> aegis_db::Result<()> {
-        let row = self.row(actor, subject, event);
+        let row = self.row(actor, subject, event, trace(tx));
         self.write(tx, std::slice::from_ref(&row)).await
     }
 
@@ -102,11 +89,13 @@ impl Outbox {
         actor: &Actor,
         events: &[(String, E)],
     ) -> aegis_db::Result<()> {
-        let rows: Vec<NewRow> = events.iter().map(|(subject, event)| self.row(actor.clone(), subject, event)).collect();
+        let trace = trace(tx);
+        let row = |(subject, event): &(String, E)| self.row(actor.clone(), subject, event, trace.clone());
+        let rows: Vec<NewRow> = events.iter().map(row).collect();
         self.write(tx, &rows).await
     }
 
-    fn row<E: Event>(&self, actor: Actor, subject: &str, event: &E) -> NewRow {
+    fn row<E: Event>(&self, actor: Actor, subject: &str, event: &E, traceparent: String) -> NewRow {
         let at = now();
         let id = Uuid::now_v7().to_string();
         let body = Envelope {
@@ -119,7 +108,7 @@ impl Outbox {
                 seconds: at.timestamp(),
                 nanos: i32::try_from(at.timestamp_subsec_nanos()).unwrap_or(0),
             }),
-            traceparent: aegis_telemetry::current_traceparent(),
+            traceparent,
             data: event.encode_to_vec(),
         }
         .encode_to_vec();
@@ -197,87 +186,13 @@ impl Outbox {
         self.audit_as(&mut tx, envelope::actor(ctx), audit, false).await?;
         tx.commit().await
     }
+}
 
-    /// Brings committed events to the bus, in order, until `stop`. A row goes only when the bus has taken it over.
-    pub async fn relay(self, db: Db, bus: Bus, stop: CancellationToken) {
-        let mut pause = Duration::from_millis(50);
-        let mut purge_at = now();
-        loop {
-            match self.relay_batch(&db, &bus, &stop).await {
-                Ok(true) => {
-                    pause = Duration::from_millis(50);
-                    if !stop.is_cancelled() {
-                        continue;
-                    }
-                }
-                Ok(false) => {
-                    pause = Duration::from_millis(50);
-                    if stop.is_cancelled() {
-                        return;
-                    }
-                    if now() >= purge_at {
-                        purge_at = now() + TimeDelta::hours(1);
-                        if let Err(error) = purge_inbox(&db, now() - INBOX_KEEP).await {
-                            tracing::warn!(%error, service = self.source, "old inbox rows stay for now");
-                        }
-                        if let Err(error) = idempotency::store::purge(&db, now()).await {
-                            tracing::warn!(%error, service = self.source, "old idempotency keys stay for now");
-                        }
-                    }
-                    tokio::select! {
-                        () = self.wake.notified() => {}
-                        () = tokio::time::sleep(POLL) => {}
-                        () = stop.cancelled() => {}
-                    }
-                    continue;
-                }
-                Err(failure) => {
-                    tracing::warn!(%failure, service = self.source, "events wait in the outbox");
-                    pause = (pause * 2).min(Duration::from_secs(5));
-                }
-            }
-            tokio::select! {
-                () = tokio::time::sleep(pause) => {}
-                () = stop.cancelled() => return,
-            }
-        }
-    }
-
-    /// Passes one batch on. True when there may be more.
-    async fn relay_batch(&self, db: &Db, bus: &Bus, stop: &CancellationToken) -> Result<bool, Failure> {
-        match db {
-            Db::Sqlite(_) => {
-                let rows: Vec<Row> =
-                    aegis_db::read!(db, |pool| sqlx::query_as(SELECT).bind(BATCH).fetch_all(pool).await)
-                        .map_err(aegis_db::Error::from)?;
-                if rows.is_empty() {
-                    return Ok(false);
-                }
-                pass_on(bus, &rows, stop).await?;
-                let mut tx = db.begin().await?;
-                delete(&mut tx, &rows).await?;
-                // A row that comes back after a power cut is passed on again: the inboxes know it.
-                tx.commit_relaxed().await?;
-            }
-            Db::Postgres(_) => {
-                let mut tx = db.begin().await?;
-                // One relay at a time across replicas keeps the order.
-                let mine: bool =
-                    on!(tx, |c| sqlx::query_scalar(LOCK).fetch_one(c).await).map_err(aegis_db::Error::from)?;
-                if !mine {
-                    return Ok(false);
-                }
-                let rows: Vec<Row> = on!(tx, |c| sqlx::query_as(SELECT).bind(BATCH).fetch_all(c).await)
-                    .map_err(aegis_db::Error::from)?;
-                if rows.is_empty() {
-                    return Ok(false);
-                }
-                pass_on(bus, &rows, stop).await?;
-                delete(&mut tx, &rows).await?;
-                tx.commit().await?;
-            }
-        }
-        Ok(true)
+/// What an event comes after: the transaction that it is written in, or what that is a part of.
+fn trace(tx: &Tx) -> String {
+    match aegis_telemetry::traceparent(tx.span()) {
+        trace if trace.is_empty() => aegis_telemetry::current_traceparent(),
+        trace => trace,
     }
 }
 
@@ -289,35 +204,4 @@ fn recorded(audit: Audit<'_>, success: bool) -> AuditRecorded {
         details_json: audit.details.to_string(),
         success,
     }
-}
-
-const SELECT: &str = "SELECT id, body FROM outbox ORDER BY seq LIMIT $1";
-// The number is arbitrary and ours; the schema tells the services of one database apart.
-const LOCK: &str = "SELECT pg_try_advisory_xact_lock(7242, hashtext(current_schema()))";
-
-async fn pass_on(bus: &Bus, rows: &[Row], stop: &CancellationToken) -> Result<(), Failure> {
-    let events = rows
-        .iter()
-        .map(|row| Envelope::decode(row.body.as_slice()).map_err(Failure::internal))
-        .collect::<Result<Vec<_>, _>>()?;
-    bus.publish(&events, stop).await
-}
-
-async fn delete(tx: &mut Tx, rows: &[Row]) -> aegis_db::Result<()> {
-    on!(tx, |c| {
-        let mut query = QueryBuilder::new("DELETE FROM outbox WHERE id IN (");
-        let mut ids = query.separated(", ");
-        for row in rows {
-            ids.push_bind(row.id.clone());
-        }
-        query.push(")");
-        query.build().execute(c).await.map(|_| ())
-    })?;
-    Ok(())
-}
-
-async fn purge_inbox(db: &Db, before: DateTime<Utc>) -> aegis_db::Result<()> {
-    let mut tx = db.begin().await?;
-    on!(tx, |c| sqlx::query("DELETE FROM inbox WHERE at < $1").bind(before).execute(c).await.map(|_| ()))?;
-    tx.commit_relaxed().await
 }

@@ -10,14 +10,20 @@ use std::{
 
 use futures::{FutureExt, future::BoxFuture};
 use http::{Request, Response};
-use tonic::{Status, body::Body};
+use tonic::{Code, Status, body::Body};
 use tower::{Layer, Service, ServiceExt, util::BoxCloneSyncService};
+use tracing::field::Empty;
 
 use crate::RpcService;
 
 /// A call that names no deadline has this one. Streams (uploads, exports) are bounded by their own limits: the
 /// deadline is for the answer's head.
 const DEFAULT_DEADLINE: Duration = Duration::from_secs(30);
+/// As the auth crate spells it.
+const REQUEST_ID: &str = "x-request-id";
+/// The statuses that are the server's own fault: its span has failed then.
+const OF_THE_SERVER: [Code; 6] =
+    [Code::Unknown, Code::DeadlineExceeded, Code::Unimplemented, Code::Internal, Code::Unavailable, Code::DataLoss];
 
 /// Puts [`Edge`] around a server.
 #[derive(Clone, Copy, Debug, Default)]
@@ -63,12 +69,23 @@ where
         // For layers further in, which pass on what is left of it.
         request.extensions_mut().insert(Instant::now() + deadline);
         let path = request.uri().path().to_owned();
-        let span = tracing::info_span!("rpc", path);
+        let method = aegis_telemetry::rpc_method(&path);
+        let span = tracing::info_span!(
+            "rpc",
+            otel.name = method,
+            otel.kind = "server",
+            rpc.system.name = "grpc",
+            rpc.method = method,
+            rpc.response.status_code = Empty,
+            otel.status_code = Empty,
+            request_id = request_id(&request),
+            user.id = Empty,
+        );
         aegis_telemetry::set_parent_from(&span, request.headers());
         Box::pin(async move {
             let call = AssertUnwindSafe(async move { inner.call(request).await }).catch_unwind();
-            let call = tracing::Instrument::instrument(call, span);
-            match tokio::time::timeout(deadline, call).await {
+            let call = tracing::Instrument::instrument(call, span.clone());
+            let answer = match tokio::time::timeout(deadline, call).await {
                 Ok(Ok(answer)) => answer,
                 Ok(Err(panic)) => {
                     let what = panic
@@ -76,13 +93,23 @@ where
                         .map(|s| (*s).to_owned())
                         .or_else(|| panic.downcast_ref::<String>().cloned())
                         .unwrap_or_default();
-                    tracing::error!(path, what, "a handler panicked");
+                    span.in_scope(|| tracing::error!(path, what, "a handler panicked"));
                     Ok(Status::internal("a fault in the service").into_http())
                 }
                 Err(_) => Ok(Status::deadline_exceeded("the deadline passed").into_http()),
+            };
+            if let Ok(answer) = &answer {
+                crate::ended(&span, aegis_telemetry::grpc_code(answer.headers()), &OF_THE_SERVER);
             }
+            answer
         })
     }
+}
+
+/// The id of the request that a call belongs to, if it is one that may stand in a log.
+fn request_id<B>(request: &Request<B>) -> Option<&str> {
+    let id = request.headers().get(REQUEST_ID)?.to_str().ok()?;
+    (id.len() <= 64).then_some(id)
 }
 
 /// A service of this process as a client's transport. The request loses its extensions, as on a wire.

@@ -1,124 +1,117 @@
-//! A service of another process: a lazy connection, and retries of reads that met UNAVAILABLE.
+//! Services of other processes: connections that are made when they are needed, calls spread over all processes of a
+//! role, and second tries where nothing can happen twice.
 
-use std::time::Duration;
+use std::sync::Arc;
 
-use bytes::Bytes;
+use aegis_telemetry::ClientCall;
 use http::{Request, Response};
-use http_body_util::{BodyExt, Full};
-use tonic::{
-    Code, Status,
-    body::Body,
-    transport::{Channel, Endpoint},
+use tonic::{Code, Status, body::Body};
+use tower::util::BoxCloneSyncService;
+use tracing::{Instrument, field::Empty};
+
+use crate::{
+    ClientTls, RpcService,
+    addresses::{AddressError, parse},
+    kept::Kept,
+    pool::{self, Failed, Pool, choose},
+    watch,
 };
-use tower::{Service, ServiceExt, util::BoxCloneSyncService};
 
-use crate::{ANSWERS_WINDOW, MAX_FRAME, RpcService, STREAM_WINDOW};
+/// Tries of one call, the first included, where there is one process. Each more is a try more, up to [`MOST_TRIES`].
+const TRIES: usize = 3;
+const MOST_TRIES: usize = 6;
 
-/// Tries of one read, the first included.
-const TRIES: u32 = 3;
-/// A request body larger than this is not kept for a second try.
-const MAX_KEPT: usize = 1024 * 1024;
-
-/// A service behind a URL as a client's transport. Connects with the first call and again after a loss.
+/// The service behind these URLs as a client's transport: `http://host:port`, several with commas between them, and
+/// a host may be a name with several addresses, which is looked up again and again.
 ///
-/// Methods whose names begin with Get, List, Count or Verify change nothing and are tried again when the service
-/// is unavailable; others are not, because the first try may have arrived.
-pub fn remote(url: &str) -> Result<RpcService, tonic::transport::Error> {
-    let channel = Endpoint::from_shared(url.to_owned())?
-        .connect_timeout(Duration::from_secs(2))
-        .tcp_nodelay(true)
-        .http2_keep_alive_interval(Duration::from_secs(20))
-        .keep_alive_timeout(Duration::from_secs(5))
-        .keep_alive_while_idle(true)
-        .initial_stream_window_size(STREAM_WINDOW)
-        .initial_connection_window_size(ANSWERS_WINDOW)
-        .max_frame_size(MAX_FRAME)
-        .connect_lazy();
-    Ok(BoxCloneSyncService::new(tower::service_fn(move |request| call(channel.clone(), request))))
+/// Calls go to the processes that say that they serve (gRPC health), of two at random to the one that has fewer; if
+/// none says so, to any. A call that never left is sent to another process. Methods whose names begin with Get,
+/// List, Count, Verify, Search or Pick change nothing and are also tried again when the service is unavailable;
+/// others are not, because the first try may have arrived.
+pub fn remote(urls: &str) -> Result<RpcService, AddressError> {
+    remote_over(urls, &ClientTls::default())
 }
 
-async fn call(channel: Channel, mut request: Request<Body>) -> Result<Response<Body>, Status> {
+/// As [`remote`]; what is `https` is verified as this says, in place of by the roots that browsers know.
+pub fn remote_over(urls: &str, tls: &ClientTls) -> Result<RpcService, AddressError> {
+    let pool = Pool::new(parse(urls)?, tls.clone())?;
+    let pool = Arc::new(pool);
+    if pool.changes() {
+        tokio::spawn(watch::watch(Arc::downgrade(&pool)));
+    }
+    Ok(BoxCloneSyncService::new(tower::service_fn(move |request| call(Arc::clone(&pool), request))))
+}
+
+async fn call(pool: Arc<Pool>, mut request: Request<Body>) -> Result<Response<Body>, Status> {
     request.extensions_mut().clear();
-    aegis_telemetry::inject(request.headers_mut());
-    if !is_read(request.uri().path()) {
-        return send(channel, request).await;
-    }
-    let (head, body) = request.into_parts();
-    let body = body.collect().await?.to_bytes();
-    let mut tries = 1;
+    let path = request.uri().path();
+    let method = aegis_telemetry::rpc_method(path);
+    let span = tracing::info_span!(
+        "call",
+        otel.name = method,
+        otel.kind = "client",
+        rpc.system.name = "grpc",
+        rpc.method = method,
+        rpc.response.status_code = Empty,
+        otel.status_code = Empty,
+        tries = Empty,
+    );
+    let measured = ClientCall::begin(path);
+    span.in_scope(|| aegis_telemetry::inject(request.headers_mut()));
+    let result = try_all(pool, request, &measured).instrument(span.clone()).await;
+    let code = match &result {
+        Ok(answer) => aegis_telemetry::grpc_code(answer.headers()),
+        Err(status) => status.code() as i32,
+    };
+    measured.end(code);
+    crate::ended(&span, code, &[]);
+    result
+}
+
+async fn try_all(pool: Arc<Pool>, request: Request<Body>, measured: &ClientCall) -> Result<Response<Body>, Status> {
+    let mut request = Kept::new(request)?;
+    let read = is_read(request.path());
+    let mut tried = Vec::new();
     loop {
-        let mut again = Request::new(body_of(body.clone()));
-        *again.method_mut() = head.method.clone();
-        *again.uri_mut() = head.uri.clone();
-        *again.version_mut() = head.version;
-        *again.headers_mut() = head.headers.clone();
-        let result = send(channel.clone(), again).await;
-        let unavailable = match &result {
-            Ok(answer) => Status::from_header_map(answer.headers()).is_some_and(|s| s.code() == Code::Unavailable),
-            Err(status) => status.code() == Code::Unavailable,
+        let peers = pool.known().await;
+        let Some(peer) = choose(&peers, &tried) else {
+            return Err(Status::unavailable("the service is not reachable: no address is known"));
         };
-        if !unavailable || tries == TRIES || body.len() > MAX_KEPT {
-            return result;
+        let Some(again) = request.request() else {
+            return Err(Status::unavailable("the service is not reachable"));
+        };
+        let result = peer.send(again).await;
+        let again = match &result {
+            Ok(answer) => {
+                pool.answers(&peer);
+                read && is_unavailable(answer)
+            }
+            Err(failed) => {
+                pool.fails(&peer, failed);
+                read || matches!(failed, Failed::Unsent(_))
+            }
+        };
+        tried.push(peer);
+        if !again || !request.is_whole() || tried.len() >= (TRIES + peers.len() - 1).min(MOST_TRIES) {
+            return result.map_err(Failed::into_status);
         }
-        let jitter = rand::random_range(20..80);
-        tokio::time::sleep(Duration::from_millis(jitter * u64::from(tries))).await;
-        tries += 1;
+        measured.repeated();
+        tracing::Span::current().record("tries", tried.len() + 1);
+        // Another one may be asked at once.
+        if tried.len() >= peers.len() {
+            tokio::time::sleep(pool::pause(u32::try_from(tried.len()).unwrap_or(1))).await;
+        }
     }
 }
 
-async fn send(channel: Channel, request: Request<Body>) -> Result<Response<Body>, Status> {
-    let mut channel = channel;
-    let ready = channel.ready().await.map_err(unreachable)?;
-    let answer = ready.call(request).await.map_err(unreachable)?;
-    // What a service says of a call comes after the body; an error of the body itself is a connection that broke.
-    Ok(answer.map(|body| Body::new(body.map_err(broken_off))))
-}
-
-fn broken_off(error: Status) -> Status {
-    let mut status = Status::unavailable("the service ended while it answered");
-    status.set_source(std::sync::Arc::new(error));
-    status
-}
-
-fn unreachable(error: tonic::transport::Error) -> Status {
-    let mut status = Status::unavailable("the service is not reachable");
-    status.set_source(std::sync::Arc::new(error));
-    status
-}
-
-fn body_of(bytes: Bytes) -> Body {
-    Body::new(Full::new(bytes).map_err(|never| match never {}))
+fn is_unavailable(answer: &Response<Body>) -> bool {
+    Status::from_header_map(answer.headers()).is_some_and(|status| status.code() == Code::Unavailable)
 }
 
 fn is_read(path: &str) -> bool {
     let method = path.rsplit('/').next().unwrap_or_default();
-    ["Get", "List", "Count", "Verify"].iter().any(|prefix| method.starts_with(prefix))
+    ["Get", "List", "Count", "Verify", "Search", "Pick"].iter().any(|prefix| method.starts_with(prefix))
 }
 
 #[cfg(test)]
-mod tests {
-    use tonic::transport::{Server, server::TcpIncoming};
-    use tonic_health::pb::{HealthCheckRequest, health_client::HealthClient};
-
-    use super::*;
-
-    #[tokio::test]
-    async fn a_service_that_ends_while_it_answers_is_unavailable() {
-        // Of its own, so that it goes with everything that it has open, as a process does that is killed.
-        let service = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
-        let incoming = {
-            let _entered = service.enter();
-            TcpIncoming::bind("127.0.0.1:0".parse().unwrap()).unwrap()
-        };
-        let url = format!("http://{}", incoming.local_addr().unwrap());
-        let (_reporter, health) = tonic_health::server::health_reporter();
-        service.spawn(Server::builder().add_service(health).serve_with_incoming(incoming));
-
-        let mut client = HealthClient::new(remote(&url).unwrap());
-        let mut answer = client.watch(HealthCheckRequest::default()).await.unwrap().into_inner();
-        assert!(answer.message().await.unwrap().is_some());
-        service.shutdown_background();
-        let status = answer.message().await.unwrap_err();
-        assert_eq!(status.code(), Code::Unavailable, "{status}");
-    }
-}
+mod tests;

@@ -19,23 +19,31 @@ pub type Report = Vec<(&'static str, Result<(), String>)>;
 /// The question of a [`Check`].
 pub type Probe = Arc<dyn Fn() -> BoxFuture<'static, Result<(), String>> + Send + Sync>;
 
-/// One thing that must work; its message must hold no secret.
+/// One thing that should work; its message must hold no secret.
 #[derive(Clone)]
 pub struct Check {
     /// What is checked.
     pub name: &'static str,
+    /// Whether the process is of no use without it. Else its failure is told, and requests still come.
+    pub needed: bool,
     /// Asks it.
     pub probe: Probe,
 }
 
 impl Check {
-    /// A check of an async function.
+    /// A check of an async function, of something that is needed.
     pub fn new<F, Fut>(name: &'static str, probe: F) -> Self
     where
         F: Fn() -> Fut + Send + Sync + 'static,
         Fut: Future<Output = Result<(), String>> + Send + 'static,
     {
-        Self { name, probe: Arc::new(move || Box::pin(probe())) }
+        Self { name, needed: true, probe: Arc::new(move || Box::pin(probe())) }
+    }
+
+    /// The same of something without which most goes on: if every process that misses it took no requests any more,
+    /// little would become nothing.
+    pub fn optional(self) -> Self {
+        Self { needed: false, ..self }
     }
 
     async fn ask(self) -> (&'static str, Result<(), String>) {
@@ -79,9 +87,14 @@ impl Readiness {
         report
     }
 
-    /// Whether all is well.
+    /// Whether all is well that is needed.
     pub async fn ready(&self) -> bool {
-        self.report().await.iter().all(|(_, answer)| answer.is_ok())
+        self.report().await.iter().all(|(name, answer)| answer.is_ok() || !self.needs(name))
+    }
+
+    /// Whether the process is of no use without what is checked under this name.
+    pub fn needs(&self, name: &str) -> bool {
+        !self.checks.iter().any(|check| check.name == name && !check.needed)
     }
 
     fn round(&self) -> Round {

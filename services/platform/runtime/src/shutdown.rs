@@ -72,7 +72,7 @@ impl Shutdown {
                 tracing::debug!("task ended");
             }
         };
-        self.tasks.spawn(run.instrument(tracing::info_span!(parent: None, "task", name)))
+        self.tasks.spawn(run.instrument(tracing::info_span!(parent: None, "task", task = name)))
     }
 
     /// Asks everything to stop and waits for the tasks; `false` when some still run after `timeout`.

@@ -112,6 +112,15 @@ async fn readiness_reports_each_check_and_reuses_the_answer() {
 }
 
 #[tokio::test]
+async fn what_is_not_needed_is_told_and_no_more() {
+    let check = Check::new("cache", || async { Err("down".to_owned()) }).optional();
+    let readiness = Readiness::new(Shutdown::new(), vec![Check::new("database", || async { Ok(()) }), check]);
+    assert!(readiness.ready().await);
+    assert_eq!(readiness.report().await[2], ("cache", Err("down".to_owned())));
+    assert!(readiness.needs("database") && readiness.needs("process") && !readiness.needs("cache"));
+}
+
+#[tokio::test]
 async fn a_stopping_process_is_not_ready_at_once() {
     let shutdown = Shutdown::new();
     let check = Check::new("database", || async { Ok(()) });

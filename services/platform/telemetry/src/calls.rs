@@ -1,73 +1,122 @@
-//! How many calls, how long they took and how they ended.
+//! How many calls, how long they took and how they ended: of routes, and of RPCs on both sides.
 
 use std::pin::Pin;
-use std::sync::LazyLock;
 use std::task::{Context, Poll, ready};
 use std::time::Instant;
 
-use http::{Extensions, HeaderMap, Request, Response, StatusCode, Uri, header};
+use http::{Extensions, HeaderMap, Method, Request, Response, StatusCode, Uri, header};
 use pin_project_lite::pin_project;
-use prometheus::{HistogramOpts, HistogramVec, IntCounterVec, Opts};
 use tower::{Layer, Service};
 
-/// From half a millisecond, a call inside the process, to ten seconds, the usual deadline.
-const BUCKETS: [f64; 14] = [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0];
-const LABELS: [&str; 3] = ["kind", "path", "status"];
+use crate::meters::{CALLS, Counters, Gauges, Held, Histograms};
+
+const ROUTE: &[&str] = &["http_request_method", "http_route"];
+const ROUTE_STATUS: &[&str] = &["http_request_method", "http_route", "http_response_status_code"];
+const RPC: &[&str] = &["rpc_method"];
+const RPC_STATUS: &[&str] = &["rpc_method", "rpc_response_status_code"];
+
+static HTTP_SECONDS: Histograms =
+    Histograms::new("http_server_request_duration_seconds", "Time to the head of the answer of a route.", ROUTE, CALLS);
+static HTTP_TOTAL: Counters =
+    Counters::new("http_server_requests_total", "Requests of a route by how they ended.", ROUTE_STATUS);
+static HTTP_ACTIVE: Gauges = Gauges::new("http_server_active_requests", "Requests that have no answer yet.", &[]);
+static SERVER_SECONDS: Histograms = Histograms::new(
+    "rpc_server_call_duration_seconds",
+    "Time to the head of the answer of a method of this process.",
+    RPC,
+    CALLS,
+);
+static SERVER_TOTAL: Counters =
+    Counters::new("rpc_server_calls_total", "Calls of a method of this process by how they ended.", RPC_STATUS);
+static CLIENT_SECONDS: Histograms = Histograms::new(
+    "rpc_client_call_duration_seconds",
+    "Time to the head of the answer of a method of another process, repetitions included.",
+    RPC,
+    CALLS,
+);
+static CLIENT_TOTAL: Counters =
+    Counters::new("rpc_client_calls_total", "Calls of a method of another process by how they ended.", RPC_STATUS);
+static CLIENT_RETRIES: Counters =
+    Counters::new("rpc_client_retries_total", "Calls of another process that were repeated.", RPC);
 
 /// The label of a call that no route matched: its path is the caller's invention.
-const UNMATCHED: &str = "unmatched";
+pub const UNMATCHED: &str = "unmatched";
 const CANCELLED: &str = "cancelled";
 const FAILED: &str = "error";
-const GRPC_OK: &str = "0";
-const GRPC_UNIMPLEMENTED: &str = "12";
+const GRPC_CANCELLED: usize = 1;
+const GRPC_UNKNOWN: usize = 2;
+const GRPC_UNIMPLEMENTED: usize = 12;
+
+/// The statuses of gRPC by their numbers.
+const GRPC_STATUSES: [&str; 17] = [
+    "OK",
+    "CANCELLED",
+    "UNKNOWN",
+    "INVALID_ARGUMENT",
+    "DEADLINE_EXCEEDED",
+    "NOT_FOUND",
+    "ALREADY_EXISTS",
+    "PERMISSION_DENIED",
+    "RESOURCE_EXHAUSTED",
+    "FAILED_PRECONDITION",
+    "ABORTED",
+    "OUT_OF_RANGE",
+    "UNIMPLEMENTED",
+    "INTERNAL",
+    "UNAVAILABLE",
+    "DATA_LOSS",
+    "UNAUTHENTICATED",
+];
 
 /// Names the route of a request: one of few, never an id.
 pub type RouteLabel = fn(&Uri, &Extensions) -> String;
 
-struct Calls {
-    seconds: HistogramVec,
-    total: IntCounterVec,
+/// The name of a gRPC status, such as `NOT_FOUND`.
+pub fn grpc_status(code: i32) -> &'static str {
+    let known = usize::try_from(code).ok().and_then(|code| GRPC_STATUSES.get(code));
+    known.copied().unwrap_or(GRPC_STATUSES[GRPC_UNKNOWN])
 }
 
-// Used directly, not through OpenTelemetry: this is on the path of every call.
-static CALLS: LazyLock<Option<Calls>> = LazyLock::new(|| match register() {
-    Ok(calls) => Some(calls),
-    Err(e) => {
-        tracing::error!(error = %e, "calls are not measured");
-        None
-    }
-});
+/// The method of a gRPC path as it is written in labels and spans, such as `aegis.testing.v1.TestingService/GetTest`;
+/// cut, should a stranger have made a long one up.
+pub fn rpc_method(path: &str) -> &str {
+    const LONGEST: usize = 128;
+    let method = path.strip_prefix('/').unwrap_or(path);
+    // The path of a URI has no other characters than those of ASCII.
+    method.get(..LONGEST).unwrap_or(method)
+}
 
-fn register() -> prometheus::Result<Calls> {
-    let name = "aegis_call_duration_seconds";
-    let help = "Time to the head of the response.";
-    let seconds = HistogramOpts::new(name, help).buckets(BUCKETS.to_vec());
-    let seconds = HistogramVec::new(seconds, &LABELS)?;
-    let total = Opts::new("aegis_calls_total", "Calls by how they ended.");
-    let total = IntCounterVec::new(total, &LABELS)?;
-    prometheus::register(Box::new(seconds.clone()))?;
-    prometheus::register(Box::new(total.clone()))?;
-    Ok(Calls { seconds, total })
+/// The name of a request's method: one of few.
+pub fn http_method(method: &Method) -> &'static str {
+    const KNOWN: [&str; 9] = ["GET", "POST", "PATCH", "PUT", "DELETE", "HEAD", "OPTIONS", "TRACE", "CONNECT"];
+    KNOWN.into_iter().find(|known| *known == method.as_str()).unwrap_or("_OTHER")
+}
+
+/// What kind of calls.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    Http,
+    Server,
+    Client,
 }
 
 /// Measures the calls of a service.
 #[derive(Clone, Copy, Debug)]
 pub struct CallMetricsLayer {
-    kind: &'static str,
+    kind: Kind,
     route: RouteLabel,
 }
 
 impl CallMetricsLayer {
-    /// Measures calls of this kind (`rest`, `grpc`, …), with the path as the route: right for gRPC,
-    /// whose paths are the methods.
-    pub fn new(kind: &'static str) -> Self {
-        Self { kind, route: |uri, _| uri.path().to_owned() }
+    /// Measures requests, whose routes `route` names: from the matched path in the extensions, say.
+    pub fn http(route: RouteLabel) -> Self {
+        Self { kind: Kind::Http, route }
     }
 
-    /// Names routes with this function instead, from the matched path in the extensions, say.
-    #[must_use]
-    pub fn with_route(self, route: RouteLabel) -> Self {
-        Self { route, ..self }
+    /// Measures gRPC calls, whose methods `route` names: [`rpc_method`] of the path, if there is such a method, else
+    /// [`UNMATCHED`].
+    pub fn rpc(route: RouteLabel) -> Self {
+        Self { kind: Kind::Server, route }
     }
 }
 
@@ -101,9 +150,11 @@ where
     fn call(&mut self, request: Request<B>) -> Self::Future {
         let call = Call {
             kind: self.layer.kind,
-            path: (self.layer.route)(request.uri(), request.extensions()),
+            method: http_method(request.method()),
+            route: (self.layer.route)(request.uri(), request.extensions()),
             started: Instant::now(),
             ended: false,
+            active: (self.layer.kind == Kind::Http).then(|| HTTP_ACTIVE.hold(&[])),
         };
         Measured { inner: self.inner.call(request), call }
     }
@@ -111,46 +162,86 @@ where
 
 /// One call; dropped before its end, it counts as cancelled.
 struct Call {
-    kind: &'static str,
-    path: String,
+    kind: Kind,
+    method: &'static str,
+    route: String,
     started: Instant,
     ended: bool,
+    active: Option<Held>,
 }
 
 impl Call {
-    fn end(&mut self, status: &str, matched: bool) {
-        if self.ended {
+    fn end(&mut self, status: &str) {
+        if std::mem::replace(&mut self.ended, true) {
             return;
         }
-        self.ended = true;
-        if let Some(calls) = CALLS.as_ref() {
-            let path = if matched { &self.path } else { UNMATCHED };
-            let labels = [self.kind, path, status];
-            let seconds = self.started.elapsed().as_secs_f64();
-            calls.seconds.with_label_values(&labels).observe(seconds);
-            calls.total.with_label_values(&labels).inc();
+        self.active = None;
+        let seconds = self.started.elapsed().as_secs_f64();
+        let route = self.route.as_str();
+        match self.kind {
+            Kind::Http => {
+                HTTP_SECONDS.observe(&[self.method, route], seconds);
+                HTTP_TOTAL.inc(&[self.method, route, status]);
+            }
+            Kind::Server => {
+                // A method that is not there may have any name.
+                let route = if status == GRPC_STATUSES[GRPC_UNIMPLEMENTED] { UNMATCHED } else { route };
+                SERVER_SECONDS.observe(&[route], seconds);
+                SERVER_TOTAL.inc(&[route, status]);
+            }
+            Kind::Client => {
+                CLIENT_SECONDS.observe(&[route], seconds);
+                CLIENT_TOTAL.inc(&[route, status]);
+            }
         }
+    }
+
+    fn cancelled(&self) -> &'static str {
+        if self.kind == Kind::Http { CANCELLED } else { GRPC_STATUSES[GRPC_CANCELLED] }
     }
 }
 
 impl Drop for Call {
     fn drop(&mut self) {
-        self.end(CANCELLED, true);
+        self.end(self.cancelled());
     }
 }
 
-/// The status as a label, and whether the path named something that exists.
-fn outcome<'a>(status: &'a StatusCode, headers: &'a HeaderMap) -> (&'a str, bool) {
-    if is_grpc(headers) {
-        let status = headers.get("grpc-status");
-        let status = status.and_then(|s| s.to_str().ok()).unwrap_or(GRPC_OK);
-        return (status, status != GRPC_UNIMPLEMENTED);
+/// A call of another process; dropped before its end, it counts as cancelled.
+pub struct ClientCall(Call);
+
+impl ClientCall {
+    /// Of the method of this path.
+    pub fn begin(path: &str) -> ClientCall {
+        let route = rpc_method(path).to_owned();
+        let started = Instant::now();
+        ClientCall(Call { kind: Kind::Client, method: "", route, started, ended: false, active: None })
     }
-    (status.as_str(), true)
+
+    /// It is tried once more.
+    pub fn repeated(&self) {
+        CLIENT_RETRIES.inc(&[self.0.route.as_str()]);
+    }
+
+    /// It was answered, or failed, with this gRPC status.
+    pub fn end(mut self, code: i32) {
+        CLIENT_RETRIES.add(&[self.0.route.as_str()], 0);
+        self.0.end(grpc_status(code));
+    }
+}
+
+/// The gRPC status in the head of an answer; one without any has gone well so far.
+pub fn grpc_code(headers: &HeaderMap) -> i32 {
+    let status = headers.get("grpc-status").and_then(|status| status.to_str().ok());
+    status.map_or(0, |status| status.parse().unwrap_or(GRPC_UNKNOWN as i32))
 }
 
 fn is_grpc(headers: &HeaderMap) -> bool {
     headers.get(header::CONTENT_TYPE).is_some_and(|kind| kind.as_bytes().starts_with(b"application/grpc"))
+}
+
+fn outcome<'a>(status: &'a StatusCode, headers: &HeaderMap) -> &'a str {
+    if is_grpc(headers) { grpc_status(grpc_code(headers)) } else { status.as_str() }
 }
 
 pin_project! {
@@ -174,10 +265,9 @@ where
         match &result {
             Ok(response) => {
                 let http = response.status();
-                let (status, matched) = outcome(&http, response.headers());
-                this.call.end(status, matched);
+                this.call.end(outcome(&http, response.headers()));
             }
-            Err(_) => this.call.end(FAILED, true),
+            Err(_) => this.call.end(FAILED),
         }
         Poll::Ready(result)
     }

@@ -1,44 +1,42 @@
 //! Logs, traces and metrics of a process.
 
 mod calls;
+mod jobs;
+mod logs;
+pub mod meters;
 mod metrics;
 mod propagation;
+mod traces;
 
-use std::io::IsTerminal;
 use std::sync::{Mutex, PoisonError};
-use std::time::Duration;
 
-use opentelemetry::trace::TracerProvider;
-use opentelemetry_otlp::{SpanExporter, WithExportConfig};
 use opentelemetry_sdk::Resource;
 use opentelemetry_sdk::metrics::SdkMeterProvider;
 use opentelemetry_sdk::propagation::TraceContextPropagator;
 use opentelemetry_sdk::trace::SdkTracerProvider;
-use tracing::Subscriber;
-use tracing_subscriber::filter::{EnvFilter, FilterFn};
+use tracing_subscriber::filter::{EnvFilter, FilterExt, FilterFn, LevelFilter};
 use tracing_subscriber::layer::{Layer, SubscriberExt};
-use tracing_subscriber::registry::LookupSpan;
 use tracing_subscriber::util::SubscriberInitExt;
 
-pub use calls::{CallMetrics, CallMetricsLayer, RouteLabel};
-pub use metrics::metrics_text;
-pub use propagation::{current_traceparent, inject, set_parent, set_parent_from};
-
-/// How long a batch of spans may take, and how long the last one at the end.
-const EXPORT_TIMEOUT: Duration = Duration::from_secs(3);
-
-/// What the transports of the exporter do must not be exported again, without end.
-const NOT_EXPORTED: [&str; 6] = ["h2", "hyper", "hyper_util", "opentelemetry", "tonic", "tower"];
+pub use calls::{
+    CallMetrics, CallMetricsLayer, ClientCall, RouteLabel, UNMATCHED, grpc_code, grpc_status, http_method, rpc_method,
+};
+pub use jobs::{job, job_ended};
+pub use meters::{Counters, Gauges, Held, Histograms};
+pub use metrics::{Pool, metrics_text, watch_pools};
+pub use propagation::{current_traceparent, inject, is_recorded, set_parent, set_parent_from, traceparent};
 
 /// What to log and where to send traces.
 #[derive(Clone, Debug)]
 pub struct TelemetryConfig {
-    /// Which events and spans, as in `info,aegis_catalog=debug`.
+    /// Which events are logged, as in `info,aegis_catalog=debug`.
     pub filter: String,
     /// Logs as JSON, one object a line, instead of text.
     pub json: bool,
     /// The OTLP collector for traces (gRPC, `http://host:4317`); none are recorded without.
     pub otlp_endpoint: Option<String>,
+    /// The share of the traces that begin here which are recorded, 0 to 1.
+    pub trace_share: f64,
     /// The name of this process in traces and metrics.
     pub service: String,
 }
@@ -71,7 +69,7 @@ impl Telemetry {
         // The exporter blocks its caller; its connection needs this runtime's threads meanwhile.
         let flush = tokio::task::spawn_blocking(move || {
             if let Some(tracer) = self.tracer
-                && let Err(e) = tracer.shutdown_with_timeout(EXPORT_TIMEOUT)
+                && let Err(e) = tracer.shutdown_with_timeout(traces::EXPORT_TIMEOUT)
             {
                 tracing::warn!(error = %e, "traces could not be flushed");
             }
@@ -97,56 +95,18 @@ pub fn init(config: &TelemetryConfig) -> Result<Telemetry, TelemetryError> {
 
     let filter = EnvFilter::try_new(&config.filter)?;
     let resource = Resource::builder().with_service_name(config.service.clone()).build();
-    let tracer = match &config.otlp_endpoint {
-        Some(endpoint) => Some(tracer(endpoint, resource.clone())?),
-        None => None,
-    };
-    let meter = metrics::provider(resource).map_err(TelemetryError::Metrics)?;
+    let tracer = traces::provider(config.otlp_endpoint.as_deref(), config.trace_share, resource.clone())?;
+    let meter = metrics::provider(resource, &config.service).map_err(TelemetryError::Metrics)?;
 
     opentelemetry::global::set_text_map_propagator(TraceContextPropagator::new());
     opentelemetry::global::set_meter_provider(meter.clone());
-    if let Some(provider) = &tracer {
-        opentelemetry::global::set_tracer_provider(provider.clone());
-    }
-    let export = tracer.as_ref().map(|provider| {
-        let exported = FilterFn::new(|meta| {
-            let root = meta.target().split("::").next().unwrap_or_default();
-            !NOT_EXPORTED.contains(&root)
-        });
-        tracing_opentelemetry::layer().with_tracer(provider.tracer("aegis")).with_filter(exported)
-    });
+    opentelemetry::global::set_tracer_provider(tracer.clone());
+    // A line that is logged says where it belongs, also where only warnings are.
+    let spans = FilterFn::new(|metadata| metadata.is_span() && traces::is_ours(metadata));
+    let spans = spans.with_max_level_hint(LevelFilter::INFO);
+    let lines = logs::Lines::new(config.json).with_filter(filter.or(spans));
     // A test harness may have set a subscriber of its own; it then keeps it.
-    let _ = tracing_subscriber::registry().with(export).with(log_layer(config.json)).with(filter).try_init();
+    let _ = tracing_subscriber::registry().with(traces::layer(&tracer)).with(lines).try_init();
     *done = true;
-    Ok(Telemetry { tracer, meter: Some(meter) })
-}
-
-fn log_layer<S>(json: bool) -> Box<dyn Layer<S> + Send + Sync>
-where
-    S: Subscriber + for<'a> LookupSpan<'a>,
-{
-    let layer = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
-    if json {
-        return layer.json().flatten_event(true).boxed();
-    }
-    let colours = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
-    layer.with_ansi(colours).boxed()
-}
-
-fn tracer(endpoint: &str, resource: Resource) -> Result<SdkTracerProvider, TelemetryError> {
-    let refused = |why: &str| TelemetryError::Otlp(format!("{endpoint}: {why}"));
-    let uri: http::Uri = endpoint.parse().map_err(|_| refused("no address"))?;
-    if uri.scheme_str() != Some("http") {
-        return Err(refused("http://host:port expected"));
-    }
-    if tokio::runtime::Handle::try_current().is_err() {
-        return Err(refused("the exporter needs a runtime"));
-    }
-    let exporter = SpanExporter::builder()
-        .with_tonic()
-        .with_endpoint(endpoint)
-        .with_timeout(EXPORT_TIMEOUT)
-        .build()
-        .map_err(|e| refused(&e.to_string()))?;
-    Ok(SdkTracerProvider::builder().with_resource(resource).with_batch_exporter(exporter).build())
+    Ok(Telemetry { tracer: Some(tracer), meter: Some(meter) })
 }

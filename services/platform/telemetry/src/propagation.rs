@@ -57,9 +57,14 @@ fn adopt(span: &Span, from: &dyn Extractor) {
     }
 }
 
-/// The current span as a `traceparent` value; empty when no trace is recorded.
+/// The current span as a `traceparent` value; empty where there is none.
 pub fn current_traceparent() -> String {
-    let context = Span::current().context();
+    traceparent(&Span::current())
+}
+
+/// A span as a `traceparent` value; empty where it is none.
+pub fn traceparent(span: &Span) -> String {
+    let context = span.context();
     let span = context.span();
     let span = span.span_context();
     if !span.is_valid() {
@@ -83,6 +88,13 @@ pub fn set_parent_from(span: &Span, headers: &HeaderMap) {
     if headers.contains_key(TRACEPARENT) {
         adopt(span, &Headers(headers));
     }
+}
+
+/// Whether the spans of a stored `traceparent` value's trace are recorded.
+pub fn is_recorded(traceparent: &str) -> bool {
+    // The last of the flags: https://www.w3.org/TR/trace-context/#sampled-flag
+    let flags = traceparent.rsplit_once('-').and_then(|(_, flags)| u8::from_str_radix(flags, 16).ok());
+    flags.is_some_and(|flags| flags & 1 == 1)
 }
 
 /// Makes a span, not yet entered, part of the trace of a stored `traceparent` value.

@@ -4,10 +4,10 @@
 use std::convert::Infallible;
 
 use aegis_telemetry::{
-    CallMetricsLayer, TelemetryConfig, TelemetryError, current_traceparent, init, inject, metrics_text, set_parent,
-    set_parent_from,
+    CallMetricsLayer, Pool, TelemetryConfig, TelemetryError, current_traceparent, init, inject, is_recorded, job,
+    metrics_text, rpc_method, set_parent, set_parent_from, watch_pools,
 };
-use http::{HeaderMap, Request, Response};
+use http::{Extensions, HeaderMap, Request, Response, Uri};
 use opentelemetry::trace::TracerProvider;
 use opentelemetry_sdk::propagation::TraceContextPropagator;
 use opentelemetry_sdk::trace::SdkTracerProvider;
@@ -18,7 +18,7 @@ use tracing_subscriber::layer::SubscriberExt;
 const INCOMING: &str = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
 
 fn config() -> TelemetryConfig {
-    TelemetryConfig { filter: "info".into(), json: true, otlp_endpoint: None, service: "test".into() }
+    TelemetryConfig { filter: "info".into(), json: true, otlp_endpoint: None, trace_share: 1.0, service: "test".into() }
 }
 
 /// The one test that sets up the process; the refusals come first, as a success is for good.
@@ -38,9 +38,17 @@ async fn init_refuses_nonsense_exports_spans_and_may_be_repeated() {
     good.otlp_endpoint = Some(format!("http://{}", listener.local_addr().unwrap()));
     let telemetry = init(&good).unwrap();
     let again = init(&good).unwrap();
-    tracing::info_span!("work").in_scope(|| {
+    tracing::info_span!(target: "aegis_test", "work").in_scope(|| {
         tracing::info!("a line");
-        assert!(!current_traceparent().is_empty());
+        assert!(is_recorded(&current_traceparent()));
+    });
+    // What runs for as long as the process does is no trace, and what it calls neither.
+    tracing::info_span!(target: "aegis_test", "task").in_scope(|| {
+        tracing::info_span!(target: "aegis_test", "call").in_scope(|| {
+            assert!(!current_traceparent().is_empty() && !is_recorded(&current_traceparent()));
+        });
+        let own = tracing::info_span!(target: "aegis_test", parent: None, "run");
+        assert!(is_recorded(&own.in_scope(current_traceparent)));
     });
     let meter = opentelemetry::global::meter("test");
     meter.u64_counter("widgets").build().add(3, &[]);
@@ -109,11 +117,12 @@ fn without_a_recorder_there_is_no_trace() {
     });
 }
 
-fn assert_call(kind: &str, path: &str, status: &str, count: u64) {
-    let labels = format!("{{kind=\"{kind}\",path=\"{path}\",status=\"{status}\"}} {count}\n");
+/// Both of a histogram and the counter beside it; each with its own labels.
+fn assert_calls(prefix: &str, seconds: &str, counts: &[(&str, u64)]) {
     let text = metrics_text();
-    for name in ["aegis_calls_total", "aegis_call_duration_seconds_count"] {
-        assert!(text.contains(&format!("{name}{labels}")), "{labels} in\n{text}");
+    let all: u64 = counts.iter().map(|(_, count)| count).sum();
+    for (line, count) in counts.iter().copied().chain([(seconds, all)]) {
+        assert!(text.contains(&format!("{prefix}_{line} {count}\n")), "{prefix}_{line} {count} in\n{text}");
     }
 }
 
@@ -133,9 +142,8 @@ async fn calls_are_counted_by_route_and_outcome() {
     });
     let get = |path: &str, body| Request::builder().uri(path).body(body).unwrap();
 
-    let mut rest = CallMetricsLayer::new("rest")
-        .with_route(|uri, _| uri.path().split('/').take(2).collect::<Vec<_>>().join("/"))
-        .layer(inner);
+    let route = |uri: &Uri, _: &Extensions| uri.path().split('/').take(2).collect::<Vec<_>>().join("/");
+    let mut rest = CallMetricsLayer::http(route).layer(inner);
     for id in 0..3 {
         let path = format!("/things/{id}?q={id}");
         rest.call(get(&path, "")).await.unwrap();
@@ -143,28 +151,71 @@ async fn calls_are_counted_by_route_and_outcome() {
     rest.call(get("/things/9", "missing")).await.unwrap();
     rest.call(get("/things/9", "broken")).await.unwrap_err();
     drop(rest.call(get("/things/9", "")));
-    assert_call("rest", "/things", "200", 3);
-    assert_call("rest", "/things", "404", 1);
-    assert_call("rest", "/things", "error", 1);
-    assert_call("rest", "/things", "cancelled", 1);
+    let strange = Request::builder().method("BREW").uri("/things/9").body("").unwrap();
+    rest.call(strange).await.unwrap();
+    let requests = |status: &str| {
+        let labels = format!(r#"http_request_method="GET",http_response_status_code="{status}",http_route="/things""#);
+        format!("requests_total{{{labels}}}")
+    };
+    let (good, missing, broken, left) = (requests("200"), requests("404"), requests("error"), requests("cancelled"));
+    let seconds = r#"request_duration_seconds_count{http_request_method="GET",http_route="/things"}"#;
+    assert_calls("http_server", seconds, &[(&good, 3), (&missing, 1), (&broken, 1), (&left, 1)]);
+    let text = metrics_text();
+    assert!(text.contains(r#"http_request_method="_OTHER""#) && !text.contains("BREW"), "{text}");
+    assert!(text.contains("http_server_active_requests 0\n"), "{text}");
 
-    let mut grpc = CallMetricsLayer::new("grpc").layer(inner);
+    let mut grpc = CallMetricsLayer::rpc(|uri, _| rpc_method(uri.path()).to_owned()).layer(inner);
     grpc.call(get("/a.B/C", "stream")).await.unwrap();
     grpc.call(get("/a.B/C", "denied")).await.unwrap();
     grpc.call(get("/made/up", "unknown")).await.unwrap();
-    assert_call("grpc", "/a.B/C", "0", 1);
-    assert_call("grpc", "/a.B/C", "7", 1);
-    assert_call("grpc", "unmatched", "12", 1);
-    assert!(!metrics_text().contains("/made/up"));
+    let calls = |method: &str, status: &str| {
+        format!(r#"calls_total{{rpc_method="{method}",rpc_response_status_code="{status}"}}"#)
+    };
+    let (good, denied) = (calls("a.B/C", "OK"), calls("a.B/C", "PERMISSION_DENIED"));
+    assert_calls("rpc_server", r#"call_duration_seconds_count{rpc_method="a.B/C"}"#, &[(&good, 1), (&denied, 1)]);
+    let unmatched = r#"call_duration_seconds_count{rpc_method="unmatched"}"#;
+    assert_calls("rpc_server", unmatched, &[(&calls("unmatched", "UNIMPLEMENTED"), 1)]);
+    assert!(!metrics_text().contains("made/up"));
+}
+
+#[tokio::test]
+async fn jobs_and_pools_are_measured() {
+    job("a_job", async { Ok::<_, ()>(()) }).await.unwrap();
+    job("a_job", async { Err::<(), _>(()) }).await.unwrap_err();
+    watch_pools(|| vec![Pool { name: "things".into(), used: 2, idle: 1, max: 8 }]);
+    let text = metrics_text();
+    for line in [
+        r#"aegis_job_runs_total{job_name="a_job",outcome="ok"} 1"#,
+        r#"aegis_job_runs_total{job_name="a_job",outcome="failed"} 1"#,
+        r#"aegis_job_duration_seconds_count{job_name="a_job"} 2"#,
+        r#"aegis_jobs_running{job_name="a_job"} 0"#,
+        r#"db_client_connection_count{pool="things",state="used"} 2"#,
+        r#"db_client_connection_count{pool="things",state="idle"} 1"#,
+        r#"db_client_connection_max{pool="things"} 8"#,
+    ] {
+        assert!(text.contains(&format!("{line}\n")), "{line} in\n{text}");
+    }
+    assert!(text.contains(r#"aegis_job_last_success_timestamp_seconds{job_name="a_job"}"#), "{text}");
 }
 
 #[tokio::test]
 async fn the_process_itself_is_measured() {
     let text = metrics_text();
-    for name in ["process_start_time_seconds", "process_resident_memory_bytes"] {
+    for (name, least) in [
+        ("process_start_time_seconds", 1_000_000.0),
+        ("process_resident_memory_bytes", 1_000_000.0),
+        ("process_virtual_memory_bytes", 1_000_000.0),
+        ("process_cpu_seconds_total", 0.0),
+        ("process_open_fds", 3.0),
+        ("process_max_fds", 3.0),
+        ("process_threads", 1.0),
+        ("tokio_alive_tasks", 0.0),
+        ("tokio_global_queue_depth", 0.0),
+    ] {
         let start = format!("{name} ");
         let line = text.lines().find_map(|line| line.strip_prefix(&start));
-        assert!(line.unwrap().parse::<f64>().unwrap() > 1_000_000.0);
+        let value: f64 = line.unwrap_or_else(|| panic!("no {name}")).parse().unwrap();
+        assert!(value >= least, "{name} {value}");
     }
 }
 
@@ -173,7 +224,7 @@ async fn the_process_itself_is_measured() {
 #[ignore = "a measurement, not a test"]
 async fn cost_of_a_measured_call() {
     let inner = service_fn(|_: Request<()>| async { Ok::<_, Infallible>(Response::new(())) });
-    let mut service = CallMetricsLayer::new("cost").layer(inner);
+    let mut service = CallMetricsLayer::rpc(|uri, _| rpc_method(uri.path()).to_owned()).layer(inner);
     let started = std::time::Instant::now();
     const CALLS: u32 = 1_000_000;
     for _ in 0..CALLS {

@@ -98,6 +98,7 @@ mod tests {
             os: crate::persona::Os::Debian12,
             booted_at: chrono::DateTime::UNIX_EPOCH,
             mac: "00:16:3e:00:00:01".into(),
+            services: Default::default(),
             seed: [seed; 32],
         }
     }

@@ -1,6 +1,6 @@
 //! FTP: the build of the system, over the files of the believable machine. It never connects out.
 
-mod build;
+pub(super) mod build;
 mod data;
 mod session;
 

@@ -6,6 +6,8 @@ pub mod credentials;
 mod docker_api;
 mod elasticsearch;
 mod ftp;
+#[doc(hidden)]
+pub mod fuzz;
 mod http;
 mod https;
 mod ldap;
@@ -51,6 +53,37 @@ pub const NAMES: [&str; 16] = [
     "docker_api",
     "elasticsearch",
 ];
+
+/// The program that serves the web on this decky: nginx, apache, iis or lighttpd.
+pub(crate) fn web_program(persona: &Persona, options: &Options) -> &'static str {
+    use http::build::Build;
+    match Build::of(persona, options) {
+        Ok(Build::Nginx(_)) | Err(_) => "nginx",
+        Ok(Build::Apache(..)) => "apache",
+        Ok(Build::Iis) => "iis",
+        Ok(Build::Lighttpd(_)) => "lighttpd",
+    }
+}
+
+/// The program that takes mail on this decky: master (Postfix), exim4 or exchange.
+pub(crate) fn smtp_program(persona: &Persona, options: &Options) -> &'static str {
+    use smtp::build::Build;
+    match Build::of(persona, options) {
+        Ok(Build::Postfix(_)) | Err(_) => "master",
+        Ok(Build::Exim(_)) => "exim4",
+        Ok(Build::Exchange) => "exchange",
+    }
+}
+
+/// The FTP server of this decky: vsftpd, proftpd, or another of a system without such processes.
+pub(crate) fn ftp_program(persona: &Persona) -> &'static str {
+    use ftp::build::Build;
+    match Build::of(persona) {
+        Build::Vsftpd(_) => "vsftpd",
+        Build::ProFtpd(..) => "proftpd",
+        Build::FileZilla | Build::Iis | Build::BusyBox => "ftpd",
+    }
+}
 
 /// A service by its name, as this decky has it; or why it cannot be had.
 pub fn server(name: &str, persona: &Arc<Persona>, options: &Options) -> Result<Server, String> {

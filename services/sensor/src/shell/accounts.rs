@@ -1,6 +1,6 @@
 //! Accounts: those that a system brings, and the files that say so.
 
-use super::{Family, Machine, User};
+use super::{Family, Machine, User, daemons};
 
 /// Accounts that a system brings: name, uid, home, shell.
 fn system_users(family: Family) -> &'static [(&'static str, u32, &'static str, &'static str)] {
@@ -104,6 +104,12 @@ pub(super) fn passwd(machine: &Machine, users: &[User]) -> String {
     for (name, uid, home, shell) in system_users(family) {
         line(name, *uid, name, home, shell);
     }
+    let shell = if matches!(family, Family::RedHat) { "/sbin/nologin" } else { "/usr/sbin/nologin" };
+    for (uid, name, home) in daemons::owners(machine) {
+        if uid != 0 && system_user(family, name).is_none() {
+            line(name, uid, "", home, if name == "postgres" { "/bin/bash" } else { shell });
+        }
+    }
     for user in users.iter().filter(|user| user.uid != 0) {
         let gecos = if family == Family::Debian && !user.gecos.is_empty() {
             format!("{},,,", user.gecos)
@@ -135,6 +141,11 @@ pub(super) fn shadow(machine: &Machine, users: &[User]) -> String {
         if n == 0 {
             for (name, ..) in system_users(family) {
                 text.push_str(&format!("{name}:*:{days}:0:99999:7:::\n"));
+            }
+            for (uid, name, _) in daemons::owners(machine) {
+                if uid != 0 && system_user(family, name).is_none() {
+                    text.push_str(&format!("{name}:!:{days}::::::\n"));
+                }
             }
         }
     }

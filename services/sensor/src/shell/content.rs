@@ -5,7 +5,7 @@ use chrono::Utc;
 use super::{
     Facts, Family, Machine, User,
     accounts::{group, passwd, shadow},
-    processes,
+    daemons, processes,
     tree::Maker,
 };
 
@@ -368,7 +368,9 @@ pub fn purpose(machine: &Machine) -> Vec<(String, u32, String)> {
     let host = &machine.persona().hostname;
     let archetype = machine.persona().archetype.as_str();
     let mut files = Vec::new();
-    if archetype.contains("web") || archetype.contains("dev") {
+    let daemons = daemons::of(machine);
+    let runs = |program: &str| daemons.iter().any(|daemon| daemon.program == program);
+    if runs("nginx") || runs("apache2") || runs("httpd") {
         files.push((
             "/var/www/html/index.html".to_owned(),
             0o644,
@@ -376,9 +378,11 @@ pub fn purpose(machine: &Machine) -> Vec<(String, u32, String)> {
                 "<!DOCTYPE html>\n<html>\n<head><title>{host}</title></head>\n<body><h1>{host}</h1></body>\n</html>\n"
             ),
         ));
+    }
+    if runs("nginx") {
         files.push(("/etc/nginx/nginx.conf".to_owned(), 0o644, "user www-data;\nworker_processes auto;\npid /run/nginx.pid;\n\nevents {\n\tworker_connections 768;\n}\n\nhttp {\n\tinclude /etc/nginx/mime.types;\n\tinclude /etc/nginx/sites-enabled/*;\n}\n".to_owned()));
     }
-    if archetype.contains("mail") {
+    if runs("master") {
         files.push(("/etc/postfix/main.cf".to_owned(), 0o644, format!("myhostname = {host}\nmyorigin = /etc/mailname\nmydestination = $myhostname, localhost\nrelayhost =\nmynetworks = 127.0.0.0/8\ninet_interfaces = all\n")));
     }
     if archetype.contains("data") || archetype.contains("db") || archetype.contains("file") {

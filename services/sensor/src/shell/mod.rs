@@ -6,9 +6,11 @@
 mod accounts;
 mod cmd;
 mod content;
+mod daemons;
 mod exec;
 mod expand;
 pub mod facts;
+mod interact;
 mod parse;
 mod processes;
 mod run;

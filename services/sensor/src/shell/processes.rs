@@ -1,6 +1,6 @@
 //! What seems to run on a machine.
 
-use super::{Family, Machine};
+use super::{Family, Machine, daemons};
 
 /// A process.
 #[derive(Clone, Debug)]
@@ -58,6 +58,7 @@ pub fn all(machine: &Machine) -> Vec<Process> {
     };
     let root = (0, "root");
     let processors = machine.processors();
+    let has_ssh = has_ssh(machine);
     match machine.facts().family {
         Family::BusyBox => {
             add(1, 0, root, "init".into(), false);
@@ -76,6 +77,7 @@ pub fn all(machine: &Machine) -> Vec<Process> {
             {
                 add(2 + n as u64, if n == 0 { 0 } else { 2 }, root, format!("[{name}]"), true);
             }
+            let telnet = machine.persona().services.has("telnet");
             for (n, command) in [
                 "/sbin/syslogd -n",
                 "/sbin/klogd -n",
@@ -86,9 +88,11 @@ pub fn all(machine: &Machine) -> Vec<Process> {
             ]
             .into_iter()
             .enumerate()
+            .filter(|(_, command)| (has_ssh || !command.contains("sshd")) && (telnet || !command.contains("telnetd")))
             {
                 add(machine.pid(command, 90 + 40 * n as u64, 125 + 40 * n as u64), 1, root, command.into(), false);
             }
+            daemons_from(machine, 340, &mut add);
         }
         Family::Bsd => {
             add(0, 0, root, "[kernel]".into(), true);
@@ -118,15 +122,30 @@ pub fn all(machine: &Machine) -> Vec<Process> {
             ]
             .into_iter()
             .enumerate()
+            .filter(|(_, command)| has_ssh || !command.contains("sshd"))
             {
                 add(machine.pid(command, 400 + 60 * n as u64, 455 + 60 * n as u64), 1, root, command.into(), false);
             }
+            daemons_from(machine, 800, &mut add);
         }
         _ => linux(machine, processors, &mut add),
     }
     all.sort_by_key(|process| process.pid);
     all.dedup_by_key(|process| process.pid);
     all
+}
+
+/// Whether its SSH server runs.
+fn has_ssh(machine: &Machine) -> bool {
+    daemons::of(machine).iter().any(|daemon| daemon.program == "sshd")
+}
+
+/// Of a device or of FreeBSD: what the services add after what the system has.
+fn daemons_from(machine: &Machine, first: u64, add: &mut impl FnMut(u64, u64, (u32, &'static str), String, bool)) {
+    let processes = daemons::of(machine).into_iter().flat_map(|daemon| daemon.processes);
+    for (n, ((uid, user, _), command)) in (0_u64..).zip(processes) {
+        add(machine.pid(&command, first + 30 * n, first + 30 * n + 25), 1, (uid, user), command, false);
+    }
 }
 
 fn linux(machine: &Machine, processors: usize, add: &mut impl FnMut(u64, u64, (u32, &'static str), String, bool)) {
@@ -180,6 +199,7 @@ fn linux(machine: &Machine, processors: usize, add: &mut impl FnMut(u64, u64, (u
     for command in [format!("{lib}/systemd/systemd-journald"), format!("{lib}/systemd/systemd-udevd")] {
         add(next(&command), 1, root, command, false);
     }
+    let has_ssh = has_ssh(machine);
     let services: &[((u32, &'static str), &str)] = match family {
         Family::RedHat => &[
             ((0, "root"), "/sbin/auditd"),
@@ -205,32 +225,18 @@ fn linux(machine: &Machine, processors: usize, add: &mut impl FnMut(u64, u64, (u
             ((0, "root"), "/sbin/agetty -o -p -- \\u --noclear - linux"),
         ],
     };
-    for (user, command) in services {
+    for (user, command) in services.iter().filter(|(_, command)| has_ssh || !command.contains("sshd")) {
         add(next(command), 1, *user, (*command).to_owned(), false);
     }
-    let archetype = machine.persona().archetype.as_str();
-    let purpose: &[((u32, &'static str), &str)] = if archetype.contains("web") || archetype.contains("dev") {
-        &[
-            ((0, "root"), "nginx: master process /usr/sbin/nginx -g daemon on; master_process on;"),
-            ((33, "www-data"), "nginx: worker process"),
-        ]
-    } else if archetype.contains("mail") {
-        &[
-            ((0, "root"), "/usr/lib/postfix/sbin/master -w"),
-            ((111, "postfix"), "qmgr -l -t unix -u"),
-            ((111, "postfix"), "pickup -l -t unix -u -c"),
-        ]
-    } else if archetype.contains("data") || archetype.contains("db") || archetype.contains("sql") {
-        &[((27, "mysql"), "/usr/sbin/mysqld")]
-    } else {
-        &[]
-    };
-    let mut parent = 1;
-    for (user, command) in purpose {
-        let pid = next(command);
-        add(pid, parent, *user, (*command).to_owned(), false);
-        if parent == 1 {
-            parent = pid;
+    for daemon in daemons::of(machine) {
+        let mut parent = 1;
+        for (n, ((uid, user, _), command)) in daemon.processes.into_iter().enumerate() {
+            let pid = next(&format!("{} {n}", daemon.program));
+            add(pid, parent, (uid, user), command, false);
+            // What it was split into; the two of a container engine are systemd's.
+            if n == 0 && daemon.program != "dockerd" {
+                parent = pid;
+            }
         }
     }
     for n in 0..3 {

@@ -5,12 +5,17 @@ use std::net::{IpAddr, Ipv4Addr};
 use proptest::prelude::*;
 
 use super::{
-    Machine,
+    Machine, accounts, daemons,
     expand::{escapes, fits, from_bytes, to_bytes},
     parse::{Fault, parse},
+    processes,
     vfs::{Errno, Kind},
 };
-use crate::{persona::Os, testing};
+use crate::{
+    decoys::{self, Options},
+    persona::Os,
+    testing,
+};
 
 const GUEST: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1));
 const OTHER: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 2));
@@ -164,5 +169,44 @@ proptest! {
         let _ = files.stat(&cwd, &text, true);
         let _ = files.write(&cwd, &text, Some(3), b"x");
         let _ = files.remove(&cwd, &text, true, true);
+    }
+}
+
+#[test]
+fn a_machine_runs_what_it_offers_and_nothing_else() {
+    let persona = testing::persona_of(Os::Debian12, 52);
+    let offered = |names: &[&str]| {
+        let services = names.iter().map(|name| ((*name).to_owned(), Options::new()));
+        persona.services.set(services.collect());
+    };
+    let machine = Machine::of(&persona);
+    let runs = |what: &str| processes::all(&machine).iter().any(|process| process.command.contains(what));
+    offered(&["ssh", "mysql", "https"]);
+    assert!(runs("/usr/sbin/sshd") && runs("/usr/sbin/mariadbd") && !runs("postgres"));
+    assert_eq!(
+        daemons::of(&machine).iter().flat_map(|daemon| daemon.ports.clone()).collect::<Vec<_>>(),
+        [22, 443, 3306]
+    );
+    // Its services are changed while somebody is in.
+    offered(&["telnet", "postgres"]);
+    assert!(!runs("sshd") && !runs("mariadbd") && runs("/usr/sbin/inetd") && runs("postgres: 15/main: walwriter"));
+
+    for (system, os) in Os::ALL {
+        let persona = testing::persona_of(os, 53);
+        let services = decoys::NAMES.map(|name| (name.to_owned(), Options::new()));
+        persona.services.set(services.into_iter().collect());
+        let machine = Machine::of(&persona);
+        let ports: Vec<u16> = daemons::of(&machine).into_iter().flat_map(|daemon| daemon.ports).collect();
+        assert_eq!(ports.len(), decoys::NAMES.len(), "{system}: {ports:?}");
+        // Whoever owns a process has an account.
+        let passwd = accounts::passwd(&machine, machine.users());
+        for process in processes::all(&machine) {
+            assert!(
+                os == Os::Windows10 || os == Os::WindowsServer2019 || passwd.contains(&format!("{}:", process.user)),
+                "{system}: {} of {}",
+                process.command,
+                process.user
+            );
+        }
     }
 }

@@ -3,6 +3,7 @@
 use chrono::{DateTime, Utc};
 
 use super::{
+    daemons,
     expand::{fits, told},
     run::{Flow, Io, Shell, Sink, Source},
     tty::{Ask, Read},
@@ -337,11 +338,20 @@ async fn one(shell: &mut Shell, command: &str, io: &Io) -> i32 {
         }
         "netstat" => {
             let (peer, local) = (shell.session.peer(), shell.machine().persona().ip);
-            let text = format!(
-                "\nActive Connections\n\n  Proto  Local Address          Foreign Address        State\n  TCP    0.0.0.0:22             0.0.0.0:0              LISTENING\n  TCP    0.0.0.0:135            0.0.0.0:0              LISTENING\n  TCP    0.0.0.0:445            0.0.0.0:0              LISTENING\n  TCP    {:<22} {:<22} ESTABLISHED\n",
+            let mut ports = vec![135, 445];
+            ports.extend(daemons::of(shell.machine()).into_iter().filter(|d| !d.udp).flat_map(|d| d.ports));
+            ports.sort_unstable();
+            let mut text =
+                "\nActive Connections\n\n  Proto  Local Address          Foreign Address        State\n".to_owned();
+            for port in ports {
+                let address = format!("0.0.0.0:{port}");
+                text.push_str(&format!("  TCP    {address:<22} 0.0.0.0:0              LISTENING\n"));
+            }
+            text.push_str(&format!(
+                "  TCP    {:<22} {:<22} ESTABLISHED\n",
                 format!("{local}:22"),
                 format!("{}:{}", peer.ip(), peer.port())
-            );
+            ));
             shell.say(io, &text);
             0
         }

@@ -68,7 +68,7 @@ fn conditions(sum: &mut Statement, filter: &Filter) {
 /// Folds what has come, every moment until `stop`.
 pub async fn keep(db: Db, stop: Shutdown) {
     loop {
-        if let Err(error) = fold_all(&db).await {
+        if let Err(error) = aegis_telemetry::job("testing_tally", fold_all(&db)).await {
             // Numbers are right without it, only slower.
             tracing::warn!(%error, "the numbers of tests stay unfolded for now");
         }

@@ -189,6 +189,10 @@ impl KnowledgeService for Knowing {
     async fn export_knowledge(&self, _: Request<ExportKnowledgeRequest>) -> Answer<Self::ExportKnowledgeStream> {
         Err(Status::unimplemented(""))
     }
+    type ExportRulesStream = Pin<Box<dyn Stream<Item = Result<ExportRulesResponse, Status>> + Send>>;
+    async fn export_rules(&self, _: Request<ExportRulesRequest>) -> Answer<Self::ExportRulesStream> {
+        Err(Status::unimplemented(""))
+    }
     async fn flag_techniques(&self, _: Request<FlagTechniquesRequest>) -> Answer<FlagTechniquesResponse> {
         Err(Status::unimplemented(""))
     }

@@ -43,6 +43,11 @@ impl Api {
         Api { token: Some(token.to_owned()), ..self.clone() }
     }
 
+    /// The same client at another address.
+    pub fn at(&self, base: &str) -> Api {
+        Api { base: base.to_owned(), ..self.clone() }
+    }
+
     /// A request to a path below `/api/v1`, or to any path where it begins with `//`.
     pub fn request(&self, method: Method, path: &str) -> reqwest::RequestBuilder {
         let url = match path.strip_prefix("//") {

@@ -1,11 +1,13 @@
 //! A product to test, in either mode, and how scenarios share it.
 
+mod collector;
 mod http;
 mod process;
 mod product;
 mod stores;
 mod watchdog;
 
+pub use collector::{Kind, Span, spans};
 pub use http::{Answer, Api, REQUEST_ID, form, head, rows, send, try_send};
 pub use process::{Process, binary, free_port};
 pub use product::{Mode, PASSWORD, Product};

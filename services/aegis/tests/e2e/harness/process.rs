@@ -13,7 +13,7 @@ use super::watchdog;
 
 /// A debug build on a busy machine may take its time.
 const START: Duration = Duration::from_secs(60);
-const LISTENING: &str = "listening on http://";
+const LISTENING: &str = "listening on ";
 
 /// The binary under test, with nothing of the developer's own settings in its environment.
 pub fn binary() -> Command {
@@ -73,7 +73,8 @@ impl Process {
             // A whole line: the rest of it may still come.
             let line = text.split_inclusive('\n').find(|line| line.starts_with(LISTENING) && line.ends_with('\n'));
             if let Some(line) = line {
-                return line.trim().trim_start_matches(LISTENING).to_owned();
+                let url = line.trim().trim_start_matches(LISTENING);
+                return url.split_once("://").map_or(url, |(_, address)| address).to_owned();
             }
             if let Some(status) = self.child.try_wait().expect("a status") {
                 panic!("{} ended by itself ({status}){}", self.name, self.last_lines());
@@ -111,10 +112,18 @@ impl Process {
         watchdog::gone(self.child.id());
     }
 
+    /// Has it read its files again (SIGHUP).
+    pub fn hang_up(&self) {
+        rustix::process::kill_process(self.pid(), rustix::process::Signal::HUP).expect("the process takes signals");
+    }
+
+    fn pid(&self) -> rustix::process::Pid {
+        i32::try_from(self.child.id()).ok().and_then(rustix::process::Pid::from_raw).expect("a pid")
+    }
+
     /// Asks it to stop (SIGTERM) and gives its exit status.
     pub async fn terminate(&mut self) -> ExitStatus {
-        let pid = i32::try_from(self.child.id()).ok().and_then(rustix::process::Pid::from_raw).expect("a pid");
-        rustix::process::kill_process(pid, rustix::process::Signal::TERM).expect("the process takes signals");
+        rustix::process::kill_process(self.pid(), rustix::process::Signal::TERM).expect("the process takes signals");
         let since = Instant::now();
         loop {
             if let Some(status) = self.child.try_wait().expect("a status") {

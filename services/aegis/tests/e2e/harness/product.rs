@@ -10,6 +10,7 @@ use reqwest::Method;
 use serde_json::json;
 
 use super::{
+    collector,
     http::{Api, try_send},
     process::{Process, binary, free_port},
     stores::Stores,
@@ -18,6 +19,10 @@ use super::{
 
 /// The roles that have a process of their own in [`Mode::Processes`]; the gateway last.
 const ROLES: [&str; 8] = ["identity", "catalog", "testing", "evidence", "intel", "analytics", "deception", "gateway"];
+
+/// The same once more, in the same order: what the second process of each is called.
+const SECOND: [&str; 8] =
+    ["identity-2", "catalog-2", "testing-2", "evidence-2", "intel-2", "analytics-2", "deception-2", "gateway-2"];
 
 /// The password of every user that the suite makes.
 pub const PASSWORD: &str = "correct-horse-battery";
@@ -57,6 +62,10 @@ impl Product {
             ("AEGIS_ADMIN_PASSWORD".to_owned(), admin_password.clone()),
             ("AEGIS_LOG".to_owned(), "info".to_owned()),
             ("AEGIS_SHUTDOWN_SECONDS".to_owned(), "10".to_owned()),
+            // Only what a scenario asks for is recorded.
+            ("AEGIS_OTLP_ENDPOINT".to_owned(), collector::endpoint()),
+            ("AEGIS_TRACE_SAMPLE".to_owned(), "0".to_owned()),
+            ("OTEL_BSP_SCHEDULE_DELAY".to_owned(), "200".to_owned()),
         ];
         let mut peers = Vec::new();
         match mode {
@@ -120,7 +129,7 @@ impl Product {
             }
             let mut command = match self.mode {
                 Mode::Embedded => self.command(&[]),
-                Mode::Processes => self.command(&["serve", name]),
+                Mode::Processes => self.command(&["serve", name.trim_end_matches("-2")]),
             };
             command.env("AEGIS_LISTEN", &address);
             self.running.insert(name, Process::spawn(name, command, &logs));
@@ -129,6 +138,28 @@ impl Product {
             process.listening().await;
         }
         self.wait_ready().await;
+    }
+
+    /// Two of every role from now on, each of which knows both addresses of all others; or one of each again.
+    pub async fn set_replicas(&mut self, two: bool) {
+        self.running.clear();
+        self.sensor = None;
+        self.peers.retain(|(name, _)| !SECOND.contains(name));
+        if two {
+            // The gateway of before stays the last.
+            for (at, name) in SECOND.into_iter().enumerate() {
+                self.peers.insert(at, (name, address()));
+            }
+        }
+        for role in ROLES.iter().filter(|role| **role != "gateway") {
+            let both = self.peers.iter().rev().filter(|(name, _)| name.trim_end_matches("-2") == *role);
+            let urls: Vec<String> = both.map(|(_, address)| format!("http://{address}")).collect();
+            let variable = format!("AEGIS_{}_URL", role.to_uppercase());
+            if let Some((_, value)) = self.settings.iter_mut().find(|(name, _)| *name == variable) {
+                *value = urls.join(",");
+            }
+        }
+        self.ensure_running().await;
     }
 
     /// A sensor is attached, so that decoys can be deployed.
@@ -141,7 +172,8 @@ impl Product {
             let key = admin.post(&path, &wish).await.json(201);
             // It knows nothing of the product's but where deception is, and its own key.
             let mut command = binary();
-            command.arg("sensor").env("AEGIS_DECEPTION_URL", self.address_of("deception"));
+            let deception = self.settings.iter().find(|(name, _)| name == "AEGIS_DECEPTION_URL");
+            command.arg("sensor").env("AEGIS_DECEPTION_URL", &deception.expect("an address").1);
             command.env("AEGIS_SENSOR_TOKEN", key["key"].as_str().expect("a key"));
             command.env("AEGIS_DATA_DIR", self.folder.join("sensor")).env("AEGIS_LOG", "info");
             self.sensor = Some(Process::spawn("sensor", command, &self.folder));

@@ -137,6 +137,16 @@ fn extreme_times_are_no_fault() {
     assert_eq!(Timing::decode(&timing.encode()), Some(timing));
 }
 
+#[test]
+fn what_is_damaged_in_store_is_refused() {
+    // The shortest gap is longer than the longest; together there are more than can be counted.
+    let smallest = [1, 2, 2, 1, 9, 9, 0, 1, 5, 0, 2, 9, 1, 3, 2];
+    assert_eq!(Timing::decode(&smallest), None);
+    let most = [0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 1];
+    let counted = [&[1, 2, 2, 1, 9, 9, 0, 1, 0, 5, 2, 1][..], &most, &[3], &most].concat();
+    assert_eq!(Timing::decode(&counted), None);
+}
+
 proptest! {
     #[test]
     fn figures_are_the_same_as_by_hand(mut gaps in prop::collection::vec(0..10_000_000_u64, 1..200)) {
@@ -172,6 +182,8 @@ proptest! {
 
     #[test]
     fn any_bytes_are_read_or_refused(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
-        let _ = Timing::decode(&bytes);
+        if let Some(timing) = Timing::decode(&bytes) {
+            let _ = timing.stats();
+        }
     }
 }

@@ -10,6 +10,7 @@ use tokio_util::sync::CancellationToken;
 use crate::Consumer;
 use local::LocalBus;
 use rabbit::RabbitBus;
+pub use rabbit::queue_name;
 
 /// Who wants to hear of what.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,7 +40,12 @@ impl Bus {
     /// Over RabbitMQ. `topology` names every consumer of the product, also those of other processes: their queues
     /// are declared by whoever publishes, so that an event for a service that was never started waits for it.
     pub fn rabbit(url: &str, topology: Vec<Subscription>) -> Self {
-        Bus(Inner::Rabbit(RabbitBus::new(url, topology)))
+        Bus(Inner::Rabbit(RabbitBus::new(url, topology, None)))
+    }
+
+    /// As [`rabbit`](Self::rabbit), over `amqps` with a certificate of a private CA (PEM).
+    pub fn rabbit_with(url: &str, topology: Vec<Subscription>, roots: Option<String>) -> Self {
+        Bus(Inner::Rabbit(RabbitBus::new(url, topology, roots)))
     }
 
     /// Hands events over. `Ok` means that each consumer has it or that the broker keeps it.
@@ -47,6 +53,14 @@ impl Bus {
         match &self.0 {
             Inner::Local(bus) => bus.publish(events, stop).await,
             Inner::Rabbit(bus) => bus.publish(events).await,
+        }
+    }
+
+    /// What carries events, as traces name it.
+    pub(crate) fn system(&self) -> &'static str {
+        match &self.0 {
+            Inner::Local(_) => "aegis",
+            Inner::Rabbit(_) => "rabbitmq",
         }
     }
 

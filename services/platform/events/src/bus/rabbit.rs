@@ -1,10 +1,11 @@
 //! The bus between processes: a durable topic exchange, one quorum queue a consumer with a dead-letter queue behind it,
 //! publishing with confirms, manual acknowledgement after the consumer's commit.
 
-use std::{sync::Arc, time::Duration};
+use std::{convert::Infallible, sync::Arc, time::Duration};
 
 use aegis_error::Failure;
 use aegis_proto::events::v1::Envelope;
+use aegis_telemetry::Gauges;
 use futures::StreamExt;
 use lapin::{
     BasicProperties, Channel, Connection, ConnectionProperties, ExchangeKind,
@@ -13,6 +14,7 @@ use lapin::{
         BasicAckOptions, BasicConsumeOptions, BasicPublishOptions, BasicQosOptions, ConfirmSelectOptions,
         ExchangeDeclareOptions, QueueBindOptions, QueueDeclareOptions,
     },
+    tcp::OwnedTLSConfig,
     types::{AMQPValue, FieldTable},
 };
 use prost::Message;
@@ -34,6 +36,12 @@ const DELIVERY_LIMIT: i64 = 20;
 /// A broker that does not answer by then is away.
 const PATIENCE: Duration = Duration::from_secs(5);
 
+/// How often it is asked how many messages wait.
+const MEASURE: Duration = Duration::from_secs(10);
+
+static QUEUED: Gauges =
+    Gauges::new("aegis_consumer_queue_messages", "Messages that wait in a consumer's queue.", &["consumer"]);
+
 /// See [`super::Bus::rabbit`].
 #[derive(Clone)]
 pub(super) struct RabbitBus {
@@ -42,18 +50,22 @@ pub(super) struct RabbitBus {
 
 struct Shared {
     url: String,
+    /// Certificates of a private CA (PEM).
+    roots: Option<String>,
     topology: Vec<Subscription>,
     publisher: Mutex<Option<(Connection, Channel)>>,
 }
 
 impl RabbitBus {
-    pub(super) fn new(url: &str, topology: Vec<Subscription>) -> Self {
-        RabbitBus { shared: Arc::new(Shared { url: url.to_owned(), topology, publisher: Mutex::new(None) }) }
+    pub(super) fn new(url: &str, topology: Vec<Subscription>, roots: Option<String>) -> Self {
+        RabbitBus { shared: Arc::new(Shared { url: url.to_owned(), roots, topology, publisher: Mutex::new(None) }) }
     }
 
     async fn connect(&self) -> Result<(Connection, Channel), lapin::Error> {
         let properties = ConnectionProperties::default().with_connection_name("aegis".into());
-        let connection = Connection::connect(&self.shared.url, properties).await?;
+        let tls = OwnedTLSConfig { identity: None, cert_chain: self.shared.roots.clone() };
+        let runtime = lapin::runtime::default_runtime()?;
+        let connection = Connection::connect_with_config(&self.shared.url, properties, tls, runtime).await?;
         let channel = connection.create_channel().await?;
         self.declare(&channel).await?;
         Ok((connection, channel))
@@ -147,35 +159,13 @@ impl RabbitBus {
         let name = consumer.subscription().consumer;
         // A broker that takes a connection and says nothing would keep the consumer waiting for good.
         let (connection, channel, deliveries) = within(self.begin(name)).await?;
-        let mut chunks = deliveries.ready_chunks(CHUNK);
-        while let Some(chunk) = chunks.next().await {
-            let deliveries = chunk.into_iter().collect::<Result<Vec<Delivery>, _>>().map_err(away)?;
-            let mut events = Vec::with_capacity(deliveries.len());
-            for delivery in &deliveries {
-                match Envelope::decode(delivery.data.as_slice()) {
-                    Ok(event) => events.push(event),
-                    Err(error) => {
-                        tracing::error!(consumer = name, %error, "a message is no event of ours and is dropped");
-                    }
-                }
-            }
-            let mut attempt = 1;
-            while let Err(failure) = consumer.deliver(&events, attempt).await {
-                tracing::warn!(consumer = name, attempt, %failure, "a delivery is tried again");
-                let pause = Duration::from_millis(20 << attempt.min(7));
-                tokio::select! {
-                    () = tokio::time::sleep(pause) => {}
-                    // Unacknowledged: the broker gives them to the next consumer.
-                    () = stop.cancelled() => return Ok(()),
-                }
-                attempt += 1;
-            }
-            for delivery in &deliveries {
-                delivery.ack(BasicAckOptions::default()).await.map_err(away)?;
-            }
-        }
+        let ended = tokio::select! {
+            ended = take_in(consumer, deliveries, stop) => ended,
+            // Also while the consumer is stuck.
+            never = measure(&channel, name) => match never {},
+        };
         drop((channel, connection));
-        Ok(())
+        ended
     }
 
     pub(super) async fn ping(&self) -> Result<(), Failure> {
@@ -189,6 +179,51 @@ impl RabbitBus {
                 Ok(())
             }
         }
+    }
+}
+
+/// Takes in what is delivered until the stream of deliveries ends.
+async fn take_in(consumer: &Consumer, deliveries: lapin::Consumer, stop: &CancellationToken) -> Result<(), Failure> {
+    let name = consumer.subscription().consumer;
+    let mut chunks = deliveries.ready_chunks(CHUNK);
+    while let Some(chunk) = chunks.next().await {
+        let deliveries = chunk.into_iter().collect::<Result<Vec<Delivery>, _>>().map_err(away)?;
+        let mut events = Vec::with_capacity(deliveries.len());
+        for delivery in &deliveries {
+            match Envelope::decode(delivery.data.as_slice()) {
+                Ok(event) => events.push(event),
+                Err(error) => {
+                    tracing::error!(consumer = name, %error, "a message is no event of ours and is dropped");
+                }
+            }
+        }
+        let mut attempt = 1;
+        while let Err(failure) = consumer.deliver(&events, attempt).await {
+            tracing::warn!(consumer = name, attempt, %failure, "a delivery is tried again");
+            let pause = Duration::from_millis(20 << attempt.min(7));
+            tokio::select! {
+                () = tokio::time::sleep(pause) => {}
+                // Unacknowledged: the broker gives them to the next consumer.
+                () = stop.cancelled() => return Ok(()),
+            }
+            attempt += 1;
+        }
+        for delivery in &deliveries {
+            delivery.ack(BasicAckOptions::default()).await.map_err(away)?;
+        }
+    }
+    Ok(())
+}
+
+/// Says again and again how many messages wait in a consumer's queue.
+async fn measure(channel: &Channel, name: &str) -> Infallible {
+    loop {
+        let passive = QueueDeclareOptions { passive: true, ..QueueDeclareOptions::durable() };
+        match within(channel.queue_declare(queue_name(name).into(), passive, FieldTable::default())).await {
+            Ok(queue) => QUEUED.set(&[name], queue.message_count().into()),
+            Err(error) => tracing::debug!(consumer = name, %error, "the queue is not measured for now"),
+        }
+        tokio::time::sleep(MEASURE).await;
     }
 }
 
@@ -232,6 +267,7 @@ fn away(error: lapin::Error) -> Failure {
     Failure::unavailable("the message broker").with_source(error)
 }
 
-fn queue_name(consumer: &str) -> String {
+/// The queue of a consumer; what it could not take is in the one with `.dead` behind that name.
+pub fn queue_name(consumer: &str) -> String {
     format!("aegis.{consumer}")
 }

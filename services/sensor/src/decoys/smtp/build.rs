@@ -9,7 +9,7 @@ use crate::{
 
 /// A mail server of one build.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Build {
+pub(in crate::decoys) enum Build {
     /// With what follows its name in the greeting.
     Postfix(&'static str),
     /// With its version.
@@ -59,7 +59,7 @@ pub(super) enum Say<'a> {
 
 impl Build {
     /// What this decky runs: the option `server` (postfix, exim or exchange), else what its system and seed give.
-    pub(super) fn of(persona: &Persona, options: &Options) -> Result<Build, String> {
+    pub(in crate::decoys) fn of(persona: &Persona, options: &Options) -> Result<Build, String> {
         let (postfix, exim) = match persona.os {
             Os::Debian12 => (" (Debian/GNU)", "4.96"),
             Os::Debian11 => (" (Debian/GNU)", "4.94.2"),

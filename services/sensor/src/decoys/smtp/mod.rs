@@ -1,6 +1,6 @@
 //! Mail servers: Postfix, Exim and Exchange. What is sent is captured and goes nowhere.
 
-mod build;
+pub(super) mod build;
 mod message;
 
 use std::{io, sync::Arc, time::Duration};

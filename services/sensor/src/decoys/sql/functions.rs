@@ -1,10 +1,17 @@
 //! Functions that most servers have.
 
+mod arrays;
+mod times;
+
 use std::{cmp::Ordering, collections::BTreeSet};
 
 use base64::{Engine as _, prelude::BASE64_STANDARD};
-use chrono::{DateTime, Datelike, Days, Months, NaiveDate, NaiveDateTime, TimeDelta, Timelike, Utc};
+use chrono::DateTime;
 use md5::{Digest, Md5};
+
+pub(super) use arrays::{array, elements};
+use times::shown;
+pub(super) use times::{date_part, moved, time};
 
 use super::{
     Context, Dialect, Fault, Value,
@@ -84,131 +91,9 @@ pub(super) fn aggregate(
     })
 }
 
-/// An array, as PostgreSQL writes one.
-pub(super) fn array(items: &[Value]) -> Value {
-    let mut text = "{".to_owned();
-    for (at, item) in items.iter().enumerate() {
-        if at > 0 {
-            text.push(',');
-        }
-        match item {
-            Value::Null => text.push_str("NULL"),
-            value => {
-                let inner = value.show(Dialect::Postgres).unwrap_or_default();
-                if inner.is_empty() || inner.contains([',', '{', '}', '"', '\\', ' ']) {
-                    text.push_str(&format!("\"{}\"", inner.replace('\\', "\\\\").replace('"', "\\\"")));
-                } else {
-                    text.push_str(&inner);
-                }
-            }
-        }
-    }
-    text.push('}');
-    Value::Text(text)
-}
-
-/// What is in an array.
-pub(super) fn elements(value: &Value) -> Vec<Value> {
-    let text = value.text();
-    let Some(inner) = text.strip_prefix('{').and_then(|text| text.strip_suffix('}')) else {
-        return Vec::new();
-    };
-    let mut found = Vec::new();
-    let (mut item, mut quoted, mut was_quoted, mut escaped) = (String::new(), false, false, false);
-    let finish = |item: &mut String, was_quoted: bool| {
-        let text = std::mem::take(item);
-        if text == "NULL" && !was_quoted { Value::Null } else { Value::Text(text) }
-    };
-    if inner.is_empty() {
-        return found;
-    }
-    for c in inner.chars() {
-        match c {
-            _ if escaped => {
-                item.push(c);
-                escaped = false;
-            }
-            '\\' => escaped = true,
-            '"' => {
-                quoted = !quoted;
-                was_quoted = true;
-            }
-            ',' if !quoted => {
-                found.push(finish(&mut item, was_quoted));
-                was_quoted = false;
-            }
-            c => item.push(c),
-        }
-    }
-    found.push(finish(&mut item, was_quoted));
-    found
-}
-
 /// How many places a decimal has.
 pub(super) fn places(text: &str) -> usize {
     text.split_once('.').map_or(0, |(_, places)| places.len()).min(16)
-}
-
-/// A time in the server's writing.
-pub(super) fn time(text: &str) -> Option<NaiveDateTime> {
-    let text = text.trim();
-    let bare = text.split_once('+').map_or(text, |(bare, _)| bare).trim_end_matches('Z');
-    NaiveDateTime::parse_from_str(bare, "%Y-%m-%d %H:%M:%S%.f")
-        .or_else(|_| NaiveDateTime::parse_from_str(bare, "%Y-%m-%dT%H:%M:%S%.f"))
-        .ok()
-        .or_else(|| NaiveDate::parse_from_str(bare, "%Y-%m-%d").ok()?.and_hms_opt(0, 0, 0))
-}
-
-/// A time plus or minus a span such as `7 day`.
-pub(super) fn moved(from: &str, span: &str, back: bool) -> Option<Value> {
-    let time = time(from)?;
-    let mut words = span.split_whitespace();
-    let mut moved = time;
-    while let (Some(count), Some(unit)) = (words.next(), words.next()) {
-        let count: i64 = count.parse().ok()?;
-        let count = if back { count.checked_neg()? } else { count };
-        let months = |factor: u32| u32::try_from(count.unsigned_abs()).ok()?.checked_mul(factor).map(Months::new);
-        moved = match unit.trim_end_matches('s') {
-            "year" if count < 0 => moved.checked_sub_months(months(12)?)?,
-            "year" => moved.checked_add_months(months(12)?)?,
-            "month" | "mon" if count < 0 => moved.checked_sub_months(months(1)?)?,
-            "month" | "mon" => moved.checked_add_months(months(1)?)?,
-            "week" if count < 0 => moved.checked_sub_days(Days::new(count.unsigned_abs().checked_mul(7)?))?,
-            "week" => moved.checked_add_days(Days::new(count.unsigned_abs().checked_mul(7)?))?,
-            "day" if count < 0 => moved.checked_sub_days(Days::new(count.unsigned_abs()))?,
-            "day" => moved.checked_add_days(Days::new(count.unsigned_abs()))?,
-            "hour" => moved.checked_add_signed(TimeDelta::try_hours(count)?)?,
-            "minute" | "min" => moved.checked_add_signed(TimeDelta::try_minutes(count)?)?,
-            "second" | "sec" => moved.checked_add_signed(TimeDelta::try_seconds(count)?)?,
-            _ => return None,
-        };
-    }
-    Some(Value::Text(moved.format("%Y-%m-%d %H:%M:%S").to_string()))
-}
-
-/// A part of a time.
-pub(super) fn date_part(field: &str, value: &Value) -> Value {
-    let Some(time) = time(&value.text()) else { return Value::Null };
-    Value::Int(match field {
-        "year" => i64::from(time.year()),
-        "month" => i64::from(time.month()),
-        "day" | "dayofmonth" => i64::from(time.day()),
-        "hour" => i64::from(time.hour()),
-        "minute" => i64::from(time.minute()),
-        "second" => i64::from(time.second()),
-        "dow" => i64::from(time.weekday().num_days_from_sunday()),
-        "doy" | "dayofyear" => i64::from(time.ordinal()),
-        "quarter" => i64::from(time.month0() / 3 + 1),
-        "epoch" => time.and_utc().timestamp(),
-        _ => return Value::Null,
-    })
-}
-
-fn shown(now: DateTime<Utc>, dialect: Dialect) -> Value {
-    Value::Text(match dialect {
-        Dialect::MySql => now.format("%Y-%m-%d %H:%M:%S").to_string(),
-        Dialect::Postgres => now.format("%Y-%m-%d %H:%M:%S%.6f+00").to_string(),
-    })
 }
 
 fn chars(text: &str, from: i64, count: Option<i64>) -> String {
@@ -615,20 +500,6 @@ fn formatted(name: &str, arguments: &[Value]) -> Value {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn arrays_there_and_back() {
-        let items = vec!["a,b".into(), Value::Null, "c\"d".into(), "NULL x".into()];
-        assert_eq!(elements(&array(&items)), items);
-        assert!(elements(&"{}".into()).is_empty());
-    }
-
-    #[test]
-    fn spans() {
-        assert_eq!(moved("2024-01-31 10:00:00", "1 month", false), Some("2024-02-29 10:00:00".into()));
-        assert_eq!(moved("2024-01-31", "1 day", true), Some("2024-01-30 00:00:00".into()));
-        assert_eq!(moved("2024-01-31", "9223372036854775807 week", false), None);
-    }
 
     #[test]
     fn pieces_of_texts() {

@@ -4,7 +4,7 @@ use std::{net::IpAddr, time::Duration};
 
 use super::{
     super::{
-        Family, Machine,
+        Family, Machine, daemons,
         expand::told,
         processes,
         run::{Io, Shell},
@@ -155,27 +155,16 @@ fn gateway_mac(machine: &Machine) -> String {
     format!("00:1b:21:{a:02x}:{b:02x}:{c:02x}")
 }
 
-/// Ports that seem to be listened on, with the program.
-fn listeners(machine: &Machine) -> Vec<(u16, String, u64)> {
-    let archetype = machine.persona().archetype.as_str();
-    let mut ports = vec![(22_u16, "sshd")];
-    if archetype.contains("web") || archetype.contains("dev") {
-        ports.push((80, "nginx"));
-    }
-    if archetype.contains("mail") {
-        ports.push((25, "master"));
-    }
-    if archetype.contains("data") || archetype.contains("db") || archetype.contains("sql") {
-        ports.push((3306, "mysqld"));
-    }
+/// A socket that is listened on: over UDP, its port, the program and its process.
+fn listeners(machine: &Machine) -> Vec<(bool, u16, &'static str, u64)> {
     let all = processes::all(machine);
-    ports
-        .into_iter()
-        .map(|(port, program)| {
-            let pid = all.iter().find(|process| process.command.contains(program)).map_or(700, |process| process.pid);
-            (port, program.to_owned(), pid)
-        })
-        .collect()
+    let mut listeners = Vec::new();
+    for daemon in daemons::of(machine) {
+        let command = daemon.processes.first().map_or(daemon.program, |(_, command)| command.as_str());
+        let pid = all.iter().find(|process| process.command.contains(command)).map_or(1, |process| process.pid);
+        listeners.extend(daemon.ports.iter().map(|port| (daemon.udp, *port, daemon.program, pid)));
+    }
+    listeners
 }
 
 pub(super) fn sockets(shell: &mut Shell, argv: &[String], io: &Io) -> i32 {
@@ -184,16 +173,19 @@ pub(super) fn sockets(shell: &mut Shell, argv: &[String], io: &Io) -> i32 {
     let (peer, port) = (shell.session.peer(), shell.session.local().port());
     // The port that the attacker knows may be shifted in front of the decoy; the machine shows the usual one.
     let shown = if port == 23 || port % 1000 == 23 { 23 } else { 22 };
+    let state = |udp: bool| if udp { ("udp", "UNCONN", "      ") } else { ("tcp", "LISTEN", "LISTEN") };
     let local = machine.persona().ip;
     let programs = args.has('p') && shell.user.uid == 0;
     let mut text = String::new();
     if argv.first().is_some_and(|word| word.ends_with("ss")) {
         text.push_str("Netid State  Recv-Q Send-Q Local Address:Port  Peer Address:Port Process\n");
         if args.has('l') || args.has('a') {
-            for (port, program, pid) in listeners(&machine) {
+            for (udp, port, program, pid) in listeners(&machine) {
                 let process = if programs { format!("users:((\"{program}\",pid={pid},fd=3))") } else { String::new() };
+                let (net, state, _) = state(udp);
+                let queue = if udp { 0 } else { 128 };
                 text.push_str(&format!(
-                    "tcp   LISTEN 0      128          0.0.0.0:{port:<5}      0.0.0.0:*    {process}\n"
+                    "{net}   {state} 0      {queue:<3}          0.0.0.0:{port:<5}      0.0.0.0:*    {process}\n"
                 ));
             }
         }
@@ -212,10 +204,11 @@ pub(super) fn sockets(shell: &mut Shell, argv: &[String], io: &Io) -> i32 {
         };
         text.push_str(&format!("Active Internet connections {title}\nProto Recv-Q Send-Q Local Address           Foreign Address         State      {}\n", if args.has('p') { " PID/Program name" } else { "" }));
         if args.has('l') || args.has('a') {
-            for (port, program, pid) in listeners(&machine) {
+            for (udp, port, program, pid) in listeners(&machine) {
                 let process = if programs { format!(" {pid}/{program}") } else { String::new() };
+                let (net, _, state) = state(udp);
                 text.push_str(&format!(
-                    "tcp        0      0 {:<23} 0.0.0.0:*               LISTEN     {process}\n",
+                    "{net}        0      0 {:<23} 0.0.0.0:*               {state}     {process}\n",
                     format!("0.0.0.0:{port}")
                 ));
             }

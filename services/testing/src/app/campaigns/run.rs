@@ -10,6 +10,7 @@ use aegis_db::{Tx, now};
 use aegis_error::{Code, Failure};
 use chrono::{DateTime, Utc};
 use tokio_util::sync::CancellationToken;
+use tracing::Instrument;
 use uuid::Uuid;
 
 use super::{Cause, RunView, Told, id_of, makes_tests, schedule_of, unarchived, write, wrong_status};
@@ -70,7 +71,8 @@ impl App {
     /// Runs what is due, until the stop.
     pub async fn keep_campaign_schedules(self, stop: CancellationToken) {
         loop {
-            let pause = match self.run_due_campaigns(&stop).await {
+            let run = self.run_due_campaigns(&stop);
+            let pause = match aegis_telemetry::job("campaign_schedules", run).await {
                 Ok(next) => {
                     let next = next.map(|next| (next - now()).to_std().unwrap_or_default());
                     next.unwrap_or(LOOK_EVERY).clamp(SHORTEST_PAUSE, LOOK_EVERY)
@@ -94,7 +96,8 @@ impl App {
             if due.is_none_or(|due| due > now()) {
                 return Ok(due);
             }
-            if !self.run_one_due(now()).await? {
+            let span = tracing::info_span!(parent: None, "campaign run");
+            if !self.run_one_due(now()).instrument(span).await? {
                 break;
             }
         }

@@ -1,0 +1,8 @@
+-- What is remembered of an attacker to see what several of its events show together; JSON, bounded. Moments are
+-- microseconds since 1970.
+CREATE TABLE attacker_track (
+    attacker_id  UUID PRIMARY KEY,
+    last_at      BIGINT NOT NULL,
+    track        JSONB NOT NULL
+);
+CREATE INDEX attacker_track_last ON attacker_track (last_at);
