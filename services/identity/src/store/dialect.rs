@@ -33,6 +33,15 @@ pub(crate) async fn lock_user(tx: &mut Tx, id: Uuid) -> Result<Option<UserRow>> 
     })
 }
 
+/// A user that is about to be removed, locked so that until the transaction ends nobody writes rows that refer to
+/// it: who is about to notify it has finished, or waits. SQLite has one writer anyway.
+pub(crate) async fn lock_user_to_remove(tx: &mut Tx, id: Uuid) -> Result<()> {
+    if let Conn::Postgres(c) = tx.conn() {
+        sqlx::query("SELECT 1 FROM users WHERE id = $1 FOR UPDATE").bind(id).execute(c).await?;
+    }
+    Ok(())
+}
+
 /// One of a user's notifications, locked until the transaction ends.
 pub(crate) async fn lock_notification(tx: &mut Tx, id: Uuid, user_id: Uuid) -> Result<Option<Notification>> {
     const ONE: &str = "SELECT id, user_id, kind, title, message, entity_type, entity_id, is_read, created_at, seq \

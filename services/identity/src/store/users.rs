@@ -8,6 +8,8 @@ use uuid::Uuid;
 
 use crate::domain::user::{User, username_key};
 
+use super::dialect;
+
 /// A row of users, with the hash of the password. Has no Debug on purpose.
 #[derive(sqlx::FromRow)]
 pub(crate) struct UserRow {
@@ -116,6 +118,8 @@ pub(crate) async fn exist(db: &Db) -> Result<bool> {
 
 /// Removes a user and what is its own.
 pub(crate) async fn delete(tx: &mut Tx, id: Uuid) -> Result<()> {
+    // Before its notifications are looked for: one that is committed afterwards would refer to nobody.
+    dialect::lock_user_to_remove(tx, id).await?;
     on!(tx, |c| sqlx::query("DELETE FROM notification WHERE user_id = $1").bind(id).execute(c).await.map(|_| ()))?;
     // API keys go with it.
     on!(tx, |c| sqlx::query("DELETE FROM users WHERE id = $1").bind(id).execute(c).await.map(|_| ()))?;

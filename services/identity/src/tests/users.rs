@@ -1,12 +1,16 @@
 //! Users: what may be made and changed, by whom, and what races do.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use aegis_auth::Role;
+use aegis_db::now;
 use aegis_error::Code;
 use aegis_testkit::ctx;
 
-use crate::admin;
+use crate::{
+    admin,
+    store::{self, notifications::Notification},
+};
 
 use super::*;
 
@@ -203,6 +207,40 @@ async fn the_last_administrator_stays_and_nobody_demotes_itself() {
         let second = bench.sign_in("second", PASSWORD).await;
         bench.patch(&second, own, role(Role::Viewer)).await.unwrap();
         assert!(!bench.holds(&admin).await);
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn who_is_being_notified_can_be_deleted() {
+    each(async |bench| {
+        let bench = Arc::new(bench);
+        let admin = bench.admin().await;
+        let ana = bench.user("ana", Role::RedTech).await;
+        // The notification is written and not committed when the deletion begins.
+        let mut rows = vec![Notification {
+            id: Uuid::now_v7(),
+            user_id: ana.id,
+            kind: "test_rejected".into(),
+            title: "Rejected".into(),
+            message: String::new(),
+            entity_type: "test".into(),
+            entity_id: Uuid::nil().to_string(),
+            is_read: false,
+            created_at: now(),
+            seq: 0,
+        }];
+        let mut tx = bench.db.begin().await.unwrap();
+        store::notifications::insert(&mut tx, &mut rows).await.unwrap();
+        let deletion = {
+            let (bench, id) = (Arc::clone(&bench), ana.id.to_string());
+            tokio::spawn(async move { bench.app.delete_user(&admin, &id).await.map_err(Failure::from) })
+        };
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        assert!(!deletion.is_finished(), "it waits for the notification");
+        tx.commit().await.unwrap();
+        deletion.await.unwrap().unwrap();
+        assert_eq!(bench.number("SELECT COUNT(*) FROM notification").await, 0);
     })
     .await;
 }

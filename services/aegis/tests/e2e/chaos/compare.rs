@@ -18,7 +18,7 @@ use crate::{
 };
 
 /// Within this all is where it belongs.
-const SETTLED: Duration = Duration::from_secs(240);
+const SETTLED: Duration = Duration::from_secs(60);
 
 /// Requests at the same moment.
 const AT_ONCE: usize = 6;
