@@ -115,10 +115,14 @@ pub fn run(args: &Args) -> Result<u8> {
 
 /// Builds the product and this program for release, then measures with that program.
 #[cfg(not(feature = "bench"))]
-fn measured(_: &Args) -> Result<u8> {
+fn measured(args: &Args) -> Result<u8> {
     let workspace = Workspace::find()?;
-    let build = ["build", "--release", "-p", "aegis", "-p", "xtask", "--features", "xtask/bench"];
-    crate::proc::run_ok(workspace.cargo().args(build))?;
+    let mut build = workspace.cargo();
+    build.args(["build", "--release", "-p", "xtask", "--features", "xtask/bench"]);
+    if args.bin.is_none() {
+        build.args(["-p", "aegis"]);
+    }
+    crate::proc::run_ok(&mut build)?;
     let mut command = std::process::Command::new(workspace.target.join("release/xtask"));
     command.args(std::env::args_os().skip(1));
     Ok(u8::from(!crate::proc::run(&mut command)?.success()))

@@ -7,7 +7,7 @@ use std::time::Instant;
 use anyhow::{Context as _, Result};
 
 use crate::workspace::Workspace;
-use crate::{proc, test, ui};
+use crate::{contract, deploy, proc, test, ui};
 
 /// Builds with Rust 1.88 and later.
 const DENY_VERSION: &str = "0.20.2";
@@ -34,11 +34,27 @@ pub fn run(args: &Args) -> Result<u8> {
             .args(["--", "-D", "warnings"]),
     )?;
     deny(&workspace, args.advisories)?;
-    let code = test::run(&[])?;
-    if code == 0 {
-        ui::done("ci", "all passed", begun);
+    let checks: [fn(&Workspace) -> Result<u8>; 3] =
+        [|_| test::run(&[]), |_| deploy::run(&deploy::Args::default()), contract];
+    for check in checks {
+        let code = check(&workspace)?;
+        if code != 0 {
+            return Ok(code);
+        }
     }
-    Ok(code)
+    ui::done("ci", "all passed", begun);
+    Ok(0)
+}
+
+fn contract(workspace: &Workspace) -> Result<u8> {
+    match contract::tools::ready(workspace) {
+        Ok(_) => contract::run(&contract::Args::default()),
+        Err(error) if error.is::<proc::Interrupted>() => Err(error),
+        Err(error) => {
+            ui::note(&format!("the contract is not checked, its tools are not to be had from here: {error:#}"));
+            Ok(0)
+        }
+    }
 }
 
 fn step(name: &str, command: &mut Command) -> Result<()> {

@@ -61,14 +61,7 @@ pub fn run(args: &Args) -> Result<u8> {
     let begun = Instant::now();
     let program = match &args.binary {
         Some(program) => program.clone(),
-        None => {
-            let since = Instant::now();
-            ui::step("build", "the product");
-            // As a part of the workspace, as the tests build it.
-            proc::run_ok(workspace.cargo().args(["build", "--workspace", "--bin", "aegis"]))?;
-            ui::done("build", "the product", since);
-            workspace.binary(false)
-        }
+        None => workspace.product()?,
     };
     let sources = workspace.root.join("deploy/xtask/src/contract");
     let run = Run {

@@ -47,6 +47,8 @@ enum Outcome {
 struct Ground {
     root: PathBuf,
     binary: PathBuf,
+    /// Where a release build is, if there is one.
+    release: PathBuf,
     tools: Tools,
     /// Secrets as `deploy/secrets/make.sh` makes them.
     secrets: PathBuf,
@@ -58,7 +60,7 @@ impl Ground {
         let tools = Tools::install(&workspace.target)?;
         let binary = match &args.bin {
             Some(binary) => fs::canonicalize(binary).with_context(|| format!("no {}", binary.display()))?,
-            None => build(workspace)?,
+            None => workspace.product()?,
         };
         let scratch = tempfile::Builder::new().prefix("aegis-deploy-").tempdir()?;
         guard::folder(scratch.path());
@@ -72,17 +74,8 @@ impl Ground {
         }
         // What enrolment makes, for checks that only ask whether it can be read.
         fs::write(secrets.join("sensor/token"), "aegis_key_of-nobody\n")?;
-        Ok(Self { root: workspace.root.clone(), binary, tools, secrets, scratch })
+        Ok(Self { root: workspace.root.clone(), binary, release: workspace.binary(true), tools, secrets, scratch })
     }
-}
-
-fn build(workspace: &Workspace) -> Result<PathBuf> {
-    let since = Instant::now();
-    ui::step("build", "cargo build --bin aegis");
-    // As a part of the workspace, so that it shares its dependencies' features with the tests.
-    proc::run_ok(workspace.cargo().args(["build", "--workspace", "--bin", "aegis"]))?;
-    ui::done("build", "aegis", since);
-    Ok(workspace.binary(false))
 }
 
 /// Makes every check, and fails if one finds a fault.
@@ -180,10 +173,8 @@ fn image(ground: &Ground) -> Result<Outcome> {
         return Ok(Outcome::LeftOut("only root can run it as somebody else".to_owned()));
     }
     // A build for tests is twice as large: only one for the image tells whether that is small enough.
-    let made = |path: &Path| fs::metadata(path).and_then(|meta| meta.modified()).ok();
-    let release = ground.root.join("target/release/aegis");
-    let binary = if made(&release) > made(&ground.binary) { &release } else { &ground.binary };
-    let is_release = binary.parent().is_some_and(|folder| folder.ends_with("release"));
+    let is_release = ground.release.is_file();
+    let binary = if is_release { &ground.release } else { &ground.binary };
     let most = if is_release { MOST_BYTES } else { 1_000_000_000 };
     let folder = ground.scratch.path().join("image");
     let steps = ground.root.join("deploy/image");

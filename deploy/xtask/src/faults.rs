@@ -62,11 +62,7 @@ pub fn run(args: &Args) -> Result<u8> {
     }
     let binary = match &args.bin {
         Some(binary) => std::fs::canonicalize(binary).with_context(|| format!("no {}", binary.display()))?,
-        None => {
-            // As a part of the workspace, so that it shares its dependencies' features with what the tests built.
-            proc::run_ok(workspace.cargo().args(["build", "--workspace", "--bin", "aegis"]))?;
-            workspace.binary(false)
-        }
+        None => workspace.product()?,
     };
     let logs = workspace.root.join(".xtask/faults");
     let _ = std::fs::remove_dir_all(&logs);

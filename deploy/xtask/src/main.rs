@@ -1,4 +1,4 @@
-//! The developer's commands: `cargo xtask up`, `test`, `stores` and `ci`.
+//! The developer's commands: `cargo xtask up`, `test`, `ci`, `bench`, `faults` and more; `cargo xtask --help` has all.
 
 mod bench;
 mod ci;

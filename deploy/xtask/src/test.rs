@@ -25,8 +25,7 @@ pub fn run(args: &[OsString]) -> Result<u8> {
     // All that is slow and needs no store comes first.
     let since = Instant::now();
     ui::step("build", "the product and the tests");
-    // As a part of the workspace, so that it shares its dependencies' features with the tests.
-    proc::run_ok(workspace.cargo().args(["build", "--workspace", "--bin", "aegis"]))?;
+    workspace.product()?;
     proc::run_ok(workspace.cargo().arg("test").args(scope).args(for_cargo).arg("--no-run"))?;
     ui::done("build", "the product and the tests", since);
 

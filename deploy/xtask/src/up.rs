@@ -15,10 +15,8 @@ use rustix::process::Signal;
 
 use crate::proc::{self, Proc};
 use crate::stores::{Options, Stores};
-use crate::workspace::Workspace;
+use crate::workspace::{ROLES, Workspace};
 use crate::{ports, ui};
-
-const ROLES: [&str; 8] = ["identity", "catalog", "testing", "evidence", "intel", "analytics", "deception", "gateway"];
 
 /// What `cargo xtask up` can be told.
 #[derive(Debug, clap::Args)]

@@ -2,9 +2,16 @@
 
 use std::path::PathBuf;
 use std::process::Command;
+use std::time::Instant;
 
 use anyhow::{Context as _, Result};
 use cargo_metadata::MetadataCommand;
+
+use crate::{proc, ui};
+
+/// The product's roles: a service, a Deployment, a process each.
+pub const ROLES: [&str; 8] =
+    ["identity", "catalog", "testing", "evidence", "intel", "analytics", "deception", "gateway"];
 
 /// The folders of this checkout.
 #[derive(Debug)]
@@ -44,5 +51,15 @@ impl Workspace {
     /// Where cargo puts the product's binary.
     pub fn binary(&self, release: bool) -> PathBuf {
         self.target.join(if release { "release" } else { "debug" }).join("aegis")
+    }
+
+    /// Builds the product for debugging, and says where it is. It is built as a part of the workspace, so that it shares
+    /// its dependencies' features with the tests.
+    pub fn product(&self) -> Result<PathBuf> {
+        let since = Instant::now();
+        ui::step("build", "the product");
+        proc::run_ok(self.cargo().args(["build", "--workspace", "--bin", "aegis"]))?;
+        ui::done("build", "the product", since);
+        Ok(self.binary(false))
     }
 }

@@ -197,7 +197,7 @@ impl Builder<'_> {
             let built = aegis_identity::build(aegis_identity::Deps {
                 db,
                 bus: self.bus.clone(),
-                cache: self.cache().await?,
+                cache: self.cache()?,
                 config: aegis_identity::Config {
                     admin_password: settings.admin_password.clone(),
                     service_secret: self.secret.clone(),
@@ -328,8 +328,8 @@ impl Builder<'_> {
         Ok(db)
     }
 
-    async fn cache(&mut self) -> Result<Cache> {
-        let cache = stores::cache(self.settings).await?;
+    fn cache(&mut self) -> Result<Cache> {
+        let cache = stores::cache(self.settings)?;
         let probe = cache.clone();
         let ping = move || {
             let cache = probe.clone();

@@ -115,14 +115,13 @@ pub fn migrations(role: Role) -> Vec<Migrations> {
 pub fn bus(settings: &Settings) -> Result<Bus> {
     let Some(url) = &settings.broker_url else { return Ok(Bus::local()) };
     let roots = tls::more_roots(settings)?.map(|roots| String::from_utf8_lossy(&roots).into_owned());
-    Ok(Bus::rabbit_with(url.expose_secret(), topology(), roots))
+    Ok(Bus::rabbit(url.expose_secret(), topology(), roots))
 }
 
 /// Opens the cache.
-pub async fn cache(settings: &Settings) -> Result<Cache> {
+pub fn cache(settings: &Settings) -> Result<Cache> {
     match &settings.cache_url {
-        Some(url) => Cache::connect_with(url.expose_secret(), tls::more_roots(settings)?)
-            .await
+        Some(url) => Cache::redis(url.expose_secret(), tls::more_roots(settings)?)
             .context("cannot use the cache: is AEGIS_CACHE_URL right?"),
         None => Ok(Cache::memory()),
     }

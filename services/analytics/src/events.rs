@@ -38,13 +38,7 @@ impl Handler for Projector {
         match event.r#type.as_str() {
             TechniquesChanged::KIND => {
                 let changed: TechniquesChanged = decode(event)?;
-                let known = changed.techniques.into_iter().filter(|facts| {
-                    let known = facts.deleted || Status::parse(&facts.status).is_some();
-                    if !known {
-                        unknown("techniques", &facts.id, &facts.status);
-                    }
-                    known
-                });
+                let known = changed.techniques.into_iter().filter(knows_technique);
                 let techniques = known.map(technique).collect::<Result<Vec<_>, _>>()?;
                 let at = store::advance(tx, now()).await?;
                 store::techniques::take_in(tx, &domain::newest(techniques), at).await?;
@@ -52,8 +46,7 @@ impl Handler for Projector {
             }
             TestChanged::KIND => {
                 let facts: TestChanged = decode(event)?;
-                if !facts.deleted && State::parse(&facts.state).is_none() {
-                    unknown("tests", &facts.test_id, &facts.state);
+                if !knows_test(&facts) {
                     return Ok(());
                 }
                 let test = test(facts)?;
@@ -81,8 +74,26 @@ impl Handler for Projector {
     }
 }
 
-/// Says that something was left as it was: what a newer version has thought of is no fault of the event. It is known
-/// from the next rebuild of a version that knows it.
+/// Whether this version knows the status of a technique. Of others it keeps what it has of them.
+pub(crate) fn knows_technique(facts: &TechniqueFacts) -> bool {
+    let known = facts.deleted || Status::parse(&facts.status).is_some();
+    if !known {
+        unknown("techniques", &facts.id, &facts.status);
+    }
+    known
+}
+
+/// Whether this version knows the state of a test. Of others it keeps what it has of them.
+pub(crate) fn knows_test(facts: &TestChanged) -> bool {
+    let known = facts.deleted || State::parse(&facts.state).is_some();
+    if !known {
+        unknown("tests", &facts.test_id, &facts.state);
+    }
+    known
+}
+
+/// Says that something was left as it was: what a newer version has thought of is no fault of whoever tells of it. It is
+/// known from the next rebuild of a version that knows it.
 fn unknown(what: &'static str, id: &str, value: &str) {
     tracing::warn!(what, id, value, "a state of the future is left alone; `aegis rebuild analytics` after the update");
 }

@@ -17,6 +17,7 @@ use aegis_proto::{
 use aegis_rpc::RpcService;
 use futures::{Stream, StreamExt, TryStreamExt};
 use tokio::sync::Notify;
+use uuid::Uuid;
 
 use crate::{
     domain::{self, Technique, known::Known, observed::Observed, test::Test},
@@ -41,33 +42,53 @@ pub(crate) struct Owners {
     pub(crate) background: Background,
 }
 
+/// The techniques of an export.
+#[derive(Debug, Default)]
+pub(crate) struct ExportedTechniques {
+    /// Of each the newest.
+    pub(crate) techniques: Vec<Technique>,
+    /// Of those with a status of the future: what is known of them stays.
+    pub(crate) skipped: Vec<Uuid>,
+}
+
+/// A test of an export.
+#[derive(Clone, Debug)]
+pub(crate) struct Listed {
+    pub(crate) id: Uuid,
+    /// Nothing for one in a state of the future: what is known of it stays.
+    pub(crate) test: Option<Test>,
+}
+
 impl Owners {
-    /// Every technique, of each the newest.
-    pub(crate) async fn techniques(&self, ctx: &OpCtx) -> Result<Vec<Technique>, Error> {
+    /// Every technique.
+    pub(crate) async fn techniques(&self, ctx: &OpCtx) -> Result<ExportedTechniques, Error> {
         let request = patient(ctx, ExportTechniquesRequest {});
         let mut pages = self.catalog.clone().export_techniques(request).await.map_err(Failure::from)?.into_inner();
-        let mut techniques = Vec::new();
+        let (mut techniques, mut skipped) = (Vec::new(), Vec::new());
         while let Some(page) = pages.next().await {
-            for technique in page.map_err(Failure::from)?.techniques {
-                techniques.push(events::technique(facts(technique))?);
+            for facts in page.map_err(Failure::from)?.techniques.into_iter().map(facts) {
+                match events::knows_technique(&facts) {
+                    true => techniques.push(events::technique(facts)?),
+                    false => skipped.push(events::id("techniques.id", &facts.id)?),
+                }
             }
-            if techniques.len() > MAX_TECHNIQUES {
+            if techniques.len() + skipped.len() > MAX_TECHNIQUES {
                 return Err(Error::TooMany(MAX_TECHNIQUES, "techniques"));
             }
         }
-        Ok(domain::newest(techniques))
+        Ok(ExportedTechniques { techniques: domain::newest(techniques), skipped })
     }
 
     /// Every test in the order of ids, in pages.
     pub(crate) async fn tests(
         &self,
         ctx: &OpCtx,
-    ) -> Result<impl Stream<Item = Result<Vec<Test>, Failure>> + Send + use<>, Error> {
+    ) -> Result<impl Stream<Item = Result<Vec<Listed>, Failure>> + Send + use<>, Error> {
         let request = patient(ctx, ExportTestsRequest {});
         let pages = self.testing.clone().export_tests(request).await.map_err(Failure::from)?.into_inner();
-        Ok(pages.map_err(Failure::from).and_then(|page| {
-            std::future::ready(page.tests.into_iter().map(|test| events::test(changed(test))).collect())
-        }))
+        Ok(pages
+            .map_err(Failure::from)
+            .and_then(|page| std::future::ready(page.tests.into_iter().map(|test| listed(changed(test))).collect())))
     }
 
     /// Every technique that attackers showed.
@@ -191,6 +212,13 @@ fn changed(test: ExportedTest) -> TestChanged {
         notes: Vec::new(),
         previous_result: String::new(),
     }
+}
+
+fn listed(facts: TestChanged) -> Result<Listed, Failure> {
+    Ok(match events::knows_test(&facts) {
+        true => Listed { id: events::id("tests.id", &facts.test_id)?, test: Some(events::test(facts)?) },
+        false => Listed { id: events::id("tests.id", &facts.test_id)?, test: None },
+    })
 }
 
 fn record_of(record: KnownRecord) -> Result<Known, Failure> {

@@ -12,6 +12,8 @@ use crate::domain::{
     facts::Facts,
     index, ini,
     lines::{Format, Reader, text},
+    patterns::Track,
+    profile::{Profile, Seen},
     search::Search,
     settings::Interval,
     sigma,
@@ -43,12 +45,26 @@ const NOW: DateTime<Utc> = match DateTime::from_timestamp(1_800_000_000, 0) {
     None => DateTime::UNIX_EPOCH,
 };
 
-/// All that is made of an event.
+/// All that is made of an event, the first and the next of its attacker.
 fn follow(raw: Raw, origin: &[u8]) -> Event {
     let event = raw.sound(NOW, origin);
     let _ = tag(&event, &sigma::Set::default());
     let facts = Facts::read(event.fields.json());
     let _ = tools::named(&facts);
+    let seen = Seen {
+        at: event.at.timestamp_micros(),
+        decky: &event.decky,
+        service: &event.service,
+        event_type: event.event_type,
+        techniques: &event.techniques,
+        facts: &facts,
+    };
+    let (mut track, mut profile) = (Track::default(), Profile::new(event.id, event.attacker_ip.clone()));
+    for _ in 0..2 {
+        let _ = (track.take(&seen), profile.take(&seen));
+    }
+    profile.settle();
+    let _ = (profile.search_text(), track.weight(), profile.weight());
     let fields = event.fields.pairs().len();
     assert!(fields <= 64, "{fields} fields");
     event

@@ -3,7 +3,7 @@
 
 use aegis_db::{Tx, now};
 use aegis_error::Failure;
-use aegis_events::{Event, Handler, Subscription, decode};
+use aegis_events::{Event, Handler, Subscription, Taken, decode};
 use aegis_proto::events::v1::{AlertRaised, AuditRecorded, CampaignChanged, Envelope, TestChanged, TestCommented};
 use async_trait::async_trait;
 use chrono::{DateTime, Datelike, SubsecRound, Utc};
@@ -39,43 +39,67 @@ impl Intake {
 #[async_trait]
 impl Handler for Intake {
     async fn handle(&self, tx: &mut Tx, event: &Envelope) -> Result<(), Failure> {
-        match event.r#type.as_str() {
-            AuditRecorded::KIND => store::audit::append(tx, &entry(event, decode(event)?)?).await?,
-            TestChanged::KIND => {
-                let test: TestChanged = decode(event)?;
-                self.tell(tx, event, ("test", test.test_id.clone()), of_test(test)).await?;
-            }
-            TestCommented::KIND => {
-                let comment: TestCommented = decode(event)?;
-                self.tell(tx, event, ("test", comment.test_id.clone()), of_comment(event, comment)).await?;
-            }
-            CampaignChanged::KIND => {
-                let campaign: CampaignChanged = decode(event)?;
-                self.tell(tx, event, ("campaign", campaign.campaign_id.clone()), of_campaign(campaign)).await?;
-            }
-            AlertRaised::KIND => {
-                let alert: AlertRaised = decode(event)?;
-                self.tell(tx, event, ("alert", alert.alert_id.clone()), of_alert(alert)).await?;
-            }
-            other => tracing::debug!(kind = other, "an event that nobody here waits for"),
-        }
-        Ok(())
+        self.append(tx, &[event]).await?;
+        self.tell(tx, &[event]).await
+    }
+
+    async fn handle_all(&self, tx: &mut Tx, events: &[Taken<'_>]) -> Result<(), Failure> {
+        let (records, news): (Vec<_>, Vec<_>) = events.iter().partition(|taken| is_record(taken.event));
+        Taken::together(&records, self.append(tx, &events_of(&records))).await?;
+        Taken::together(&news, self.tell(tx, &events_of(&news))).await
     }
 }
 
 impl Intake {
-    /// Gives news on an entity to those whose business it is.
-    async fn tell(
-        &self,
-        tx: &mut Tx,
-        event: &Envelope,
-        (entity_type, entity_id): (&'static str, String),
-        news: News,
-    ) -> aegis_db::Result<()> {
-        let actor = event.actor.as_ref().and_then(|actor| person(&actor.user_id));
-        let cause = Cause { entity_type, entity_id, actor, at: time(event) };
-        app::notify(tx, &self.hub, notices(&news), &cause).await
+    /// Puts what is a record at the end of the audit trail.
+    async fn append(&self, tx: &mut Tx, events: &[&Envelope]) -> Result<(), Failure> {
+        let records = events.iter().filter(|event| is_record(event));
+        let entries = records.map(|event| entry(event, decode(event)?)).collect::<Result<Vec<_>, _>>()?;
+        Ok(store::audit::append(tx, &entries).await?)
     }
+
+    /// Gives what is news to those whose business it is.
+    async fn tell(&self, tx: &mut Tx, events: &[&Envelope]) -> Result<(), Failure> {
+        let mut told = Vec::new();
+        for event in events {
+            if let Some((entity_type, entity_id, news)) = news(event)? {
+                let actor = event.actor.as_ref().and_then(|actor| person(&actor.user_id));
+                told.push((notices(&news), Cause { entity_type, entity_id, actor, at: time(event) }));
+            }
+        }
+        Ok(app::notify(tx, &self.hub, told).await?)
+    }
+}
+
+fn events_of<'a>(taken: &[&Taken<'a>]) -> Vec<&'a Envelope> {
+    taken.iter().map(|taken| taken.event).collect()
+}
+
+fn is_record(event: &Envelope) -> bool {
+    event.r#type == AuditRecorded::KIND
+}
+
+/// What an event says that somebody may want to hear, and of which entity.
+fn news(event: &Envelope) -> Result<Option<(&'static str, String, News)>, Failure> {
+    Ok(match event.r#type.as_str() {
+        TestChanged::KIND => {
+            let test: TestChanged = decode(event)?;
+            Some(("test", test.test_id.clone(), of_test(test)))
+        }
+        TestCommented::KIND => {
+            let comment: TestCommented = decode(event)?;
+            Some(("test", comment.test_id.clone(), of_comment(event, comment)))
+        }
+        CampaignChanged::KIND => {
+            let campaign: CampaignChanged = decode(event)?;
+            Some(("campaign", campaign.campaign_id.clone(), of_campaign(campaign)))
+        }
+        AlertRaised::KIND => {
+            let alert: AlertRaised = decode(event)?;
+            Some(("alert", alert.alert_id.clone(), of_alert(alert)))
+        }
+        _ => None,
+    })
 }
 
 fn entry(event: &Envelope, audit: AuditRecorded) -> Result<Entry, Failure> {

@@ -81,6 +81,8 @@ impl Product {
             .envs(home.settings())
             .env("AEGIS_LISTEN", "127.0.0.1:0")
             .env("AEGIS_ADMIN_PASSWORD", PASSWORD)
+            // All who ask are at one address here.
+            .env("AEGIS_CONNECTIONS_PER_ADDRESS", "0")
             .env("AEGIS_LOG", "error");
         let began = Instant::now();
         let (child, address) = start(command, HTTP).await?;

@@ -10,9 +10,10 @@ use serde_json::Value;
 
 use super::rules::{self, Variables, holds, list, text};
 use super::{Ground, Outcome, tools};
+use crate::workspace::ROLES;
 
-const OVERLAYS: [&str; 3] = ["dev", "prod", "prod-gateway-api"];
-/// Secrets that neither `deploy/secrets` makes nor we do.
+const OVERLAYS: [&str; 4] = ["dev", "prod", "prod-gateway-api", "prod-mtls"];
+/// Secrets that neither `deploy/secrets` makes nor we do. Those of cert-manager begin with `peer-`.
 const ELSEWHERE: [&str; 2] = ["aegis-sensor", "aegis-tls"];
 /// Where pods see their secrets.
 const MOUNT: &str = "/run/secrets/aegis/";
@@ -103,7 +104,7 @@ fn references<'a>(pod: &'a Value, known: &'a BTreeSet<(String, String)>) -> impl
     sources.flat_map(move |source| {
         let name = [text(source, "/name"), text(source, "/secretName")].concat();
         let mut missing = Vec::new();
-        if !ELSEWHERE.contains(&name.as_str()) {
+        if !ELSEWHERE.contains(&name.as_str()) && !name.starts_with("peer-") {
             if !known.iter().any(|(secret, _)| *secret == name) {
                 missing.push(format!("the Secret {name} is not one of deploy/secrets"));
             }
@@ -173,7 +174,7 @@ fn of_all(all: &[Value]) -> Vec<String> {
     }
     let has = |kind: &str, name: &str| names.get(kind).is_some_and(|all| all.contains(name));
     let mut problems = Vec::new();
-    for role in rules::ROLES {
+    for role in ROLES {
         for kind in ["Deployment", "Service", "NetworkPolicy"] {
             if !has(kind, role) {
                 problems.push(format!("{role} has no {kind}"));

@@ -9,6 +9,7 @@ use serde_json::Value;
 
 use super::rules::{self, Variables, holds, list, text};
 use super::{Ground, Outcome, tools};
+use crate::workspace::ROLES;
 
 /// Services that have no program that could ask them, and the sensor, which answers attackers only.
 const UNASKED: [&str; 3] = ["jaeger", "otel-collector", "sensor"];
@@ -37,12 +38,20 @@ impl Service {
     }
 }
 
-/// The file as Compose understands it; none without a Compose that can say so.
+/// The files that make a whole: by themselves, and with certificates between the roles.
+const FILES: [&[&str]; 2] = [&["docker-compose.yml"], &["docker-compose.yml", "deploy/compose/mtls.yml"]];
+
+/// `docker-compose.yml` as Compose understands it; none without a Compose that can say so.
 pub(super) fn read(ground: &Ground) -> Result<Option<Value>> {
+    read_all(ground, FILES[0])
+}
+
+fn read_all(ground: &Ground, files: &[&str]) -> Result<Option<Value>> {
     let Some(program) = ground.tools.program("docker-compose") else { return Ok(None) };
     let mut command = Command::new(program);
     command.current_dir(&ground.root).env_clear().envs(std::env::var_os("PATH").map(|path| ("PATH", path)));
-    let json = tools::answer(command.args(["--file", "docker-compose.yml", "config", "--format", "json"]))?;
+    command.args(files.iter().flat_map(|file| ["--file", file]));
+    let json = tools::answer(command.args(["config", "--format", "json"]))?;
     Ok(Some(serde_json::from_str(&json).context("Compose does not answer with JSON")?))
 }
 
@@ -60,15 +69,31 @@ pub fn services(document: &Value) -> Vec<Service> {
 }
 
 pub fn check(ground: &Ground) -> Result<Outcome> {
-    let Some(document) = read(ground)? else {
-        return Ok(Outcome::LeftOut("no docker-compose".to_owned()));
-    };
+    let (mut all, mut own) = (0, 0);
+    for files in FILES {
+        let Some(document) = read_all(ground, files)? else {
+            return Ok(Outcome::LeftOut("no docker-compose".to_owned()));
+        };
+        let problems = problems(ground, &document);
+        if !problems.is_empty() {
+            bail!("{}:\n  {}", files.join(" and "), problems.join("\n  "));
+        }
+        all += document["services"].as_object().map_or(0, serde_json::Map::len);
+        own += services(&document).len();
+    }
+    Ok(Outcome::Held(format!(
+        "{all} services in {} ways to start them, {own} of them ours, whose settings the product understands",
+        FILES.len()
+    )))
+}
+
+fn problems(ground: &Ground, document: &Value) -> Vec<String> {
     let mut problems = Vec::new();
     for (name, service) in document["services"].as_object().into_iter().flatten() {
         problems.extend(of_any(name, service).into_iter().map(|problem| format!("{name}: {problem}")));
     }
-    let own = services(&document);
-    let expected: BTreeSet<&str> = rules::ROLES.into_iter().chain(["migrate", "sensor"]).collect();
+    let own = services(document);
+    let expected: BTreeSet<&str> = ROLES.into_iter().chain(["migrate", "sensor"]).collect();
     let found: BTreeSet<&str> = own.iter().map(|service| service.name.as_str()).collect();
     if expected != found {
         problems.push(format!("the product's services are {found:?}, not {expected:?}"));
@@ -80,12 +105,8 @@ pub fn check(ground: &Ground) -> Result<Outcome> {
             problems.push(format!("{}: {error:#}", service.name));
         }
     }
-    problems.extend(networks(&document));
-    if !problems.is_empty() {
-        bail!("docker-compose.yml:\n  {}", problems.join("\n  "));
-    }
-    let all = document["services"].as_object().map_or(0, serde_json::Map::len);
-    Ok(Outcome::Held(format!("{all} services, {} of them ours, whose settings the product understands", own.len())))
+    problems.extend(networks(document));
+    problems
 }
 
 fn of_any(name: &str, service: &Value) -> Vec<String> {
@@ -148,8 +169,10 @@ fn networks(document: &Value) -> Vec<String> {
     must(members("outside") == ["intel"], "outside is for intel");
     must(holds(document, "/networks/back/internal"), "back has a way out");
     must(holds(document, "/networks/handing-in/internal"), "handing-in has a way out");
-    let decoys = "/networks/decoys/driver_opts/com.docker.network.bridge.enable_ip_masquerade";
-    must(text(document, decoys) == "false", "decoys has a way out");
+    for network in ["decoys", "front"] {
+        let way_out = format!("/networks/{network}/driver_opts/com.docker.network.bridge.enable_ip_masquerade");
+        must(text(document, &way_out) == "false", &format!("{network} has a way out"));
+    }
     problems
 }
 

@@ -13,6 +13,8 @@ use super::{Ground, Outcome, tools};
 
 /// What Prometheus says of its targets itself.
 const OF_PROMETHEUS: [&str; 1] = ["up"];
+/// Labels that Prometheus gives, or the file that tells it of its targets.
+const LABELS_OF_PROMETHEUS: [&str; 3] = ["instance", "le", "role"];
 /// Words of its language that are no function and no metric.
 const WORDS: [&str; 14] = [
     "and",
@@ -35,7 +37,7 @@ const WORDS: [&str; 14] = [
 pub(super) fn named(ground: &Ground) -> Result<BTreeMap<String, String>> {
     let mut named = BTreeMap::new();
     for (place, expression) in expressions(ground)? {
-        for metric in metrics(&expression) {
+        for metric in words(&expression).metrics {
             named.entry(metric).or_insert_with(|| place.clone());
         }
     }
@@ -97,6 +99,13 @@ pub(super) fn check_files(ground: &Ground) -> Result<Outcome> {
     if places.is_empty() {
         problems.push("no dashboard asks for anything".to_owned());
     }
+    let documented = labels(&ground.root)?;
+    for (place, expression) in &places {
+        let unknown: Vec<String> = words(expression).groupings.difference(&documented).cloned().collect();
+        if !unknown.is_empty() {
+            problems.push(format!("{place}: groups by {}, which no metric has", unknown.join(", ")));
+        }
+    }
     collector(ground, &mut problems)?;
     if !problems.is_empty() {
         bail!("deploy/observability:\n  {}", problems.join("\n  "));
@@ -121,6 +130,19 @@ pub(super) fn check_files(ground: &Ground) -> Result<Outcome> {
         None => "not read by promtool, which is not here",
     };
     Ok(Outcome::Held(format!("{} dashboards, {} expressions, {by}", dashboards.len(), places.len())))
+}
+
+/// The labels that the documented metrics have.
+fn labels(root: &Path) -> Result<BTreeSet<String>> {
+    let text = fs::read_to_string(root.join("deploy/observability/METRICS.md"))?;
+    let mut found: BTreeSet<String> = LABELS_OF_PROMETHEUS.iter().map(ToString::to_string).collect();
+    for row in text.lines().filter(|line| line.starts_with("| `")) {
+        let cells: Vec<&str> = row.split('|').map(str::trim).collect();
+        if let [_, _, "counter" | "gauge" | "histogram", labels, ..] = cells.as_slice() {
+            found.extend(labels.split(',').map(|label| label.trim().trim_matches('`').to_owned()));
+        }
+    }
+    Ok(found)
 }
 
 /// The expressions of all dashboards and alerts, with where they are.
@@ -186,11 +208,17 @@ fn without_variables(expression: &str) -> String {
     expression.replace("$route", ".*").replace("$method", ".*")
 }
 
-/// The metrics that an expression names.
-fn metrics(expression: &str) -> BTreeSet<String> {
-    let mut found = BTreeSet::new();
+/// What an expression names.
+#[derive(Default)]
+struct Words {
+    metrics: BTreeSet<String>,
+    /// The labels of `by (…)` and the like.
+    groupings: BTreeSet<String>,
+}
+
+fn words(expression: &str) -> Words {
+    let mut found = Words::default();
     let mut rest = expression;
-    // The labels of `by (…)` and the like.
     let mut grouping = false;
     while let Some(c) = rest.chars().next() {
         let is_name = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == ':';
@@ -200,7 +228,11 @@ fn metrics(expression: &str) -> BTreeSet<String> {
             '[' => rest = after(&rest[1..], ']'),
             '(' if grouping => {
                 grouping = false;
-                rest = after(&rest[1..], ')');
+                let tail = after(&rest[1..], ')');
+                let inside = rest[1..rest.len() - tail.len()].trim_end_matches(')');
+                let labels = inside.split(',').map(str::trim).filter(|label| !label.is_empty());
+                found.groupings.extend(labels.map(str::to_owned));
+                rest = tail;
             }
             '0'..='9' | '$' => rest = rest[1..].trim_start_matches(|c: char| is_name(c) || c == '.'),
             _ if is_name(c) => {
@@ -213,7 +245,7 @@ fn metrics(expression: &str) -> BTreeSet<String> {
                         "and" | "or" | "unless" | "offset" | "bool" | "inf" | "nan" | "atan2"
                     );
                 } else if !tail.trim_start().starts_with('(') && !followed_by_grouping(tail) {
-                    found.insert(word.to_owned());
+                    found.metrics.insert(word.to_owned());
                 }
                 rest = tail;
             }
@@ -260,7 +292,18 @@ mod tests {
             ("time() - max without(job) (d_seconds offset 5m)", vec!["d_seconds"]),
             ("label_replace(e, \"new\", \"$1\", \"old\", \"(f)\")", vec!["e"]),
         ] {
-            assert_eq!(metrics(expression).into_iter().collect::<Vec<_>>(), expected, "{expression}");
+            assert_eq!(words(expression).metrics.into_iter().collect::<Vec<_>>(), expected, "{expression}");
+        }
+    }
+
+    #[test]
+    fn labels_are_those_that_are_grouped_by() {
+        for (expression, expected) in [
+            ("sum by (le, job) (rate(a_bucket{x=~\"(y)\"}[5m]))", vec!["job", "le"]),
+            ("a / on (pool) group_left (x) b", vec!["pool", "x"]),
+            ("max(c)", vec![]),
+        ] {
+            assert_eq!(words(expression).groupings.into_iter().collect::<Vec<_>>(), expected, "{expression}");
         }
     }
 

@@ -9,10 +9,6 @@ use serde_json::Value;
 
 use super::tools;
 
-/// The product's roles: a service, a Deployment, a process each.
-pub const ROLES: [&str; 8] =
-    ["identity", "catalog", "testing", "evidence", "intel", "analytics", "deception", "gateway"];
-
 /// Variables of a container.
 pub type Variables = BTreeMap<String, String>;
 

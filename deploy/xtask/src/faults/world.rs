@@ -18,10 +18,10 @@ use super::site::{self, Site};
 use super::tree;
 use crate::proc::{self, Proc};
 use crate::stores::{Keeper, Stores};
+use crate::workspace::ROLES;
 use crate::{ports, ui};
 
 /// The gateway last, so that it goes first.
-const ROLES: [&str; 8] = ["identity", "catalog", "testing", "evidence", "intel", "analytics", "deception", "gateway"];
 /// What a slow one takes longer for each piece, either way.
 const SLOW: Duration = Duration::from_millis(300);
 /// A process that is not ready by then never is.

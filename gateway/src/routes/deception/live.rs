@@ -27,7 +27,7 @@ const BEHIND: usize = 256;
 const ROWS: usize = 500;
 /// The more there are who watch, the longer events are gathered for one message.
 const PER_READER: Duration = Duration::from_micros(40);
-const LONGEST: Duration = Duration::from_millis(80);
+const LONGEST: Duration = Duration::from_millis(40);
 /// Where nobody watches for so long, it ends.
 const IDLE: Duration = Duration::from_secs(30);
 

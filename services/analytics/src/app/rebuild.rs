@@ -20,8 +20,8 @@ use uuid::Uuid;
 use super::App;
 use crate::{
     NAME,
-    domain::test::Test,
     error::Error,
+    pull::{ExportedTechniques, Listed},
     store::{self, tests::Known},
 };
 
@@ -108,9 +108,9 @@ impl App {
 
     async fn rebuild_parts(&self, ctx: &OpCtx, run: &mut Run) -> Result<(), Error> {
         run.phase("techniques").await?;
-        let techniques = self.owners.techniques(ctx).await?;
+        let ExportedTechniques { techniques, skipped } = self.owners.techniques(ctx).await?;
         let (mut tx, at) = self.step(run).await?;
-        store::techniques::remove_until(&mut tx, run.started_at).await?;
+        store::techniques::remove_until(&mut tx, run.started_at, &skipped, at).await?;
         store::techniques::take_in(&mut tx, &techniques, at).await?;
         // Rows are gone: who has them in memory reads all.
         store::renew_epoch(&mut tx).await?;
@@ -171,7 +171,7 @@ impl App {
 
     async fn rebuild_tests(&self, ctx: &OpCtx, run: &mut Run) -> Result<(), Error> {
         let mut pages = ahead(self.owners.tests(ctx).await?);
-        let mut held: Vec<Test> = Vec::new();
+        let mut held: Vec<Listed> = Vec::new();
         let mut after = Uuid::nil();
         let mut told = 0;
         loop {
@@ -187,7 +187,8 @@ impl App {
                 let rest = held.split_off(held.len().min(PAGE));
                 let some = std::mem::replace(&mut held, rest);
                 after = self.rebuild_page(run, after, &some).await?;
-                run.progress.tests += i64::try_from(some.len()).unwrap_or(0);
+                let taken = some.iter().filter(|listed| listed.test.is_some()).count();
+                run.progress.tests += i64::try_from(taken).unwrap_or(0);
             }
             if run.progress.tests >= told + TELL {
                 told = run.progress.tests;
@@ -210,7 +211,7 @@ impl App {
     }
 
     /// Makes what is known after an id and up to the last of these tests be them, and answers the last id.
-    async fn rebuild_page(&self, run: &Run, after: Uuid, tests: &[Test]) -> Result<Uuid, Error> {
+    async fn rebuild_page(&self, run: &Run, after: Uuid, tests: &[Listed]) -> Result<Uuid, Error> {
         let Some(last) = tests.last().map(|test| test.id) else { return Ok(after) };
         let (mut tx, at) = self.step(run).await?;
         let known = store::tests::between(&mut tx, after, Some(last)).await?;
@@ -234,20 +235,21 @@ impl App {
     }
 }
 
-/// Writes those tests that differ from what is known, and removes what is known and not among them. `known` is all that
-/// is known in the range of these tests.
+/// Writes those tests that differ from what is known, and removes what is known and not among them; those in a state of
+/// the future stay as they are known. `known` is all that is known in the range of these tests.
 async fn write(
     tx: &mut Tx,
     started_at: DateTime<Utc>,
     known: Vec<Known>,
-    tests: &[Test],
+    tests: &[Listed],
     at: DateTime<Utc>,
 ) -> Result<(), Error> {
     let mut known: HashMap<Uuid, Known> = known.into_iter().map(|known| (known.counted.id, known)).collect();
     let mut new = Vec::new();
     let mut before = Vec::new();
-    for test in tests {
-        let held = known.remove(&test.id);
+    for Listed { id, test } in tests {
+        let held = known.remove(id);
+        let Some(test) = test else { continue };
         let differs = match &held {
             Some(held) if held.taken_at > started_at => held.version < test.version,
             Some(held) => held.version != test.version || held.digest != test.digest(),
@@ -282,12 +284,12 @@ impl Run {
 
 /// Pages that are asked for while the ones before are worked on.
 struct Ahead {
-    told: mpsc::Receiver<Result<Vec<Test>, Failure>>,
+    told: mpsc::Receiver<Result<Vec<Listed>, Failure>>,
     /// Ends the reading when this goes.
     _reader: JoinSet<()>,
 }
 
-fn ahead(pages: impl Stream<Item = Result<Vec<Test>, Failure>> + Send + 'static) -> Ahead {
+fn ahead(pages: impl Stream<Item = Result<Vec<Listed>, Failure>> + Send + 'static) -> Ahead {
     let (tell, told) = mpsc::channel(AHEAD);
     let mut reader = JoinSet::new();
     reader.spawn(async move {

@@ -3,6 +3,7 @@
 use aegis_db::{Result, Tx, on};
 use chrono::{DateTime, Utc};
 use sqlx::{QueryBuilder, types::Json};
+use uuid::Uuid;
 
 use super::CHUNK;
 use crate::domain::Technique;
@@ -43,8 +44,20 @@ pub(crate) async fn take_in(tx: &mut Tx, techniques: &[Technique], at: DateTime<
     Ok(())
 }
 
-/// Removes the techniques that were taken in up to a moment.
-pub(crate) async fn remove_until(tx: &mut Tx, moment: DateTime<Utc>) -> Result<()> {
+/// Removes the techniques that were taken in up to a moment, but for some: these count as taken in at `at`, which is later.
+pub(crate) async fn remove_until(tx: &mut Tx, moment: DateTime<Utc>, spared: &[Uuid], at: DateTime<Utc>) -> Result<()> {
+    for ids in spared.chunks(CHUNK) {
+        on!(tx, |c| {
+            let mut query = QueryBuilder::new("UPDATE technique SET taken_at = ");
+            query.push_bind(at).push(" WHERE id IN (");
+            let mut list = query.separated(", ");
+            for id in ids {
+                list.push_bind(*id);
+            }
+            query.push(")");
+            query.build().persistent(false).execute(c).await.map(|_| ())
+        })?;
+    }
     on!(tx, |c| sqlx::query("DELETE FROM technique WHERE taken_at <= $1").bind(moment).execute(c).await.map(|_| ()))?;
     Ok(())
 }

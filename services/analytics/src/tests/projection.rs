@@ -314,7 +314,7 @@ async fn a_rebuild_that_breaks_off_leaves_what_is_right_and_can_be_run_again() {
             .lock()
             .unwrap()
             .tests
-            .push(TestChanged { state: "done".into(), ..validated(5000, 1, 1, "detected", 1) });
+            .push(TestChanged { created_by: "nobody".into(), ..validated(5000, 1, 1, "detected", 1) });
         let before = dump(&store.db).await;
         assert_eq!(rebuild(&app, &admin()).await.unwrap_err().code(), Code::Validation);
         assert_eq!(dump(&store.db).await, before);
@@ -406,6 +406,42 @@ async fn one_rebuild_runs_at_a_time_and_tells_how_far_it_is() {
         .unwrap();
         tx.commit().await.unwrap();
         rebuilt(&app).await;
+        store.close().await;
+    }
+}
+
+#[tokio::test]
+async fn a_rebuild_leaves_alone_what_only_a_newer_version_knows() {
+    for store in stores().await {
+        let world = World::default();
+        let app = app_of(&store.db, &world);
+        let (techniques, tests) = ([1, 2].map(|n| facts(n, "partial", &["impact"], 1)), [1, 2, 3, 4]);
+        take_in(&app, &techniques).await.unwrap();
+        let tests = tests.map(|n| validated(n, 1, 1, "detected", 1));
+        hear(&app, &tests).await.unwrap();
+        let before = dump(&store.db).await;
+        {
+            let mut owned = world.0.lock().unwrap();
+            let technique = TechniqueFacts { status: "under_review".into(), version: 2, ..techniques[1].clone() };
+            let unheard = TechniqueFacts { status: "under_review".into(), ..facts(3, "", &[], 1) };
+            owned.techniques = vec![techniques[0].clone(), technique, unheard];
+            let [one, two, three, four] = tests.clone();
+            let future = |test| TestChanged { state: "archived".into(), version: 2, ..test };
+            owned.tests = vec![one, future(two), three, future(four), future(validated(5, 1, 1, "detected", 1))];
+        }
+        for _ in 0..2 {
+            let last = rebuilt(&app).await;
+            assert_eq!((last.techniques, last.tests), (1, 2), "{}", store.name);
+            assert_eq!(dump(&store.db).await, before, "{}", store.name);
+        }
+        // By the next version that knows them.
+        {
+            let mut owned = world.0.lock().unwrap();
+            owned.techniques.iter_mut().for_each(|technique| technique.status = "validated".into());
+            owned.tests.iter_mut().for_each(|test| test.state = "validated".into());
+        }
+        let last = rebuilt(&app).await;
+        assert_eq!((last.techniques, last.tests), (3, 5), "{}", store.name);
         store.close().await;
     }
 }

@@ -4,5 +4,5 @@ CREATE TABLE attacker_track (
     attacker_id  BLOB PRIMARY KEY,
     last_at      INTEGER NOT NULL,
     track        TEXT NOT NULL
-) WITHOUT ROWID;
+);
 CREATE INDEX attacker_track_last ON attacker_track (last_at);

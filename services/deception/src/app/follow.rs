@@ -37,8 +37,11 @@ use crate::{
     },
 };
 
-/// Logs of one transaction.
+/// Logs of one transaction, and how many it is not worth going below.
 const BATCH: i64 = 2_000;
+const FEWEST: i64 = 100;
+/// A transaction holds up those who store logs for about so long.
+const HOLD: Duration = Duration::from_millis(40);
 /// How long the lease is held, and when it is asked for anew.
 const LEASE: Duration = Duration::from_secs(10);
 const RENEW: Duration = Duration::from_secs(3);
@@ -52,9 +55,10 @@ const TELL: Duration = Duration::from_secs(1);
 const WAIT: Duration = Duration::from_secs(1);
 /// Longest pause after a failure.
 const MAX_PAUSE: Duration = Duration::from_secs(5);
-/// Profiles that are kept from one batch to the next take about so many bytes.
+/// Profiles and tracks that are kept from one batch to the next take about so many bytes.
 const MAX_KEPT: usize = 48 * 1024 * 1024;
-/// What is remembered of those of whom nothing is seen any more goes so often, and after so long. Longer than any pattern.
+/// What is remembered of those of whom nothing is seen any more goes so often, and after so long by the events' own time.
+/// Longer than any pattern.
 const FORGET: Duration = Duration::from_secs(600);
 const REMEMBERED: i64 = 3 * 24 * 3600 * 1_000_000;
 /// What an event has for an address when nobody knows it.
@@ -77,7 +81,7 @@ struct Gathered {
     bounties: bounty::Gathered,
     signals: alerts::Gathered,
     observations: observations::Gathered,
-    /// Of whom something new is remembered, with the moment of the last event.
+    /// Everybody of the batch, each with the moment of the last event: tracks remember each of them.
     tracked: HashMap<Uuid, i64>,
 }
 
@@ -167,6 +171,7 @@ impl Follower {
         let (mut batch, mut gathered, tracks) = work.await.map_err(Failure::internal)?;
 
         let mut tx = app.db.begin().await?;
+        let begun = Instant::now();
         if !store::follow::advance(&mut tx, self.process, place, last).await? {
             tx.rollback().await?;
             self.forget();
@@ -195,7 +200,7 @@ impl Follower {
         self.place = Some(Place { position: last, ..place });
         self.tracks = tracks;
         self.keep(batch.profiles);
-        self.batch = (self.batch * 2).min(BATCH);
+        self.batch = next_batch(self.batch, taken, begun.elapsed());
         Ok(if full { Step::Full } else { Step::Done })
     }
 
@@ -255,7 +260,7 @@ impl Follower {
         let mut room = MAX_KEPT;
         let others = std::mem::take(&mut self.profiles);
         for (ip, mut profile) in written.into_iter().chain(others) {
-            let weight = profile.weight();
+            let weight = profile.weight() + self.tracks.get(&profile.id).map_or(0, Track::weight);
             if weight > room {
                 break;
             }
@@ -279,12 +284,29 @@ impl Follower {
         // In one order, whoever writes.
         rows.sort_unstable_by_key(|(id, ..)| *id);
         store::tracks::put(tx, &rows).await?;
-        if self.forgotten.is_none_or(|at| at.elapsed() >= FORGET) {
+        if let Some(newest) = tracked.values().max()
+            && self.forgotten.is_none_or(|at| at.elapsed() >= FORGET)
+        {
             self.forgotten = Some(Instant::now());
-            store::tracks::forget(tx, now().timestamp_micros() - REMEMBERED).await?;
+            // Logs may be old when they are taken in: what was written just now stays. Clocks of sensors may be ahead.
+            let newest = now().timestamp_micros().min(*newest);
+            store::tracks::forget(tx, newest - REMEMBERED).await?;
         }
         Ok(())
     }
+}
+
+/// How many logs the next batch has after one of `batch` at most, in which `taken` took so long to write.
+fn next_batch(batch: i64, taken: i64, held: Duration) -> i64 {
+    let grown = (batch * 2).min(BATCH);
+    if taken < batch && held <= HOLD {
+        // What a few logs take says little of many.
+        return if batch < FEWEST { grown } else { batch };
+    }
+    let micros = |time: Duration| i64::try_from(time.as_micros()).unwrap_or(i64::MAX);
+    let fits = taken * micros(HOLD) / micros(held).max(1_000);
+    // Fewer than this only while one of them makes the batch fail.
+    fits.max(FEWEST).min(grown)
 }
 
 /// Works out what follows from the logs.
@@ -422,4 +444,54 @@ impl App {
 /// A moment from the microseconds in which derived data has it.
 pub(crate) fn at(micros: i64) -> DateTime<Utc> {
     DateTime::from_timestamp_micros(micros).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_batch_has_as_many_logs_as_can_be_written_without_holding_others_up() {
+        let after = |batch, taken, millis| next_batch(batch, taken, Duration::from_millis(millis));
+        assert_eq!(after(2_000, 2_000, 160), 500, "four times as long as it may be");
+        assert_eq!(after(500, 500, 38), 526);
+        assert_eq!(after(500, 500, 10), 1_000, "not more than twice as many");
+        assert_eq!(after(BATCH, BATCH, 0), BATCH);
+        assert_eq!(after(2_000, 2_000, 60_000), FEWEST);
+        assert_eq!(after(2_000, 300, 80), 150, "too long, though it was not full");
+        assert_eq!(after(2_000, 3, 5), 2_000, "few logs say nothing of many");
+        // After failures it was made smaller than is worth while.
+        assert_eq!((after(1, 1, 1), after(2, 1, 1), after(2, 2, 900)), (2, 4, 4));
+    }
+
+    #[test]
+    fn what_is_kept_in_mind_is_bounded_with_all_that_belongs_to_it() {
+        let facts = Facts { password: Some("x".into()), ..Facts::default() };
+        let mut track = Track::default();
+        for n in 0..40 {
+            let (decky, name) = (format!("web-{n}"), Some(format!("user{n}")));
+            let facts = Facts { username: name, ..facts.clone() };
+            let seen = Seen {
+                at: n,
+                decky: &decky,
+                service: "ssh",
+                event_type: "auth_success",
+                techniques: "",
+                facts: &facts,
+            };
+            track.take(&seen);
+        }
+        let mut follower = Follower::new();
+        let mut written = HashMap::new();
+        for n in 0..40_000_u128 {
+            let (id, ip) = (Uuid::from_u128(n), n.to_string());
+            follower.tracks.insert(id, track.clone());
+            written.insert(ip.clone(), Profile::new(id, ip));
+        }
+        follower.keep(written);
+        let profiles: usize = follower.profiles.values().map(Profile::weight).sum();
+        let tracks: usize = follower.tracks.values().map(Track::weight).sum();
+        assert!(profiles + tracks <= MAX_KEPT && profiles + tracks > MAX_KEPT / 2, "{profiles} and {tracks}");
+        assert_eq!(follower.tracks.len(), follower.profiles.len());
+    }
 }

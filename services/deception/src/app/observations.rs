@@ -63,15 +63,16 @@ impl Gathered {
     /// Adds what one log shows of its attacker. Its techniques are those that it was stored with: rules that came later
     /// change nothing of the past. To these come the techniques of what it shows together with those before it.
     pub(crate) fn add(&mut self, attacker_id: Uuid, facts: &Facts, log: &Log, held: &[Held], sigma: &Set) {
-        let mut techniques = log.techniques().peekable();
-        if techniques.peek().is_some() {
+        let mut counted: Vec<&str> = log.techniques().collect();
+        if !counted.is_empty() {
             let own = tagging::rules().of(log).into_iter().map(|rule| (&rule.id, &rule.techniques));
             let others = sigma.of(log).into_iter().map(|rule| (&rule.key, &rule.techniques));
             let rules: Vec<(&String, &Vec<String>)> = own.chain(others).collect();
             let act = act(facts, log);
-            for technique in techniques {
+            for technique in counted.iter().copied() {
                 let of = rules.iter().filter(|(_, techniques)| techniques.iter().any(|of| of == technique));
                 let row = self.row(attacker_id, technique, log);
+                row.count += 1;
                 of.for_each(|(id, _)| name(&mut row.rules.0, id));
                 if let Some(act) = &act {
                     self.act(technique, act, log);
@@ -82,12 +83,17 @@ impl Gathered {
             for technique in &pattern.techniques {
                 let row = self.row(attacker_id, technique, log);
                 name(&mut row.rules.0, &pattern.id);
+                // One event shows it once, however many reasons there are to say so.
+                if !counted.contains(&technique.as_str()) {
+                    counted.push(technique);
+                    row.count += 1;
+                }
                 self.act(technique, act, log);
             }
         }
     }
 
-    /// Counts a log for its attacker and technique.
+    /// The row of a log's attacker and technique, with what the log says of it. Counting the log is the caller's.
     fn row(&mut self, attacker_id: Uuid, technique: &str, log: &Log) -> &mut Row {
         let at = log.at.timestamp_micros();
         let row = self.rows.entry((attacker_id, technique.to_owned())).or_insert_with(|| Row {
@@ -103,9 +109,8 @@ impl Gathered {
             last_log_id: log.id,
             last_msg: String::new(),
         });
-        row.count += 1;
         row.first_seen = row.first_seen.min(at);
-        if at >= row.last_seen || row.count == 1 {
+        if at >= row.last_seen {
             row.last_seen = at;
             row.last_log_id = log.id;
             row.last_msg = cut(&log.msg);

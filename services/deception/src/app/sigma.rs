@@ -26,7 +26,7 @@ use crate::{
 const POLL: Duration = Duration::from_secs(2);
 /// The catalogue is asked this often, whether it told of a change or not.
 const AGAIN: Duration = Duration::from_secs(15 * 60);
-/// Between two tries while it cannot be asked.
+/// Between two tries while it cannot be asked, and at least between two that went well.
 const PAUSE: Duration = Duration::from_secs(1);
 const MAX_PAUSE: Duration = Duration::from_secs(60);
 /// The catalogue answers within this time.
@@ -154,14 +154,20 @@ impl App {
                 let at = Instant::now();
                 if (at >= due || state.wanted > state.taken) && at >= not_before {
                     self.pull_sigma(&catalogue).await?;
-                    due = Instant::now() + AGAIN;
+                    let asked = Instant::now();
+                    due = asked + AGAIN;
+                    // However often they change there: half of the time at most is spent on asking.
+                    not_before = asked + at.elapsed().max(PAUSE);
                     self.renew_sigma().await?;
                 }
                 Ok::<_, Error>(())
             };
-            match kept.await {
-                Ok(()) => pause = PAUSE,
-                Err(error) => {
+            // The catalogue may be slow; whoever stops does not wait for it.
+            let kept = stop.run_until_cancelled(aegis_telemetry::job("deception_rules", kept)).await;
+            match kept {
+                None => return,
+                Some(Ok(())) => pause = PAUSE,
+                Some(Err(error)) => {
                     let failure = Failure::from(error);
                     tracing::warn!(%failure, "Sigma rules are renewed later");
                     not_before = Instant::now() + pause;

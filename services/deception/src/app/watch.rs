@@ -1,6 +1,7 @@
 //! The live stream: what is there, then what comes, to each who watches; the slow are let go.
 
 use std::{
+    pin::pin,
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
@@ -154,8 +155,18 @@ impl Watcher {
         self.tell(Told::Histogram(histogram)).await?;
         self.tell_what_was(after_id).await?;
         let stop = self.app.stop.clone();
-        let mut figures = interval(FIGURES);
-        figures.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut ticks = interval(FIGURES);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let app = Arc::clone(&self.app);
+        // Events do not wait for them. In a task of their own: who asks holds up all others who do, and must come to an
+        // end while a reader is slow.
+        let figures = stream::unfold((ticks, app), async |(mut ticks, app)| {
+            ticks.tick().await;
+            let asked = Arc::clone(&app);
+            let stats = tokio::spawn(async move { asked.stats().await }).await;
+            Some((stats.map_err(Failure::internal), (ticks, app)))
+        });
+        let mut figures = pin!(figures);
         loop {
             tokio::select! {
                 piece = coming.recv() => match piece {
@@ -163,8 +174,8 @@ impl Watcher {
                     Err(RecvError::Lagged(_)) => return Err(End::Slow),
                     Err(RecvError::Closed) => return Err(End::Gone),
                 },
-                _ = figures.tick() => {
-                    let stats = self.app.stats().await?;
+                Some(stats) = figures.next() => {
+                    let stats = stats.map_err(Error::from)??;
                     if stats != self.told {
                         self.told = stats;
                         self.tell(Told::Stats(stats)).await?;

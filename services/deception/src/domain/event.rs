@@ -106,6 +106,26 @@ impl Event {
     }
 }
 
+#[cfg(test)]
+impl Event {
+    /// One of that type on a service, with these fields as JSON.
+    pub(crate) fn example(event_type: &str, service: &str, fields: &str) -> Self {
+        Event {
+            id: Uuid::nil(),
+            at: DateTime::UNIX_EPOCH,
+            decky: "web-01".into(),
+            service: service.into(),
+            event_type: EVENT_TYPES.into_iter().find(|known| *known == event_type).unwrap(),
+            attacker_ip: "203.0.113.9".into(),
+            attacker_port: 40_000,
+            session_id: String::new(),
+            msg: String::new(),
+            fields: Fields::stored(fields.into()),
+            techniques: String::new(),
+        }
+    }
+}
+
 /// A flat JSON object of texts, read when somebody asks for a field.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Fields {

@@ -110,6 +110,15 @@ pub(crate) struct Track {
 struct Try(i64, u32, u32, u32);
 
 impl Track {
+    /// What it takes in memory, about.
+    pub(crate) fn weight(&self) -> usize {
+        let queues = self.tries.capacity() * size_of::<Try>()
+            + self.touched.capacity() * size_of::<(i64, u32)>()
+            + self.worked.capacity() * size_of::<(i64, u32, u32)>();
+        // A tree's nodes have room to spare.
+        size_of::<Self>() + queues + self.held.len() * 2 * size_of::<(String, i64)>()
+    }
+
     /// Takes an event in; which patterns hold since then.
     pub(crate) fn take(&mut self, seen: &Seen<'_>) -> Vec<Held> {
         let place = hash(&[seen.decky, seen.service]);
@@ -354,8 +363,19 @@ mod tests {
     #[test]
     fn hashes_stay_what_they_are() {
         // What a table holds was made by another build.
-        assert_eq!(hash(&["root"]), hash(&["root"]));
+        assert_eq!((hash(&["root"]), hash(&["a", "b"]), hash(&[""])), (0x506a_30c8, 0x4024_880b, 0x2966_9922));
         assert_ne!(hash(&["a", "b"]), hash(&["ab"]));
         assert_ne!(hash(&["a", "b"]), hash(&["b", "a"]));
+    }
+
+    #[test]
+    fn what_is_remembered_weighs_something() {
+        let mut scene = scene();
+        let before = scene.0.weight();
+        for n in 0..40 {
+            scene.event(n, &format!("web-{n}"), "ssh", "auth_success", Some((&format!("user{n}"), "x")));
+        }
+        let weight = scene.0.weight();
+        assert!(weight > before + 1_500 && weight < 8_192, "{weight}");
     }
 }

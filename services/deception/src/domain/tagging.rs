@@ -175,23 +175,6 @@ mod tests {
     use std::collections::HashSet;
 
     use super::*;
-    use crate::domain::event::Fields;
-
-    fn example(event_type: &str, service: &str, fields: &str) -> Event {
-        Event {
-            id: uuid::Uuid::nil(),
-            at: chrono::DateTime::UNIX_EPOCH,
-            decky: "web-01".into(),
-            service: service.into(),
-            event_type: EVENT_TYPES.into_iter().find(|known| *known == event_type).unwrap(),
-            attacker_ip: "203.0.113.9".into(),
-            attacker_port: 40_000,
-            session_id: String::new(),
-            msg: String::new(),
-            fields: Fields::stored(fields.into()),
-            techniques: String::new(),
-        }
-    }
 
     fn event(rule: &Rule, event_type: &str, text: Option<&str>) -> Event {
         let service = rule.services.first().map_or("ssh", String::as_str);
@@ -201,7 +184,7 @@ mod tests {
             _ => "detail",
         };
         let fields = text.map(|text| serde_json::json!({ field: text }).to_string()).unwrap_or_default();
-        example(event_type, service, &fields)
+        Event::example(event_type, service, &fields)
     }
 
     #[test]
@@ -244,7 +227,7 @@ mod tests {
             "/bin/busybox uname -a",
         ] {
             let fields = serde_json::json!({ "command": text }).to_string();
-            assert!(tag(&example("command", "ssh", &fields), &Set::default()).contains(&"T1082"), "{text}");
+            assert!(tag(&Event::example("command", "ssh", &fields), &Set::default()).contains(&"T1082"), "{text}");
         }
     }
 

@@ -37,7 +37,12 @@ pub(crate) async fn put(tx: &mut Tx, tracks: &[(Uuid, i64, &Track)]) -> Result<(
             query.push_values(tracks, |mut into, (id, at, track)| {
                 into.push_bind(*id).push_bind(*at).push_bind(Json(*track));
             });
-            query.push(" ON CONFLICT (attacker_id) DO UPDATE SET last_at = excluded.last_at, track = excluded.track");
+            // Old logs may come after new ones.
+            query.push(
+                " ON CONFLICT (attacker_id) DO UPDATE SET track = excluded.track, last_at = \
+                 CASE WHEN excluded.last_at > attacker_track.last_at THEN excluded.last_at \
+                 ELSE attacker_track.last_at END",
+            );
             query.build().persistent(tracks.len() == ROWS).execute(c).await.map(|_| ())
         })?;
     }

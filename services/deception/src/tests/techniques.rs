@@ -1,7 +1,13 @@
 //! What tags events besides our own rules: Sigma rules of the catalogue, and what several events show together.
 
+use std::{convert::Infallible, time::Duration};
+
+use aegis_auth::Background;
 use aegis_events::{Event as _, Handler};
-use aegis_proto::events::v1::KnowledgeChanged;
+use aegis_proto::{catalog::v1::knowledge_service_client::KnowledgeServiceClient, events::v1::KnowledgeChanged};
+use chrono::TimeDelta;
+use tokio::sync::Notify;
+use tonic::body::Body;
 use uuid::Uuid;
 
 use super::{
@@ -9,7 +15,7 @@ use super::{
     *,
 };
 use crate::{
-    app::{follow::Follower, logs::Filter, observations::TaggingRule},
+    app::{follow::Follower, logs::Filter, observations::TaggingRule, sigma::Catalogue},
     domain::{event::Raw, sigma::Text},
     events::Events,
     store::{
@@ -189,6 +195,73 @@ async fn what_several_events_show_counts_once_whoever_follows() {
         store::tracks::forget(&mut tx, scene.start.timestamp_micros() + 100_000_000).await.unwrap();
         tx.commit().await.unwrap();
         assert_eq!(store::tracks::of_attackers(&test.db, &[profile.id]).await.unwrap(), [], "{}", test.name);
+        test.close().await;
+    }
+}
+
+#[tokio::test]
+async fn what_an_event_shows_by_itself_and_with_others_counts_once() {
+    for test in stores().await {
+        let mut scene = Scene::new(&test.db);
+        let touch = |(n, service): (i64, &str)| event(IP, n, "web-01", service, "connect", &[]);
+        scene.tell((0..).zip(["ftp", "http", "redis", "telnet"]).map(touch).collect()).await;
+        // A scan of its own, and the fifth service.
+        scene.tell(vec![command(5, "nmap -sn 192.0.2.0/24")]).await;
+        let app = Arc::clone(&scene.app);
+        let (count, rules) = of(&app, "T1046").await.unwrap();
+        assert_eq!((count, rules), (1, vec!["scan-from-inside".into(), "services-swept".into()]), "{}", test.name);
+        let (_, observed) = app.observed_procedure(&admin(), "T1046").await.unwrap();
+        assert_eq!(observed.map(|observed| (observed.count, observed.attackers)), Some((1, 1)), "{}", test.name);
+        test.close().await;
+    }
+}
+
+#[tokio::test]
+async fn logs_that_are_old_when_they_are_taken_in_are_remembered() {
+    for test in stores().await {
+        let mut scene = Scene::new(&test.db);
+        scene.start -= TimeDelta::days(30);
+        let tries = |some: std::ops::Range<i64>| -> Vec<_> {
+            some.map(|n| login(n, "web-01", "auth_fail", &format!("user{n}"), "Winter2026!")).collect()
+        };
+        scene.tell(tries(0..3)).await;
+        store::follow::end_lease(&test.db).await.unwrap();
+        scene.follower = Follower::new();
+        scene.tell(tries(3..6)).await;
+        let sprayed = Some((1, vec!["password-sprayed".to_owned()]));
+        assert_eq!(of(&scene.app, "T1110.003").await, sprayed, "{}", test.name);
+
+        // What comes late does not make the last event an older one.
+        scene.tell(vec![login(-5_000, "web-01", "auth_fail", "ana", "x")]).await;
+        let profile = store::attackers::by_ips(&test.db, &[IP.to_owned()]).await.unwrap().remove(0);
+        let mut tx = test.db.begin().await.unwrap();
+        store::tracks::forget(&mut tx, scene.start.timestamp_micros()).await.unwrap();
+        tx.commit().await.unwrap();
+        assert_eq!(store::tracks::of_attackers(&test.db, &[profile.id]).await.unwrap().len(), 1, "{}", test.name);
+        test.close().await;
+    }
+}
+
+#[tokio::test]
+async fn who_stops_does_not_wait_for_a_catalogue_that_is_slow() {
+    for test in stores().await {
+        let (app, _folder) = app(&test.db);
+        let asked = Arc::new(Notify::new());
+        let heard = Arc::clone(&asked);
+        // It hears the question and never answers.
+        let silent = tower::service_fn(move |_: http::Request<Body>| {
+            heard.notify_one();
+            std::future::pending::<Result<http::Response<Body>, Infallible>>()
+        });
+        let token = || Box::pin(async { Ok(("the service's own".to_owned(), Duration::from_secs(300))) }) as _;
+        let catalogue = Catalogue {
+            knowledge: KnowledgeServiceClient::new(aegis_rpc::local(silent)),
+            background: Background::new(Arc::new(token)),
+        };
+        let kept = tokio::spawn(Arc::clone(&app).keep_sigma(catalogue, app.stop.clone()));
+        asked.notified().await;
+        app.stop.cancel();
+        tokio::time::timeout(Duration::from_secs(20), kept).await.unwrap().unwrap();
         test.close().await;
     }
 }

@@ -35,22 +35,24 @@ pub(crate) struct Cause {
 }
 
 /// Gives each notice to those of its recipients who want it.
-pub(crate) async fn notify(tx: &mut Tx, hub: &Hub, notices: Vec<Notice>, cause: &Cause) -> aegis_db::Result<()> {
+pub(crate) async fn notify(tx: &mut Tx, hub: &Hub, told: Vec<(Vec<Notice>, Cause)>) -> aegis_db::Result<()> {
     let mut rows = Vec::new();
-    for notice in notices {
-        let recipients = store::notifications::recipients(tx, &notice, cause.actor).await?;
-        rows.extend(recipients.into_iter().map(|user_id| Notification {
-            id: Uuid::now_v7(),
-            user_id,
-            kind: notice.kind.name.to_owned(),
-            title: notice.title.clone(),
-            message: notice.message.clone(),
-            entity_type: cause.entity_type.to_owned(),
-            entity_id: cause.entity_id.clone(),
-            is_read: false,
-            created_at: cause.at,
-            seq: 0,
-        }));
+    for (notices, cause) in told {
+        for notice in notices {
+            let recipients = store::notifications::recipients(tx, &notice, cause.actor).await?;
+            rows.extend(recipients.into_iter().map(|user_id| Notification {
+                id: Uuid::now_v7(),
+                user_id,
+                kind: notice.kind.name.to_owned(),
+                title: notice.title.clone(),
+                message: notice.message.clone(),
+                entity_type: cause.entity_type.to_owned(),
+                entity_id: cause.entity_id.clone(),
+                is_read: false,
+                created_at: cause.at,
+                seq: 0,
+            }));
+        }
     }
     if rows.is_empty() {
         return Ok(());

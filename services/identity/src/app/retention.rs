@@ -83,7 +83,7 @@ impl App {
             before: before.to_rfc3339_opts(SecondsFormat::Secs, true),
         };
         let details = serde_json::to_string(&told).map_err(aegis_error::Failure::internal)?;
-        store::audit::append(&mut tx, &entry(at, details)).await?;
+        store::audit::append(&mut tx, &[entry(at, details)]).await?;
         tx.commit().await?;
         Ok(removed)
     }

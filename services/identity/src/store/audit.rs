@@ -1,5 +1,7 @@
 //! The audit trail.
 
+use std::collections::BTreeSet;
+
 use aegis_db::{Db, Result, Tx, on, read};
 use chrono::{DateTime, Utc};
 use sqlx::{Database, QueryBuilder};
@@ -53,45 +55,64 @@ pub(crate) struct Bounds {
     pub(crate) extent: Option<(i64, i64)>,
 }
 
-/// Puts an entry at the end of the chain. The head's row is locked until the transaction ends, so the chain does
-/// not fork, however many append.
-pub(crate) async fn append(tx: &mut Tx, entry: &Entry) -> Result<()> {
-    let (seq, prev_hash): (i64, Vec<u8>) =
-        on!(tx, |c| sqlx::query_as("UPDATE audit_head SET seq = seq + 1 WHERE id = 1 RETURNING seq, hash")
+/// Records of one statement.
+const CHUNK: usize = 500;
+
+/// Puts entries at the end of the chain, in this order. The head's row is locked until the transaction ends, so the
+/// chain does not fork, however many append.
+pub(crate) async fn append(tx: &mut Tx, entries: &[Entry]) -> Result<()> {
+    if entries.is_empty() {
+        return Ok(());
+    }
+    let count = i64::try_from(entries.len()).unwrap_or(i64::MAX);
+    let (last, before): (i64, Vec<u8>) =
+        on!(tx, |c| sqlx::query_as("UPDATE audit_head SET seq = seq + $1 WHERE id = 1 RETURNING seq, hash")
+            .bind(count)
             .fetch_one(c)
             .await)?;
-    let record = entry.encode();
-    let hash = audit::hash(&whole(&prev_hash), seq, &record);
-    on!(tx, |c| sqlx::query(
-        "INSERT INTO audit_record (seq, user_id, action, entity_type, at_us, record, hash)
-         VALUES ($1, $2, $3, $4, $5, $6, $7)"
-    )
-    .bind(seq)
-    .bind(entry.user_id)
-    .bind(&entry.action)
-    .bind(&entry.entity_type)
-    .bind(entry.at.timestamp_micros())
-    .bind(record)
-    .bind(&hash[..])
-    .execute(c)
-    .await
-    .map(|_| ()))?;
+    let (mut hash, mut links) = (whole(&before), Vec::with_capacity(entries.len()));
+    for (seq, entry) in (last - count + 1..).zip(entries) {
+        let record = entry.encode();
+        hash = audit::hash(&hash, seq, &record);
+        links.push((seq, entry, record, hash));
+    }
+    for chunk in links.chunks(CHUNK) {
+        on!(tx, |c| {
+            let mut query =
+                QueryBuilder::new("INSERT INTO audit_record (seq, user_id, action, entity_type, at_us, record, hash) ");
+            query.push_values(chunk, |mut row, (seq, entry, record, hash)| {
+                row.push_bind(*seq)
+                    .push_bind(entry.user_id)
+                    .push_bind(entry.action.clone())
+                    .push_bind(entry.entity_type.clone())
+                    .push_bind(entry.at.timestamp_micros())
+                    .push_bind(record.clone())
+                    .push_bind(hash.to_vec());
+            });
+            query.build().execute(c).await.map(|_| ())
+        })?;
+    }
     on!(tx, |c| sqlx::query("UPDATE audit_head SET hash = $1 WHERE id = 1")
-        .bind(&hash[..])
+        .bind(hash.to_vec())
         .execute(c)
         .await
         .map(|_| ()))?;
-    on!(tx, |c| sqlx::query("INSERT INTO audit_action (action) VALUES ($1) ON CONFLICT DO NOTHING")
-        .bind(&entry.action)
-        .execute(c)
-        .await
-        .map(|_| ()))?;
-    if !entry.entity_type.is_empty() {
-        on!(tx, |c| sqlx::query("INSERT INTO audit_entity_type (entity_type) VALUES ($1) ON CONFLICT DO NOTHING")
-            .bind(&entry.entity_type)
-            .execute(c)
-            .await
-            .map(|_| ()))?;
+    know(tx, "INSERT INTO audit_action (action) ", entries.iter().map(|entry| entry.action.as_str())).await?;
+    let entity_types = entries.iter().map(|entry| entry.entity_type.as_str()).filter(|name| !name.is_empty());
+    know(tx, "INSERT INTO audit_entity_type (entity_type) ", entity_types).await
+}
+
+/// Adds the names that are not there yet to what one can filter by.
+async fn know(tx: &mut Tx, insert: &'static str, names: impl Iterator<Item = &str>) -> Result<()> {
+    let names: Vec<&str> = names.collect::<BTreeSet<_>>().into_iter().collect();
+    for chunk in names.chunks(CHUNK) {
+        on!(tx, |c| {
+            let mut query = QueryBuilder::new(insert);
+            query.push_values(chunk, |mut row, name| {
+                row.push_bind(name.to_string());
+            });
+            query.push(" ON CONFLICT DO NOTHING").build().execute(c).await.map(|_| ())
+        })?;
     }
     Ok(())
 }

@@ -170,9 +170,8 @@ async fn a_long_chain_is_walked_in_parts_and_broken_in_one_place() {
     each(async |bench| {
         bench.run("DELETE FROM outbox").await;
         let mut tx = bench.db.begin().await.unwrap();
-        for n in 0..1300 {
-            store::audit::append(&mut tx, &entry(n)).await.unwrap();
-        }
+        let entries: Vec<_> = (0..1300).map(entry).collect();
+        store::audit::append(&mut tx, &entries).await.unwrap();
         tx.commit().await.unwrap();
         let progress = Progress::default();
         let verdict = bench.app.walk_audit(&progress).await.unwrap();

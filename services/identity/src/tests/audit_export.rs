@@ -17,9 +17,7 @@ use crate::{
 impl Bench {
     async fn appended(&self, entries: impl IntoIterator<Item = Entry>) {
         let mut tx = self.db.begin().await.unwrap();
-        for entry in entries {
-            store::audit::append(&mut tx, &entry).await.unwrap();
-        }
+        store::audit::append(&mut tx, &entries.into_iter().collect::<Vec<_>>()).await.unwrap();
         tx.commit().await.unwrap();
     }
 

@@ -16,7 +16,7 @@ impl Bench {
             let mut entry = entry(n as i64);
             entry.at = days_ago(*days);
             entry.action = if *days > 30 { "old" } else { "new" }.to_owned();
-            store::audit::append(&mut tx, &entry).await.unwrap();
+            store::audit::append(&mut tx, &[entry]).await.unwrap();
         }
         tx.commit().await.unwrap();
     }

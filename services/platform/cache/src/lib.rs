@@ -60,13 +60,9 @@ impl Cache {
     /// Redis (6.2 or later) at a `redis://` or `rediss://` address.
     ///
     /// The connection is made when it is needed, and again when it breaks: only an address that cannot be read fails.
-    pub async fn connect(url: &str) -> Result<Self, CacheError> {
-        Self::connect_with(url, None).await
-    }
-
-    /// As [`connect`](Self::connect), to a `rediss://` address whose certificate is of a private CA (PEM).
-    pub async fn connect_with(url: &str, roots: Option<Vec<u8>>) -> Result<Self, CacheError> {
-        Ok(Self(Inner::Redis(RedisCache::connect(url, roots).await?)))
+    /// `roots` are certificates of a private CA (PEM), for `rediss`. To be called in a Tokio runtime.
+    pub fn redis(url: &str, roots: Option<Vec<u8>>) -> Result<Self, CacheError> {
+        Ok(Self(Inner::Redis(RedisCache::new(url, roots)?)))
     }
 
     /// The value under the key, unless it has expired.

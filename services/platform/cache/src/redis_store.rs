@@ -26,7 +26,7 @@ pub(crate) struct RedisCache {
 }
 
 impl RedisCache {
-    pub(crate) async fn connect(url: &str, roots: Option<Vec<u8>>) -> Result<Self, CacheError> {
+    pub(crate) fn new(url: &str, roots: Option<Vec<u8>>) -> Result<Self, CacheError> {
         let secure = url.starts_with("rediss://");
         if !secure && !url.starts_with("redis://") {
             return Err(CacheError::Invalid("cache address: redis:// or rediss:// expected"));

@@ -171,7 +171,7 @@ async fn redis_keeps_the_contract() {
         eprintln!("skipped: AEGIS_TEST_REDIS_URL is not set");
         return;
     };
-    suite(Cache::connect(&url).await.unwrap()).await;
+    suite(Cache::redis(&url, None).unwrap()).await;
 }
 
 /// Passes connections on to Redis until it is dropped.
@@ -222,7 +222,7 @@ async fn a_restart_of_redis_is_survived() {
     let (keys, address) = (Keys::new(), address.to_owned());
     let key = &keys.key("kept");
     let proxy = Proxy::start(0, address.clone()).await;
-    let cache = Cache::connect(&format!("redis://127.0.0.1:{}", proxy.port)).await.unwrap();
+    let cache = Cache::redis(&format!("redis://127.0.0.1:{}", proxy.port), None).unwrap();
     cache.set(key, b"v", LONG).await.unwrap();
 
     // Down and up again between two calls: the caller sees nothing of it.
@@ -269,14 +269,14 @@ async fn memory_is_bounded_and_takes_new_entries_when_full() {
 #[tokio::test]
 async fn a_bad_or_dead_address_is_an_error() {
     for url in ["", "http://localhost", "redis://", "rediss://:x:y/z"] {
-        let error = Cache::connect(url).await.unwrap_err();
+        let error = Cache::redis(url, None).unwrap_err();
         assert!(matches!(error, CacheError::Invalid(_)), "{url}: {error:?}");
     }
     // A port that was free a moment ago.
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let port = listener.local_addr().unwrap().port();
     drop(listener);
-    let cache = Cache::connect(&format!("redis://:secret@127.0.0.1:{port}")).await.unwrap();
+    let cache = Cache::redis(&format!("redis://:secret@127.0.0.1:{port}"), None).unwrap();
     let error = cache.ping().await.unwrap_err();
     assert!(matches!(error, CacheError::Unavailable(_)), "{error:?}");
     assert!(!format!("{error:?}").contains("secret"));
@@ -287,7 +287,7 @@ async fn a_silent_server_is_given_up_on() {
     // Accepts and never answers.
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let port = listener.local_addr().unwrap().port();
-    let cache = Cache::connect(&format!("redis://127.0.0.1:{port}")).await.unwrap();
+    let cache = Cache::redis(&format!("redis://127.0.0.1:{port}"), None).unwrap();
     let error = cache.get("key").await.unwrap_err();
     assert!(matches!(error, CacheError::Unavailable(_)), "{error:?}");
     drop(listener);

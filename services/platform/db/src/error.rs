@@ -23,6 +23,9 @@ pub enum Error {
     Refused(#[from] Failure),
 }
 
+/// How the driver says that a statement is too large for the protocol, or that it cannot log in as it is asked to.
+const NEVER_SENT: [&str; 3] = ["too many ", "size out of range", "unknown authentication"];
+
 impl Error {
     /// A unique index refused the row.
     pub fn is_unique_violation(&self) -> bool {
@@ -37,9 +40,9 @@ impl Error {
                 | sqlx::Error::PoolClosed
                 | sqlx::Error::WorkerCrashed
                 | sqlx::Error::Io(_)
-                | sqlx::Error::Tls(_)
-                // A server that goes away in the middle of what it says.
-                | sqlx::Error::Protocol(_) => true,
+                | sqlx::Error::Tls(_) => true,
+                // A server that goes away in the middle of what it says. What can never be sent is our fault.
+                sqlx::Error::Protocol(text) => !NEVER_SENT.iter().any(|fault| text.contains(fault)),
                 // SQLITE_BUSY, SQLITE_LOCKED; PostgreSQL: connection lost, shutting down, too many connections,
                 // serialisation failure, deadlock.
                 sqlx::Error::Database(e) => e.code().is_some_and(|code| {
@@ -78,5 +81,19 @@ impl From<Error> for Failure {
         } else {
             Failure::internal(error)
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_can_never_be_sent_is_not_tried_again() {
+        let protocol = |text: &str| Error::Sqlx(sqlx::Error::Protocol(text.to_owned())).is_unavailable();
+        assert!(protocol("expected ReadyForQuery, got EOF"));
+        assert!(!protocol("too many arguments for query (70000)"));
+        assert!(!protocol("message size out of range for protocol: 4000000000"));
+        assert!(!protocol("unknown authentication method: 7"));
     }
 }

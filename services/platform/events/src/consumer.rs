@@ -1,6 +1,10 @@
 //! A service as a consumer of events: each is taken in once, in one transaction with the change that it causes.
 
-use std::{sync::Arc, time::Instant};
+use std::{
+    collections::{BTreeSet, HashSet},
+    sync::{Arc, OnceLock},
+    time::{Duration, Instant},
+};
 
 use aegis_db::{Db, Tx, now, on};
 use aegis_error::{Code, Failure};
@@ -12,6 +16,7 @@ use aegis_telemetry::{
 use async_trait::async_trait;
 use chrono::DateTime;
 use prost::Message;
+use sqlx::QueryBuilder;
 use tracing::{Instrument, Span, field::Empty};
 
 use crate::Subscription;
@@ -52,6 +57,69 @@ const TRIES: u32 = 8;
 pub trait Handler: Send + Sync + 'static {
     /// Changes the service's state in `tx`. Called once for each event, also when it is delivered twice.
     async fn handle(&self, tx: &mut Tx, event: &Envelope) -> Result<(), Failure>;
+
+    /// The same for several, in order: one by one, unless the service knows a way with fewer statements.
+    async fn handle_all(&self, tx: &mut Tx, events: &[Taken<'_>]) -> Result<(), Failure> {
+        for taken in events {
+            Taken::together(&[taken], self.handle(tx, taken.event)).await?;
+        }
+        Ok(())
+    }
+}
+
+/// An event that a handler has not seen before.
+pub struct Taken<'a> {
+    /// The event.
+    pub event: &'a Envelope,
+    consumer: &'static str,
+    /// How long it took to handle it.
+    took: OnceLock<Duration>,
+}
+
+impl<'a> Taken<'a> {
+    fn new(event: &'a Envelope, consumer: &'static str) -> Self {
+        Taken { event, consumer, took: OnceLock::new() }
+    }
+
+    /// Handles these events with `work`, in a span of each that is a part of the trace of what caused the event. Each
+    /// is measured with its share of the time.
+    pub async fn together<T>(
+        events: &[&Taken<'_>],
+        work: impl Future<Output = Result<T, Failure>> + Send,
+    ) -> Result<T, Failure> {
+        let spans: Vec<Span> = events.iter().map(|taken| taken.span()).collect();
+        let began = Instant::now();
+        let done = work.instrument(spans.first().cloned().unwrap_or_else(Span::none)).await;
+        let each = began.elapsed() / u32::try_from(events.len().max(1)).unwrap_or(u32::MAX);
+        for (taken, span) in events.iter().zip(spans) {
+            let _ = taken.took.set(each);
+            if let Err(failure) = &done {
+                span.record("otel.status_code", "ERROR");
+                span.record("error.type", failure.code().name());
+            }
+        }
+        done
+    }
+
+    fn span(&self) -> Span {
+        let (event, actor) = (self.event, self.event.actor.as_ref());
+        let span = tracing::info_span!(
+            parent: None,
+            "consume",
+            otel.name = format!("process {}", event.r#type),
+            otel.kind = "consumer",
+            messaging.operation.type = "process",
+            messaging.consumer.group.name = self.consumer,
+            messaging.destination.name = event.r#type,
+            messaging.message.id = event.id,
+            request_id = actor.map(|actor| actor.request_id.as_str()).filter(|id| !id.is_empty()),
+            user.id = actor.map(|actor| actor.user_id.as_str()).filter(|id| !id.is_empty()),
+            otel.status_code = Empty,
+            error.type = Empty,
+        );
+        aegis_telemetry::set_parent(&span, &event.traceparent);
+        span
+    }
 }
 
 /// A service's handler, what it wants to hear of, and the database in which it remembers. Cheap to clone.
@@ -121,59 +189,22 @@ impl Consumer {
 
     /// Takes events in with one transaction. Those that were not known are added to `handled`.
     async fn take_in<'a>(&self, events: &'a [Envelope], handled: &mut Vec<&'a Envelope>) -> Result<(), Failure> {
+        let consumer = self.subscription.consumer;
         let mut tx = self.db.begin().await?;
-        let mut done = Vec::with_capacity(events.len());
-        for event in events {
-            let span = self.span(event);
-            let began = Instant::now();
-            match self.handle(&mut tx, event).instrument(span.clone()).await {
-                Ok(outcome) => done.push((outcome, began.elapsed())),
-                Err(failure) => {
-                    span.record("otel.status_code", "ERROR");
-                    span.record("error.type", failure.code().name());
-                    return Err(failure);
-                }
-            }
+        let mut fresh = first_times(&mut tx, events).await?;
+        let (new, repeated): (Vec<_>, Vec<_>) = events.iter().partition(|event| fresh.remove(&event.id));
+        let new: Vec<Taken<'a>> = new.into_iter().map(|event| Taken::new(event, consumer)).collect();
+        if !new.is_empty() {
+            self.handler.handle_all(&mut tx, &new).await?;
         }
         tx.commit_relaxed().await?;
-        let consumer = self.subscription.consumer;
-        for (event, (outcome, took)) in events.iter().zip(done) {
-            SECONDS.observe(&[consumer, &event.r#type], took.as_secs_f64());
-            EVENTS.inc(&[consumer, &event.r#type, outcome]);
-            if outcome == HANDLED {
-                handled.push(event);
-            }
+        for Taken { event, took, .. } in new {
+            SECONDS.observe(&[consumer, &event.r#type], took.into_inner().unwrap_or_default().as_secs_f64());
+            EVENTS.inc(&[consumer, &event.r#type, HANDLED]);
+            handled.push(event);
         }
+        repeated.iter().for_each(|event| EVENTS.inc(&[consumer, &event.r#type, REPEATED]));
         Ok(())
-    }
-
-    async fn handle(&self, tx: &mut Tx, event: &Envelope) -> Result<&'static str, Failure> {
-        if first_time(tx, &event.id).await? {
-            self.handler.handle(tx, event).await?;
-            return Ok(HANDLED);
-        }
-        Ok(REPEATED)
-    }
-
-    /// The span of handling an event, a part of the trace of what caused it.
-    fn span(&self, event: &Envelope) -> Span {
-        let actor = event.actor.as_ref();
-        let span = tracing::info_span!(
-            parent: None,
-            "consume",
-            otel.name = format!("process {}", event.r#type),
-            otel.kind = "consumer",
-            messaging.operation.type = "process",
-            messaging.consumer.group.name = self.subscription.consumer,
-            messaging.destination.name = event.r#type,
-            messaging.message.id = event.id,
-            request_id = actor.map(|actor| actor.request_id.as_str()).filter(|id| !id.is_empty()),
-            user.id = actor.map(|actor| actor.user_id.as_str()).filter(|id| !id.is_empty()),
-            otel.status_code = Empty,
-            error.type = Empty,
-        );
-        aegis_telemetry::set_parent(&span, &event.traceparent);
-        span
     }
 
     /// Of events that are on the disk now.
@@ -216,12 +247,18 @@ impl Consumer {
     }
 }
 
-async fn first_time(tx: &mut Tx, id: &str) -> aegis_db::Result<bool> {
-    let rows = on!(tx, |c| sqlx::query("INSERT INTO inbox (id, at) VALUES ($1, $2) ON CONFLICT (id) DO NOTHING")
-        .bind(id)
-        .bind(now())
-        .execute(c)
-        .await
-        .map(|done| done.rows_affected()))?;
-    Ok(rows == 1)
+/// Remembers events; answers the ids of those that were not known.
+async fn first_times(tx: &mut Tx, events: &[Envelope]) -> aegis_db::Result<HashSet<String>> {
+    // In one order for all: two consumers that remember the same events must not wait for each other.
+    let ids: BTreeSet<&str> = events.iter().map(|event| event.id.as_str()).collect();
+    let at = now();
+    let new: Vec<String> = on!(tx, |c| {
+        let mut query = QueryBuilder::new("INSERT INTO inbox (id, at) ");
+        query.push_values(&ids, |mut row, id| {
+            row.push_bind(id.to_string()).push_bind(at);
+        });
+        query.push(" ON CONFLICT (id) DO NOTHING RETURNING id");
+        query.build_query_scalar().fetch_all(c).await
+    })?;
+    Ok(new.into_iter().collect())
 }

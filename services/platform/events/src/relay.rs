@@ -49,11 +49,15 @@ struct Row {
     body: Vec<u8>,
 }
 
-/// What the gauges show.
-struct Waiting {
-    unpublished: i64,
-    oldest: Option<DateTime<Utc>>,
-    dead: i64,
+/// How many events of one service wait.
+#[derive(Debug)]
+pub struct Waiting {
+    /// For the bus, counted up to 100,000.
+    pub unpublished: i64,
+    /// When the first of those was written.
+    pub oldest: Option<DateTime<Utc>>,
+    /// For a person, because they could not be taken in; counted up to 100,000.
+    pub dead: i64,
 }
 
 impl Outbox {
@@ -87,10 +91,12 @@ impl Outbox {
                     }
                     if now() >= purge_at {
                         purge_at = now() + TimeDelta::hours(1);
-                        if let Err(error) = purge_inbox(db, now() - INBOX_KEEP).await {
+                        let inbox = purge_inbox(db, now() - INBOX_KEEP);
+                        if let Err(error) = aegis_telemetry::job("inbox_purge", inbox).await {
                             tracing::warn!(%error, service = self.source, "old inbox rows stay for now");
                         }
-                        if let Err(error) = idempotency::store::purge(db, now()).await {
+                        let keys = idempotency::store::purge(db, now());
+                        if let Err(error) = aegis_telemetry::job("idempotency_purge", keys).await {
                             tracing::warn!(%error, service = self.source, "old idempotency keys stay for now");
                         }
                     }
@@ -212,8 +218,8 @@ fn publishing(bus: &Bus, event: &mut Envelope) -> Option<Span> {
     Some(span)
 }
 
-/// By keys and indexes alone, with a bound on what is counted.
-async fn waiting(db: &Db) -> aegis_db::Result<Waiting> {
+/// How many events wait in a service's database: read by keys and indexes alone, with a bound on what is counted.
+pub async fn waiting(db: &Db) -> aegis_db::Result<Waiting> {
     const COUNT: &str = "SELECT COUNT(*) FROM (SELECT id FROM outbox LIMIT 100000) AS waiting";
     const OLDEST: &str = "SELECT at FROM outbox ORDER BY seq LIMIT 1";
     const DEAD: &str = "SELECT COUNT(*) FROM (SELECT id FROM dead_letter LIMIT 100000) AS dead";

@@ -145,7 +145,7 @@ async fn a_broker_that_takes_the_connection_and_says_nothing_is_asked_again() {
     let folder = tempfile::tempdir().unwrap();
     let db = database(folder.path(), "to.db").await;
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let bus = Bus::rabbit(&format!("amqp://{}", listener.local_addr().unwrap()), vec![COUNTER]);
+    let bus = Bus::rabbit(&format!("amqp://{}", listener.local_addr().unwrap()), vec![COUNTER], None);
     let delivery = bus.subscribe(Consumer::new(COUNTER, db, Arc::new(Counter { failures: AtomicU32::new(0) })));
     let stop = CancellationToken::new();
     let consumer = tokio::spawn(delivery.run(stop.clone()));
@@ -164,7 +164,7 @@ async fn over_rabbitmq_a_consumer_that_starts_later_still_hears_all() {
     };
     let folder = tempfile::tempdir().unwrap();
     let (from, to) = (database(folder.path(), "from.db").await, database(folder.path(), "to.db").await);
-    let bus = Bus::rabbit(&url, vec![COUNTER]);
+    let bus = Bus::rabbit(&url, vec![COUNTER], None);
     let outbox = Outbox::new("test");
     let stop = CancellationToken::new();
     let relay = tokio::spawn(outbox.clone().relay(from.clone(), bus.clone(), stop.clone()));

@@ -14,7 +14,7 @@ use std::{
 use http::{Request, Response};
 use http_body_util::BodyExt;
 use tokio::sync::{Notify, watch};
-use tonic::{ConnectError, Status, body::Body, transport::Channel};
+use tonic::{ConnectError, Status, TimeoutExpired, body::Body, transport::Channel};
 use tower::{Service, ServiceExt};
 
 use crate::{
@@ -52,12 +52,14 @@ pub(crate) enum Failed {
     Unsent(Status),
     /// It may have arrived.
     Broken(Status),
+    /// Its time is over; how long it takes says nothing of the process, and nobody waits for a second try.
+    Late(Status),
 }
 
 impl Failed {
     pub(crate) fn into_status(self) -> Status {
         match self {
-            Failed::Unsent(status) | Failed::Broken(status) => status,
+            Failed::Unsent(status) | Failed::Broken(status) | Failed::Late(status) => status,
         }
     }
 }
@@ -120,23 +122,23 @@ fn broken_off(error: Status) -> Status {
 }
 
 fn failed(error: tonic::transport::Error) -> Failed {
-    let unsent = never_left(&error);
+    let unsent = causes(&error).any(is_no_connection);
+    if !unsent && causes(&error).any(|cause| cause.is::<TimeoutExpired>()) {
+        return Failed::Late(Status::deadline_exceeded("the deadline passed"));
+    }
     let mut status = Status::unavailable("the service is not reachable");
     status.set_source(Arc::new(error));
     if unsent { Failed::Unsent(status) } else { Failed::Broken(status) }
 }
 
+/// An error and what led to it.
+fn causes(error: &tonic::transport::Error) -> impl Iterator<Item = &(dyn Error + 'static)> {
+    std::iter::successors(Some(error as &(dyn Error + 'static)), |&error| error.source())
+}
+
 /// Whether there was no connection, or one that ended before it took the call.
-fn never_left(error: &tonic::transport::Error) -> bool {
-    let mut cause: Option<&(dyn Error + 'static)> = Some(error);
-    while let Some(error) = cause {
-        let canceled = error.downcast_ref::<hyper::Error>().is_some_and(hyper::Error::is_canceled);
-        if canceled || error.is::<ConnectError>() {
-            return true;
-        }
-        cause = error.source();
-    }
-    false
+fn is_no_connection(cause: &(dyn Error + 'static)) -> bool {
+    cause.is::<ConnectError>() || cause.downcast_ref::<hyper::Error>().is_some_and(hyper::Error::is_canceled)
 }
 
 /// The processes behind the addresses of one role.
@@ -260,6 +262,7 @@ impl Pool {
             Failed::Unsent(_) => {}
             Failed::Broken(_) if peer.health() == Health::Serving => peer.set(Health::Unknown),
             Failed::Broken(_) => {}
+            Failed::Late(_) => return,
         }
         self.look.notify_one();
     }

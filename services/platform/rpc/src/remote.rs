@@ -88,7 +88,11 @@ async fn try_all(pool: Arc<Pool>, request: Request<Body>, measured: &ClientCall)
             }
             Err(failed) => {
                 pool.fails(&peer, failed);
-                read || matches!(failed, Failed::Unsent(_))
+                match failed {
+                    Failed::Unsent(_) => true,
+                    Failed::Broken(_) => read,
+                    Failed::Late(_) => false,
+                }
             }
         };
         tried.push(peer);

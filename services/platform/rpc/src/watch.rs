@@ -37,8 +37,9 @@ pub(crate) async fn watch(pool: Weak<Pool>) {
             looked_up = Some(Instant::now());
         }
         let peers = alive.peers();
-        // One process is asked by its calls.
-        if peers.len() > 1 {
+        // One process is asked by its calls; one that is lost gets none.
+        let asks = peers.len() > 1 || peers.iter().any(|peer| peer.health() == Health::Lost);
+        if asks {
             silent.retain(|(peer, _)| peer.strong_count() > 0);
             let mut answers: FuturesUnordered<_> =
                 peers.iter().map(|peer| async move { (peer, ask(peer).await) }).collect();
@@ -49,7 +50,7 @@ pub(crate) async fn watch(pool: Weak<Pool>) {
             }
         }
         alive.looked();
-        let wait = if peers.len() > 1 || peers.is_empty() { ASK } else { LOOK_UP };
+        let wait = if asks || peers.is_empty() { ASK } else { LOOK_UP };
         drop((alive, peers));
         tokio::time::sleep(BREATH).await;
         tokio::select! {

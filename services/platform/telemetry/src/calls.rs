@@ -236,7 +236,8 @@ pub fn grpc_code(headers: &HeaderMap) -> i32 {
     status.map_or(0, |status| status.parse().unwrap_or(GRPC_UNKNOWN as i32))
 }
 
-fn is_grpc(headers: &HeaderMap) -> bool {
+/// Whether the head of a request or of an answer is one of gRPC.
+pub fn is_grpc(headers: &HeaderMap) -> bool {
     headers.get(header::CONTENT_TYPE).is_some_and(|kind| kind.as_bytes().starts_with(b"application/grpc"))
 }
 

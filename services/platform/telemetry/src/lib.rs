@@ -19,7 +19,8 @@ use tracing_subscriber::layer::{Layer, SubscriberExt};
 use tracing_subscriber::util::SubscriberInitExt;
 
 pub use calls::{
-    CallMetrics, CallMetricsLayer, ClientCall, RouteLabel, UNMATCHED, grpc_code, grpc_status, http_method, rpc_method,
+    CallMetrics, CallMetricsLayer, ClientCall, RouteLabel, UNMATCHED, grpc_code, grpc_status, http_method, is_grpc,
+    rpc_method,
 };
 pub use jobs::{job, job_ended};
 pub use meters::{Counters, Gauges, Held, Histograms};

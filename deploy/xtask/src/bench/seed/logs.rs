@@ -25,6 +25,25 @@ pub const ATTACKERS: u64 = 50_000;
 /// Over so long are the events spread, microseconds.
 const SPAN: i64 = 30 * 24 * 3600 * 1_000_000;
 
+/// Which new attacker is like which that there is: its address, and how many there are before it.
+const SQLITE_TWINS: &str = "
+CREATE TEMP TABLE twin (id BLOB PRIMARY KEY, ip TEXT, n INTEGER, model BLOB, model_ip TEXT);
+WITH RECURSIVE row (n) AS (SELECT 500 UNION ALL SELECT n + 1 FROM row WHERE n + 1 < 50000)
+INSERT INTO twin
+SELECT randomblob(16), printf('198.%d.%d.%d', 18 + row.n / 65536, row.n / 256 % 256, row.n % 256), row.n, model.id, model.ip
+FROM row JOIN model ON model.n = row.n % (SELECT COUNT(*) FROM model);";
+const POSTGRES_TWINS: &str = "
+CREATE TEMP TABLE twin AS
+SELECT gen_random_uuid() AS id, '198.' || 18 + made.n / 65536 || '.' || made.n / 256 % 256 || '.' || made.n % 256 AS ip, made.n,
+    model.id AS model, model.ip AS model_ip
+FROM generate_series(500::BIGINT, 49999) AS made (n) JOIN model ON model.n = made.n % (SELECT COUNT(*) FROM model);
+ANALYZE twin;";
+
+/// The statements that make attackers of those that there are.
+fn attackers(twins: &str, hash: &str) -> sqlx::AssertSqlSafe<String> {
+    sqlx::AssertSqlSafe(include_str!("attackers.sql").replace("{twin}", twins).replace("{hash}", hash))
+}
+
 /// A bare program's own store, of the same kind as the product's.
 pub enum Bare {
     Sqlite(SqliteConnection),
@@ -187,13 +206,14 @@ pub async fn write(home: &Home, upto: u64) -> Result<(u64, u64)> {
     }
     match log {
         Bare::Sqlite(mut store) => {
-            sqlx::raw_sql(include_str!("attackers.sqlite.sql")).execute(&mut store).await?;
+            sqlx::raw_sql(attackers(SQLITE_TWINS, "randomblob(32)")).execute(&mut store).await?;
             sqlx::query("PRAGMA wal_checkpoint(TRUNCATE)").execute(&mut store).await?;
             store.close().await?;
         }
         Bare::Postgres(mut store) => {
             sqlx::raw_sql("CREATE UNIQUE INDEX log_event_id ON log (event_id)").execute(&mut store).await?;
-            sqlx::raw_sql(include_str!("attackers.postgres.sql")).execute(&mut store).await?;
+            let attackers = attackers(POSTGRES_TWINS, "sha256(uuid_send(gen_random_uuid()))");
+            sqlx::raw_sql(attackers).execute(&mut store).await?;
             for table in ["attacker", "attacker_service", "attacker_term", "observation", "bounty", "log"] {
                 sqlx::query(sqlx::AssertSqlSafe(format!("VACUUM ANALYZE {table}"))).execute(&mut store).await?;
             }

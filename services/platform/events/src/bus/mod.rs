@@ -38,13 +38,9 @@ impl Bus {
     }
 
     /// Over RabbitMQ. `topology` names every consumer of the product, also those of other processes: their queues
-    /// are declared by whoever publishes, so that an event for a service that was never started waits for it.
-    pub fn rabbit(url: &str, topology: Vec<Subscription>) -> Self {
-        Bus(Inner::Rabbit(RabbitBus::new(url, topology, None)))
-    }
-
-    /// As [`rabbit`](Self::rabbit), over `amqps` with a certificate of a private CA (PEM).
-    pub fn rabbit_with(url: &str, topology: Vec<Subscription>, roots: Option<String>) -> Self {
+    /// are declared by whoever publishes, so that an event for a service that was never started waits for it. `roots`
+    /// are certificates of a private CA (PEM), for `amqps`.
+    pub fn rabbit(url: &str, topology: Vec<Subscription>, roots: Option<String>) -> Self {
         Bus(Inner::Rabbit(RabbitBus::new(url, topology, roots)))
     }
 

@@ -30,6 +30,7 @@ struct Process {
 struct Answers {
     calls: Arc<AtomicUsize>,
     serves: bool,
+    pause: Duration,
 }
 
 #[tonic::async_trait]
@@ -41,6 +42,7 @@ impl Health for Answers {
         request: Request<HealthCheckRequest>,
     ) -> Result<tonic::Response<HealthCheckResponse>, Status> {
         let asked = !request.get_ref().service.is_empty();
+        tokio::time::sleep(self.pause).await;
         self.calls.fetch_add(usize::from(asked), Ordering::SeqCst);
         let status = if asked || self.serves { ServingStatus::Serving } else { ServingStatus::NotServing };
         Ok(tonic::Response::new(HealthCheckResponse { status: status.into() }))
@@ -55,6 +57,11 @@ impl Health for Answers {
 
 impl Process {
     fn start(address: &str, serves: bool) -> Process {
+        Process::slow(address, serves, Duration::ZERO)
+    }
+
+    /// It takes its time for each answer.
+    fn slow(address: &str, serves: bool, pause: Duration) -> Process {
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
         let incoming = {
             let _entered = runtime.enter();
@@ -62,7 +69,7 @@ impl Process {
         };
         let address = incoming.local_addr().unwrap();
         let calls = Arc::new(AtomicUsize::new(0));
-        let answers = Answers { calls: Arc::clone(&calls), serves };
+        let answers = Answers { calls: Arc::clone(&calls), serves, pause };
         runtime.spawn(Server::builder().add_service(HealthServer::new(answers)).serve_with_incoming(incoming));
         Process { runtime: Some(runtime), address, calls }
     }
@@ -152,6 +159,31 @@ async fn who_does_not_serve_or_does_not_answer_is_left_out() {
         ask(&client).await.unwrap();
     }
     assert_eq!((starting.calls(), good.calls()), (0, 20));
+}
+
+#[tokio::test]
+async fn who_was_lost_and_is_alone_is_used_again() {
+    let process = Process::new();
+    let pool = Arc::new(Pool::new(parse(&process.url()).unwrap(), ClientTls::default()).unwrap());
+    pool.peers()[0].set(pool::Health::Lost);
+    let watching = tokio::spawn(watch::watch(Arc::downgrade(&pool)));
+    for _ in 0..500 {
+        if pool.peers()[0].health() == pool::Health::Serving {
+            watching.abort();
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    panic!("nobody asks it");
+}
+
+#[tokio::test]
+async fn a_passed_deadline_is_told_as_such() {
+    let slow = Process::slow("127.0.0.1:0", true, Duration::from_secs(1));
+    let mut request = Request::new(HealthCheckRequest { service: "anything".into() });
+    request.set_timeout(Duration::from_millis(100));
+    let status = client(&[slow.url()]).check(request).await.unwrap_err();
+    assert_eq!(status.code(), Code::DeadlineExceeded, "{status}");
 }
 
 #[tokio::test]

@@ -1,11 +1,8 @@
 -- Attackers up to 50,000: each like one of those that the product has made of what came in, at another address and time.
+-- What stands in braces differs between the databases: the table of who is like whom, and 32 random bytes.
 CREATE TEMP TABLE model AS
 SELECT ROW_NUMBER() OVER (ORDER BY ip) - 1 AS n, id, ip FROM attacker WHERE ip LIKE '198.18.%';
-CREATE TEMP TABLE twin AS
-SELECT gen_random_uuid() AS id, '198.' || 18 + made.n / 65536 || '.' || made.n / 256 % 256 || '.' || made.n % 256 AS ip, made.n,
-    model.id AS model, model.ip AS model_ip
-FROM generate_series(500::BIGINT, 49999) AS made (n) JOIN model ON model.n = made.n % (SELECT COUNT(*) FROM model);
-ANALYZE twin;
+{twin}
 INSERT INTO attacker (id, ip, first_seen, last_seen, event_count, service_count, decky_count, bounty_count,
     credential_count, command_count, file_count, behavior_class, os_guess, profile, search_text)
 SELECT twin.id, twin.ip, first_seen - twin.n * 51840000, last_seen - twin.n * 51840000, event_count + twin.n % 97,
@@ -25,7 +22,7 @@ SELECT technique, twin.id, twin.ip, count, first_seen - twin.n * 51840000, last_
 FROM twin JOIN observation ON attacker_id = twin.model;
 INSERT INTO bounty (hash, bounty_type, attacker_id, attacker_ip, decky, service, subject, content, details, first_seen,
     last_seen, count)
-SELECT sha256(uuid_send(gen_random_uuid())), bounty_type, twin.id, twin.ip, decky, service, subject, content, details,
+SELECT {hash}, bounty_type, twin.id, twin.ip, decky, service, subject, content, details,
     first_seen - twin.n * 51840000, last_seen - twin.n * 51840000, count
 FROM twin JOIN (
     SELECT *, ROW_NUMBER() OVER (PARTITION BY attacker_id ORDER BY id) AS place FROM bounty
