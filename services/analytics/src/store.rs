@@ -2,6 +2,7 @@
 
 pub(crate) mod behind;
 pub(crate) mod drift;
+mod facts;
 pub(crate) mod knowledge;
 pub(crate) mod matrix;
 pub(crate) mod observed;

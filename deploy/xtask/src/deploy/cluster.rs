@@ -157,9 +157,9 @@ fn settings(ground: &Ground, all: &[Value], pod: &Value) -> Vec<String> {
     problems
 }
 
-/// The files of the secrets of a pod; none where a whole Secret is mounted.
+/// The files of a pod at [`MOUNT`]; none where a whole Secret is mounted.
 fn files(pod: &Value) -> BTreeSet<&str> {
-    let volumes = list(pod, "/volumes").iter();
+    let volumes = list(pod, "/volumes").iter().filter(|volume| text(volume, "/name") == "secrets");
     let sources = volumes.flat_map(|volume| {
         list(volume, "/projected/sources").iter().filter_map(|source| source.get("secret")).chain(volume.get("secret"))
     });

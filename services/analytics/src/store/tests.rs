@@ -7,11 +7,11 @@ use chrono::{DateTime, Utc};
 use sqlx::QueryBuilder;
 use uuid::Uuid;
 
-use super::{CHUNK, pipeline};
+use super::{CHUNK, facts, pipeline};
 use crate::domain::{
-    heads::{Changes, Counted, Delta, changes, platform_name},
+    heads::{Counted, Delta, changes, platform_name},
     pipeline::State,
-    test::{Test, Verdict, week_of},
+    test::{Test, Verdict},
 };
 
 /// A test as it is known here, as far as taking it in depends on it.
@@ -119,7 +119,7 @@ pub(crate) async fn change(
             query.build().persistent(false).execute(c).await.map(|_| ())
         })?;
     }
-    upsert(tx, write, &changes, at).await?;
+    facts::upsert(tx, write, &changes.heads, at).await?;
     turn(tx, &changes.turned).await?;
     pipeline::change(tx, &changes.states).await?;
     count_all(tx, &changes.techniques, at).await
@@ -154,111 +154,6 @@ async fn in_chains(tx: &mut Tx, chains: &[Uuid]) -> Result<Vec<Counted>> {
         others.extend(rows.into_iter().map(|row| Known::from(row).counted));
     }
     Ok(others)
-}
-
-async fn upsert(tx: &mut Tx, tests: &[&Test], changes: &Changes, at: DateTime<Utc>) -> Result<()> {
-    let mut chunks = tests.chunks(CHUNK);
-    on!(tx, |c| {
-        let statement = |tests: &[&Test]| {
-            let mut query = QueryBuilder::new(
-                "INSERT INTO test_fact (test_id, version, state, deleted, taken_at, digest, verdict, head, technique_id, \
-             mitre_id, technique_name, name, platform, detection_result, attack_success, created_by, \
-             created_by_username, retest_of, chain_id, created_at, updated_at, execution_date, executed_at, \
-             detected_at, responded_at, contained_at, red_submitted_at, blue_submitted_at, red_validation_status, \
-             red_validated_at, blue_validation_status, blue_validated_at, validated_at, remediation_status, \
-             remediation_assignee, remediation_due_date, remediation_steps, remediation_completed_at, decided_at, \
-             decided_week, detect_seconds, remediate_seconds, contain_seconds, red_seconds, blue_seconds, \
-             review_seconds) ",
-            );
-            query.push_values(tests, |mut row, t| {
-                let (decided_at, durations) = (t.decided_at(), t.durations());
-                row.push_bind(t.id)
-                    .push_bind(t.version)
-                    .push_bind(t.state.as_str())
-                    .push_bind(t.deleted)
-                    .push_bind(at)
-                    .push_bind(t.digest())
-                    .push_bind(t.verdict().map(Verdict::number))
-                    .push_bind(changes.heads.contains(&t.id))
-                    .push_bind(t.technique_id)
-                    .push_bind(t.mitre_id.as_deref())
-                    .push_bind(t.technique_name.as_deref())
-                    .push_bind(t.name.as_deref())
-                    .push_bind(t.platform.as_deref())
-                    .push_bind(t.detection_result.as_deref())
-                    .push_bind(t.attack_success)
-                    .push_bind(t.created_by)
-                    .push_bind(t.created_by_username.as_deref())
-                    .push_bind(t.retest_of)
-                    .push_bind(t.chain_id)
-                    .push_bind(t.created_at)
-                    .push_bind(t.updated_at)
-                    .push_bind(t.execution_date)
-                    .push_bind(t.executed_at)
-                    .push_bind(t.detected_at)
-                    .push_bind(t.responded_at)
-                    .push_bind(t.contained_at)
-                    .push_bind(t.red_submitted_at)
-                    .push_bind(t.blue_submitted_at)
-                    .push_bind(t.red_validation_status.as_deref())
-                    .push_bind(t.red_validated_at)
-                    .push_bind(t.blue_validation_status.as_deref())
-                    .push_bind(t.blue_validated_at)
-                    .push_bind(t.validated_at)
-                    .push_bind(t.remediation_status.as_deref())
-                    .push_bind(t.remediation_assignee)
-                    .push_bind(t.remediation_due_date)
-                    .push_bind(t.remediation_steps.as_deref())
-                    .push_bind(t.remediation_completed_at)
-                    .push_bind(decided_at)
-                    .push_bind(decided_at.map(week_of))
-                    .push_bind(durations.detect)
-                    .push_bind(durations.remediate)
-                    .push_bind(durations.contain)
-                    .push_bind(durations.red)
-                    .push_bind(durations.blue)
-                    .push_bind(durations.review);
-            });
-            query.push(
-                " ON CONFLICT (test_id) DO UPDATE SET version = excluded.version, state = excluded.state, \
-             deleted = excluded.deleted, taken_at = excluded.taken_at, digest = excluded.digest, \
-             verdict = excluded.verdict, head = excluded.head, technique_id = excluded.technique_id, \
-             mitre_id = excluded.mitre_id, technique_name = excluded.technique_name, name = excluded.name, \
-             platform = excluded.platform, detection_result = excluded.detection_result, \
-             attack_success = excluded.attack_success, created_by = excluded.created_by, \
-             created_by_username = excluded.created_by_username, retest_of = excluded.retest_of, \
-             chain_id = excluded.chain_id, created_at = excluded.created_at, updated_at = excluded.updated_at, \
-             execution_date = excluded.execution_date, executed_at = excluded.executed_at, \
-             detected_at = excluded.detected_at, responded_at = excluded.responded_at, \
-             contained_at = excluded.contained_at, red_submitted_at = excluded.red_submitted_at, \
-             blue_submitted_at = excluded.blue_submitted_at, \
-             red_validation_status = excluded.red_validation_status, red_validated_at = excluded.red_validated_at, \
-             blue_validation_status = excluded.blue_validation_status, \
-             blue_validated_at = excluded.blue_validated_at, validated_at = excluded.validated_at, \
-             remediation_status = excluded.remediation_status, \
-             remediation_assignee = excluded.remediation_assignee, \
-             remediation_due_date = excluded.remediation_due_date, \
-             remediation_steps = excluded.remediation_steps, \
-             remediation_completed_at = excluded.remediation_completed_at, decided_at = excluded.decided_at, \
-             decided_week = excluded.decided_week, detect_seconds = excluded.detect_seconds, \
-             remediate_seconds = excluded.remediate_seconds, contain_seconds = excluded.contain_seconds, \
-             red_seconds = excluded.red_seconds, blue_seconds = excluded.blue_seconds, \
-             review_seconds = excluded.review_seconds",
-            );
-            // Only what comes again and again in the same length is kept prepared.
-            (query, matches!(tests.len(), 1 | CHUNK))
-        };
-        let mut next = chunks.next().map(statement);
-        while let Some((mut query, often)) = next {
-            // The next statement is put together while the database is busy with this one.
-            let write = query.build().persistent(often).execute(&mut *c);
-            let (written, following) = tokio::join!(write, async { chunks.next().map(statement) });
-            written?;
-            next = following;
-        }
-        Ok::<_, sqlx::Error>(())
-    })?;
-    Ok(())
 }
 
 /// Marks tests as heads, or no longer.
