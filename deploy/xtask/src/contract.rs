@@ -26,6 +26,10 @@ use crate::{guard, ports, ui};
 const ROLES: [&str; 8] = ["admin", "red_tech", "blue_tech", "red_lead", "blue_lead", "viewer", "sensor", "none"];
 /// Products that run at once.
 const AT_ONCE: usize = 2;
+/// Times that a request is tried to be made.
+const ATTEMPTS: u64 = 3;
+/// Lines of a report's beginning that are told, and of its end.
+const SHOWN: usize = 40;
 /// A product that is not up by then never is.
 const PATIENCE: Duration = Duration::from_secs(120);
 
@@ -187,36 +191,76 @@ impl Run {
         proc::output(&mut seed, "").map(drop).context("the product cannot be filled")
     }
 
+    /// All operations; those whose requests could not be made are tried again, with other ones.
     fn schemathesis(&self, role: &str, results: &Path, address: SocketAddr) -> Result<(bool, String)> {
+        let mut operations = Vec::new();
+        let mut told = None;
+        for attempt in 0..ATTEMPTS {
+            let report = results.join(format!("schemathesis-{attempt}.txt"));
+            let mut command = self.command(role, results, address, self.args.seed + attempt);
+            for operation in &operations {
+                command.args(["--include-name", operation]);
+            }
+            let mut running = Proc::spawn("schemathesis", &mut command, &report, Signal::TERM)?;
+            let status = running.wait()?;
+            let text = fs::read_to_string(&report).unwrap_or_default();
+            let told = told.get_or_insert_with(|| {
+                text.lines().rev().find(|line| line.contains(" generated")).unwrap_or("no request").trim().to_owned()
+            });
+            match status.code() {
+                Some(0) => return Ok((true, told.clone())),
+                // Some answers were wrong: they are told, and where the rest of it is.
+                Some(1) => {
+                    let begun = text.find("= ERRORS =").or_else(|| text.find("= FAILURES ="));
+                    let lines: Vec<&str> = begun.map_or("", |at| &text[at..]).lines().collect();
+                    // A trace has what it is about at its beginning, and what went wrong at its end.
+                    let shown = match lines.len() <= 2 * SHOWN {
+                        true => lines.join("\n"),
+                        false => {
+                            format!("{}\n…\n{}", lines[..SHOWN].join("\n"), lines[lines.len() - SHOWN..].join("\n"))
+                        }
+                    };
+                    operations = not_asked(&text);
+                    if operations.is_empty() || attempt + 1 == ATTEMPTS {
+                        ui::error(&format!("{role}: {}\n{shown}", report.display()));
+                        return Ok((false, told.clone()));
+                    }
+                    ui::note(&format!("{role}: no requests could be made for {}\n{shown}", operations.join(", ")));
+                }
+                _ => bail!("schemathesis failed{}", running.last_lines()),
+            }
+        }
+        bail!("no attempt was made")
+    }
+
+    fn command(&self, role: &str, results: &Path, address: SocketAddr, seed: u64) -> Command {
         // What the others may not do is refused alike whatever they send.
         let phases = match role == "admin" || self.args.thorough {
             true => "examples,coverage,fuzzing",
             false => "examples,fuzzing",
         };
-        let report = results.join("schemathesis.txt");
         let mut command = self.tool("schemathesis", results, address, "");
         command
             .arg("--config-file")
             .arg(self.sources.join("schemathesis.toml"))
             .args(["run", &format!("http://{address}/openapi.json"), "--no-color", "--no-shrink"])
             .args(["--phases", phases, "--workers", "2", "--generation-database", "none", "--warnings", "off"])
-            .args(["--max-examples", &self.args.examples.to_string(), "--seed", &self.args.seed.to_string()]);
-        let mut running = Proc::spawn("schemathesis", &mut command, &report, Signal::TERM)?;
-        let status = running.wait()?;
-        let text = fs::read_to_string(&report).unwrap_or_default();
-        let told =
-            text.lines().rev().find(|line| line.contains(" generated")).unwrap_or("no request").trim().to_owned();
-        match status.code() {
-            Some(0) => Ok((true, told)),
-            // Some answers were wrong: they are told, and where the rest of it is.
-            Some(1) => {
-                let failures =
-                    text.split_once("= FAILURES =").or(text.split_once("= ERRORS =")).map_or("", |parts| parts.1);
-                let shown: Vec<&str> = failures.lines().take(60).collect();
-                ui::error(&format!("{role}: {}\n{}", report.display(), shown.join("\n")));
-                Ok((false, told))
-            }
-            _ => bail!("schemathesis failed{}", running.last_lines()),
-        }
+            .args(["--max-examples", &self.args.examples.to_string(), "--seed", &seed.to_string()]);
+        command
     }
+}
+
+/// The operations of a report for which the generator broke down before a request was made; none when anything else was
+/// wrong too. It draws values from answers that come in any order, and at times does not get over it.
+fn not_asked(report: &str) -> Vec<String> {
+    let (Some((_, errors)), None) = (report.split_once("= ERRORS ="), report.find("= FAILURES =")) else {
+        return Vec::new();
+    };
+    let (errors, summary) = errors.split_once("= SUMMARY =").unwrap_or((errors, ""));
+    let mut kinds = summary.lines().filter_map(|line| line.trim().strip_prefix("🚫 ")).peekable();
+    if kinds.peek().is_none() || !kinds.all(|kind| kind.starts_with("Runtime Error: ")) {
+        return Vec::new();
+    }
+    let titles = errors.lines().filter(|line| line.starts_with("__") && line.ends_with("__"));
+    titles.map(|line| line.trim_matches('_').trim().to_owned()).collect()
 }

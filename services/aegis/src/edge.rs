@@ -98,11 +98,7 @@ pub fn door(grpc: &[(&'static str, RpcService)]) -> Router {
 }
 
 async fn dispatch(State(grpc): State<Grpc>, request: Request, next: Next) -> Response {
-    let is_grpc = request
-        .headers()
-        .get(header::CONTENT_TYPE)
-        .is_some_and(|kind| kind.as_bytes().starts_with(b"application/grpc"));
-    if !is_grpc {
+    if !aegis_telemetry::is_grpc(request.headers()) {
         return next.run(request).await;
     }
     if let Some(status) = refused(&grpc, &request) {

@@ -22,6 +22,8 @@ use crate::{
 
 /// Lies in a data folder while a restore changes its files; left behind by one that was cut off.
 pub const RESTORING: &str = "restore-unfinished";
+/// The file of the data folder with the secret that the processes share; a backup has it by the same name.
+pub const SECRET: &str = "service-secret";
 
 /// Makes the data folder, readable by its owner alone.
 pub fn make_data_dir(path: &Path) -> Result<()> {
@@ -41,10 +43,10 @@ pub fn service_secret(settings: &Settings) -> Result<SecretString> {
         return Ok(secret.clone());
     }
     make_data_dir(&settings.data_dir)?;
-    let path = settings.data_dir.join("service-secret");
+    let path = settings.data_dir.join(SECRET);
     let fresh = hex::encode(rand::random::<[u8; 32]>());
     // Written aside and linked, so that two that start at once agree and nobody reads half.
-    let aside = settings.data_dir.join(format!("service-secret.{}", std::process::id()));
+    let aside = settings.data_dir.join(format!("{SECRET}.{}", std::process::id()));
     let mut file = fs::OpenOptions::new()
         .write(true)
         .create(true)

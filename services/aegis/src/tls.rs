@@ -13,13 +13,15 @@ use std::{
 
 use aegis_rpc::ClientTls;
 use anyhow::{Context, Result};
-use chrono::Utc;
 use rustls::{ClientConfig, ServerConfig};
 use tokio_rustls::TlsAcceptor;
 
 use crate::{roles::Role, settings::Settings};
 
-use load::{Believed, Pair, Source, Validity};
+pub use load::Validity;
+use load::{Believed, Pair, Source};
+pub use pin::onlooker;
+use watch::Part;
 pub use watch::watch;
 
 /// What the socket works by. A new connection takes what holds then.
@@ -46,6 +48,8 @@ pub struct Tls {
     /// Whether calls of services need a certificate of a peer.
     pub demanded: bool,
     files: Files,
+    /// The files as they were read, by what they are used for.
+    parts: Vec<Part>,
 }
 
 /// The files that the settings name.
@@ -73,25 +77,25 @@ impl Tls {
     }
 
     fn of(files: Files) -> Result<Tls> {
+        let mut socket = Part::new(watch::SOCKET, files.of_server());
+        let mut peers = Part::new(watch::PEERS, files.of_client());
         let server = match files.server()? {
             None => None,
             Some((config, validity)) => {
-                watch::tell(watch::SOCKET, validity, Utc::now());
+                socket.uses(Some(validity));
                 Some(Arc::new(Server(RwLock::new(Arc::new(config)))))
             }
         };
         let (config, validity) = files.client()?;
-        if let Some(validity) = validity {
-            watch::tell(watch::PEERS, validity, Utc::now());
-        }
+        peers.uses(validity);
         let demanded = files.peer_ca.is_some() && server.is_some();
-        Ok(Tls { server, peers: ClientTls::new(config), demanded, files })
+        let parts = [socket, peers].into_iter().filter(|part| !part.sources().is_empty()).collect();
+        Ok(Tls { server, peers: ClientTls::new(config), demanded, files, parts })
     }
 
     /// The folders of all files; they are read again.
     pub fn folders(&self) -> Vec<PathBuf> {
-        let sources = self.files.sources();
-        let folders = sources.iter().filter_map(|source| source.path.parent());
+        let folders = self.parts.iter().flat_map(Part::sources).filter_map(|source| source.path.parent());
         let mut folders: Vec<PathBuf> =
             folders.map(|folder| if folder.as_os_str().is_empty() { ".".into() } else { folder.into() }).collect();
         folders.sort_unstable();
@@ -127,9 +131,18 @@ impl Files {
         }
     }
 
-    fn sources(&self) -> Vec<&Source> {
-        let pairs = self.socket.iter().chain(&self.peer).flat_map(|pair| [&pair.certificate, &pair.key]);
-        pairs.chain(&self.peer_ca).chain(&self.ca).collect()
+    /// Those that [`Files::server`] reads.
+    fn of_server(&self) -> Vec<Source> {
+        match &self.socket {
+            Some(pair) => pair.sources().into_iter().chain(self.peer_ca.clone()).collect(),
+            None => Vec::new(),
+        }
+    }
+
+    /// Those that [`Files::client`] reads.
+    fn of_client(&self) -> Vec<Source> {
+        let roots = self.peer_ca.clone().or_else(|| self.ca.clone());
+        self.peer.iter().flat_map(Pair::sources).chain(roots).collect()
     }
 
     fn server(&self) -> Result<Option<(ServerConfig, Validity)>> {

@@ -147,6 +147,18 @@ pub fn hassh(kex: &str, ciphers: &str, macs: &str, compressions: &str) -> (Strin
 
 /// HASSH of the payload of a client's SSH_MSG_KEXINIT: the algorithms and their MD5.
 pub fn hassh_of(payload: &[u8]) -> Option<(String, String)> {
+    let lists = offered(payload)?;
+    // Key exchange, host keys, then ciphers, MACs and compressions, each first for what the client sends.
+    Some(hassh(lists.first()?, lists.get(2)?, lists.get(4)?, lists.get(6)?))
+}
+
+/// The host keys that a client takes, in its order, by the payload of its SSH_MSG_KEXINIT.
+pub fn host_keys_of(payload: &[u8]) -> Option<Vec<String>> {
+    Some(offered(payload)?.get(1)?.split(',').map(str::to_owned).collect())
+}
+
+/// The eight lists of algorithms of an SSH_MSG_KEXINIT.
+fn offered(payload: &[u8]) -> Option<Vec<String>> {
     let mut payload = Reader(payload);
     if payload.u8()? != 20 {
         return None;
@@ -157,8 +169,7 @@ pub fn hassh_of(payload: &[u8]) -> Option<(String, String)> {
         let length = number(payload.take(4)?);
         lists.push(crate::session::escaped(payload.take(length)?, MAX_HELLO));
     }
-    // Key exchange, host keys, then ciphers, MACs and compressions, each first for what the client sends.
-    Some(hassh(lists.first()?, lists.get(2)?, lists.get(4)?, lists.get(6)?))
+    Some(lists)
 }
 
 fn number(bytes: &[u8]) -> usize {
@@ -259,6 +270,7 @@ mod tests {
         let (algorithms, hash) = hassh_of(&payload).unwrap();
         assert_eq!(algorithms, "curve25519-sha256;aes256-ctr;hmac-sha1;none");
         assert_eq!(hash, md5_hex(algorithms.as_bytes()));
+        assert_eq!(host_keys_of(&payload).unwrap(), ["ssh-ed25519"]);
         assert_eq!(md5_hex(b""), "d41d8cd98f00b204e9800998ecf8427e");
     }
 

@@ -25,8 +25,8 @@ pub(crate) type Make = fn(&str, &Arc<Persona>, &decoys::Options) -> Result<Serve
 /// Which decky's which service.
 type Key = (String, String);
 
-/// One service as it was asked for.
-#[derive(Clone, Debug, PartialEq)]
+/// One service as it was asked for. Not to be shown: it has the decky's seed and the service's credentials.
+#[derive(Clone, PartialEq)]
 struct Asked {
     /// Without its services.
     decky: Arc<AssignedDecky>,

@@ -2,8 +2,9 @@
 
 use std::{
     collections::BTreeMap,
+    fmt,
     net::IpAddr,
-    sync::{Arc, PoisonError, RwLock},
+    sync::{Arc, PoisonError, RwLock, RwLockReadGuard},
 };
 
 use chrono::{DateTime, Utc};
@@ -58,7 +59,6 @@ impl Os {
 }
 
 /// One decky as its services see it.
-#[derive(Debug)]
 pub struct Persona {
     /// Of the decky.
     pub id: Uuid,
@@ -82,24 +82,64 @@ pub struct Persona {
     pub(crate) seed: [u8; 32],
 }
 
+/// Who it is; what its keys come from is not shown.
+impl fmt::Debug for Persona {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Persona")
+            .field("id", &self.id)
+            .field("name", &self.name)
+            .field("ip", &self.ip)
+            .field("os", &self.os)
+            .field("services", &self.services)
+            .finish_non_exhaustive()
+    }
+}
+
 /// What a decky offers at the time, by the services' names, with their options.
-#[derive(Debug, Default)]
-pub struct Services(RwLock<BTreeMap<String, Options>>);
+#[derive(Default)]
+pub struct Services(RwLock<Offered>);
+
+#[derive(Default)]
+struct Offered {
+    services: BTreeMap<String, Options>,
+    /// Counts the changes.
+    version: u64,
+}
 
 impl Services {
+    fn offered(&self) -> RwLockReadGuard<'_, Offered> {
+        self.0.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// All of them.
     pub fn all(&self) -> BTreeMap<String, Options> {
-        self.0.read().unwrap_or_else(PoisonError::into_inner).clone()
+        self.offered().services.clone()
     }
 
     /// Whether it offers this one.
     pub fn has(&self, name: &str) -> bool {
-        self.0.read().unwrap_or_else(PoisonError::into_inner).contains_key(name)
+        self.offered().services.contains_key(name)
+    }
+
+    /// A number that is another one after they have changed.
+    pub(crate) fn version(&self) -> u64 {
+        self.offered().version
     }
 
     /// From now on these.
     pub(crate) fn set(&self, services: BTreeMap<String, Options>) {
-        *self.0.write().unwrap_or_else(PoisonError::into_inner) = services;
+        let mut offered = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        if offered.services != services {
+            offered.services = services;
+            offered.version += 1;
+        }
+    }
+}
+
+/// Their names; the options have credentials among them.
+impl fmt::Debug for Services {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_set().entries(self.offered().services.keys()).finish()
     }
 }
 
@@ -125,5 +165,23 @@ impl Persona {
     pub fn pick<'a, T>(&self, label: &str, among: &'a [T]) -> Option<&'a T> {
         let at = self.number(label, u64::try_from(among.len()).unwrap_or(0));
         among.get(usize::try_from(at).unwrap_or(0))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing;
+
+    #[test]
+    fn what_is_shown_of_a_decky_has_no_secrets() {
+        let persona = testing::persona_of(Os::Debian12, 201);
+        let options = Options::from([("credentials".to_owned(), "root:hunter2".to_owned())]);
+        persona.services.set(BTreeMap::from([("ssh".to_owned(), options)]));
+        let shown = format!("{persona:?}");
+        assert!(!shown.contains("hunter2") && !shown.contains("201, 201"), "{shown}");
+        for wanted in ["decky-201", "127.0.0.1", "Debian12", "\"ssh\"", &persona.id.to_string()] {
+            assert!(shown.contains(wanted), "{wanted}: {shown}");
+        }
     }
 }

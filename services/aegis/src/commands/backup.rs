@@ -17,8 +17,8 @@ use std::{
 use anyhow::{Context, Result, bail, ensure};
 use indicatif::{HumanBytes, ProgressBar, ProgressStyle};
 
-use crate::{cli::BackupArgs, output::Output, settings::Settings};
-use archive::{FORMAT, Head, SECRET, Sum, Taker, Writer};
+use crate::{cli::BackupArgs, output::Output, settings::Settings, stores::SECRET};
+use archive::{FORMAT, Head, Sum, Taker, Writer};
 use hold::{Found, Held};
 use workplace::Workplace;
 
@@ -28,6 +28,16 @@ const WORKPLACE: &str = ".backup";
 const LOCK: &str = "lock";
 /// Largest file of a sensor that is copied, bytes: larger than any that it keeps.
 const MAX_SENSOR_FILE: u64 = 256 * 1024 * 1024;
+
+/// A backup that was made.
+struct Made {
+    head: Head,
+    sum: Sum,
+    /// How long nobody could write.
+    held: Duration,
+    /// What may be missing because it could not be held.
+    gaps: Vec<String>,
+}
 
 /// Makes a backup, or looks whether one is whole.
 pub async fn run(settings: &Settings, args: BackupArgs, output: Output) -> Result<ExitCode> {
@@ -78,9 +88,10 @@ fn make(settings: &Settings, path: &Path, output: Output) -> Result<()> {
         workplace.remove();
         Ok::<_, anyhow::Error>(made)
     })();
-    let (head, sum, held) = made.with_context(|| format!("no backup was made in {}", path.display()))?;
+    let Made { head, sum, held, gaps } = made.with_context(|| format!("no backup was made in {}", path.display()))?;
     let size = fs::metadata(path).map_or(0, |meta| meta.len());
-    let missing = left_out(settings);
+    let mut missing = left_out(settings);
+    missing.extend(gaps);
     if output.json {
         println!(
             "{}",
@@ -160,7 +171,7 @@ impl Drop for Part {
     }
 }
 
-fn write(settings: &Settings, workplace: &Workplace, mut part: Part, output: Output) -> Result<(Head, Sum, Duration)> {
+fn write(settings: &Settings, workplace: &Workplace, mut part: Part, output: Output) -> Result<Made> {
     let data = &settings.data_dir;
     // Files lie in the data folder only where the settings name no bucket.
     let blobs = settings.blob_url.is_none().then(|| data.join("blobs"));
@@ -215,7 +226,8 @@ fn write(settings: &Settings, workplace: &Workplace, mut part: Part, output: Out
     let (sum, _file) = writer.finish()?;
     part.finish()?;
     bar.finish_and_clear();
-    Ok((head, sum, cut.held))
+    let gaps = blobs.iter().chain([&sensor]).filter_map(Held::gap).collect();
+    Ok(Made { head, sum, held: cut.held, gaps })
 }
 
 /// What a sensor keeps: events that it has not handed in yet, and who it is. It writes meanwhile, so each file is copied

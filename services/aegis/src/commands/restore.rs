@@ -5,6 +5,7 @@
 //! names are changed under a mark that keeps a product from starting in between.
 
 use std::{
+    ffi::OsString,
     fs::{self, DirBuilder, File, OpenOptions, TryLockError},
     io::ErrorKind,
     os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt},
@@ -19,7 +20,7 @@ use indicatif::HumanBytes;
 use rusqlite::Connection;
 
 use super::backup::{
-    archive::{self, Head, SECRET, Sum, Taker},
+    archive::{self, Head, Sum, Taker},
     bar, contents, cut,
     workplace::Workplace,
 };
@@ -44,7 +45,7 @@ fn restore(settings: &Settings, args: &RestoreArgs, output: Output) -> Result<()
     let began = Instant::now();
     let target = Target::look(&settings.data_dir)?;
     ensure!(
-        target.old.is_empty() || args.force,
+        target.old.is_empty() || target.unfinished || args.force,
         "{} is not empty: choose another folder (--data-dir), or --force, which puts what is there aside",
         target.folder.display()
     );
@@ -152,7 +153,7 @@ fn check(folder: &Path, head: &Head) -> Result<()> {
         ensure!(path.is_file(), "the database of {role} is not in the backup");
         check_database(role, &path, &head.version).with_context(|| format!("the database of {role} is not good"))?;
     }
-    let secret = folder.join(SECRET);
+    let secret = folder.join(stores::SECRET);
     if secret.exists() {
         let text = fs::read_to_string(&secret).context("the service secret is not good")?;
         ensure!((32..=1024).contains(&text.trim().len()), "the service secret is not good");
@@ -182,7 +183,9 @@ fn name(role: Role) -> String {
 struct Target {
     folder: PathBuf,
     /// What is in it.
-    old: Vec<String>,
+    old: Vec<OsString>,
+    /// A restore into it was cut off: nothing starts there, so that it is filled again without being asked.
+    unfinished: bool,
     /// It cannot be renamed.
     fixed: bool,
 }
@@ -194,19 +197,17 @@ impl Target {
             Some(_) => Path::new("."),
             None => bail!("{} cannot be a data folder", folder.display()),
         };
-        let mut old = Vec::new();
+        let (mut old, mut unfinished) = (Vec::new(), false);
         let fixed = match fs::symlink_metadata(folder) {
             Ok(own) => {
                 for entry in fs::read_dir(folder).with_context(|| format!("cannot read {}", folder.display()))? {
-                    old.push(entry?.file_name().to_string_lossy().into_owned());
+                    old.push(entry?.file_name());
                 }
-                // What a restore that was cut off has left, and what file systems bring along, is nobody's.
-                let unfinished = old.iter().any(|name| name == stores::RESTORING);
-                old.retain(|name| !matches!(name.as_str(), WORKPLACE | "lost+found") && name != stores::RESTORING);
-                // Half of a backup is worth nothing; half of what was put aside was not touched.
-                if unfinished {
-                    old.retain(|name| !is_ours(name));
-                }
+                unfinished = old.iter().any(|name| name == stores::RESTORING);
+                // The workplace of a restore, and what file systems bring along, is nobody's. What else one that was
+                // cut off has left may be half of its backup, and may be what it had not put aside yet: all is kept.
+                let nobodys = [WORKPLACE, "lost+found", stores::RESTORING];
+                old.retain(|name| !nobodys.iter().any(|nobodys| name == nobodys));
                 folder.file_name().is_none()
                     || own.is_symlink()
                     || own.dev() != fs::metadata(parent)?.dev()
@@ -218,7 +219,7 @@ impl Target {
             }
             Err(error) => return Err(error).with_context(|| format!("cannot read {}", folder.display())),
         };
-        Ok(Target { folder: folder.to_owned(), old, fixed })
+        Ok(Target { folder: folder.to_owned(), old, unfinished, fixed })
     }
 
     /// Fails while a product, or a command beside it, has the folder.
@@ -269,7 +270,7 @@ impl Target {
 
     /// Puts what was there aside and the new in its place; says where the old is.
     fn swap(&self, workplace: Workplace, staging: &Path) -> Result<Option<PathBuf>> {
-        let stamp = Utc::now().format("%Y%m%dT%H%M%SZ");
+        let stamp = Utc::now().format("%Y%m%dT%H%M%S%.3fZ");
         let cannot = || format!("cannot put the backup into {}", self.folder.display());
         if self.fixed {
             let aside = self.folder.join(format!("before-restore-{stamp}"));
@@ -300,19 +301,14 @@ impl Target {
         let mark = self.folder.join(stores::RESTORING);
         File::create(&mark)?.sync_all()?;
         sync_folder(&self.folder)?;
-        // What an earlier attempt brought half is brought again.
-        for name in fs::read_dir(&self.folder)?.flatten().map(|entry| entry.file_name().to_string_lossy().into_owned())
-        {
-            if is_ours(&name) && !self.old.contains(&name) {
-                let path = self.folder.join(&name);
-                if path.is_dir() { fs::remove_dir_all(path)? } else { fs::remove_file(path)? }
-            }
-        }
-        if !self.old.is_empty() {
+        // From here on nothing starts in it. What came since the first look is put aside, too.
+        let old = Target::look(&self.folder)?.old;
+        if !old.is_empty() {
             DirBuilder::new().mode(0o700).create(aside)?;
         }
-        for name in &self.old {
-            fs::rename(self.folder.join(name), aside.join(name))?;
+        for name in &old {
+            let path = self.folder.join(name);
+            fs::rename(&path, aside.join(name)).with_context(|| format!("cannot put {} aside", path.display()))?;
         }
         for entry in fs::read_dir(staging)? {
             let entry = entry?;
@@ -321,17 +317,8 @@ impl Target {
         sync_folder(&self.folder)?;
         fs::remove_file(&mark)?;
         sync_folder(&self.folder)?;
-        Ok((!self.old.is_empty()).then(|| aside.to_owned()))
+        Ok((!old.is_empty()).then(|| aside.to_owned()))
     }
-}
-
-/// A name that a restored folder has.
-fn is_ours(name: &str) -> bool {
-    name == SECRET
-        || archive::FOLDERS.contains(&name)
-        || Role::SERVICES
-            .into_iter()
-            .any(|role| name.strip_prefix(role.as_str()).is_some_and(|rest| rest.starts_with(".db")))
 }
 
 /// A hidden folder beside another, on the same file system.

@@ -8,10 +8,7 @@ use std::{
     time::Duration,
 };
 
-use axum::{
-    body::Body,
-    http::{Request, header::CONTENT_TYPE},
-};
+use axum::{body::Body, http::Request};
 use bytes::Bytes;
 use http_body::{Body as _, Frame, SizeHint};
 use hyper::body::Incoming;
@@ -19,8 +16,7 @@ use tokio::time::{Instant, Sleep};
 
 /// A request whose body ends with an error when no part of it comes for as long as `patience`.
 pub fn bounded(request: Request<Incoming>, patience: Duration) -> Request<Body> {
-    let is_grpc =
-        request.headers().get(CONTENT_TYPE).is_some_and(|kind| kind.as_bytes().starts_with(b"application/grpc"));
+    let is_grpc = aegis_telemetry::is_grpc(request.headers());
     request.map(|body| match is_grpc || body.is_end_stream() {
         true => Body::new(body),
         false => Body::new(Bounded { body, patience, pause: None, waits: false }),

@@ -3,7 +3,7 @@
 use std::{fs, io::Read, path::PathBuf, sync::Arc};
 
 use anyhow::{Context, Result, anyhow, bail};
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use rustls::{
     ClientConfig, Error, InconsistentKeys, RootCertStore, ServerConfig,
     crypto::{CryptoProvider, ring},
@@ -15,6 +15,8 @@ use rustls::{
 
 /// Certificates are small; a wrong path to something large must not be read whole.
 const MAX_FILE: u64 = 1024 * 1024;
+/// A certificate that ends within this time is spoken of, or, if it holds for less, in the last quarter of it.
+const SOON: TimeDelta = TimeDelta::days(21);
 
 /// A file, and the setting that names it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -62,6 +64,24 @@ pub struct Validity {
     pub until: DateTime<Utc>,
 }
 
+impl Validity {
+    /// Of the own certificate of a chain.
+    pub fn of(chain: &[CertificateDer<'_>]) -> Result<Validity> {
+        let leaf = chain.first().context("there is no certificate")?;
+        let (_, leaf) =
+            x509_parser::parse_x509_certificate(leaf).map_err(|_| anyhow!("the certificate cannot be read"))?;
+        let moment = |seconds: i64| DateTime::from_timestamp(seconds, 0).context("the certificate has no validity");
+        let validity = leaf.validity();
+        Ok(Validity { from: moment(validity.not_before.timestamp())?, until: moment(validity.not_after.timestamp())? })
+    }
+
+    /// Whether it is time for a new one.
+    pub fn ends_soon(&self, now: DateTime<Utc>) -> bool {
+        let quarter = (self.until - self.from) / 4;
+        self.until - now < SOON.min(quarter)
+    }
+}
+
 /// A pair as it was read.
 pub struct Shown {
     /// For handshakes.
@@ -71,10 +91,15 @@ pub struct Shown {
 }
 
 impl Pair {
+    /// Its files.
+    pub fn sources(&self) -> [Source; 2] {
+        [self.certificate.clone(), self.key.clone()]
+    }
+
     /// Reads it; a key that is another certificate's is refused.
     pub fn load(&self) -> Result<Shown> {
         let chain = certificates(&self.certificate)?;
-        let validity = validity(&chain).with_context(|| self.certificate.to_string())?;
+        let validity = Validity::of(&chain).with_context(|| self.certificate.to_string())?;
         let key = PrivateKeyDer::from_pem_slice(&self.key.read()?).map_err(|_| {
             // The error may quote the file.
             anyhow!("{}: there is no private key in it (PEM: PKCS#8, PKCS#1 or SEC1, without a password)", self.key)
@@ -105,14 +130,6 @@ fn roots(source: &Source, roots: &mut RootCertStore) -> Result<()> {
         roots.add(certificate).map_err(|error| anyhow!("{source}: a certificate cannot be believed: {error}"))?;
     }
     Ok(())
-}
-
-fn validity(chain: &[CertificateDer<'_>]) -> Result<Validity> {
-    let leaf = chain.first().context("there is no certificate")?;
-    let (_, leaf) = x509_parser::parse_x509_certificate(leaf).map_err(|_| anyhow!("the certificate cannot be read"))?;
-    let moment = |seconds: i64| DateTime::from_timestamp(seconds, 0).context("the certificate has no validity");
-    let validity = leaf.validity();
-    Ok(Validity { from: moment(validity.not_before.timestamp())?, until: moment(validity.not_after.timestamp())? })
 }
 
 pub(super) fn provider() -> Arc<CryptoProvider> {

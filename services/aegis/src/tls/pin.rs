@@ -1,5 +1,5 @@
-//! How commands on this machine know the product's own certificate: not by its name, which is rarely 127.0.0.1, but by
-//! being the one in the file.
+//! How commands see certificates otherwise than other clients do: the product's own on this machine is known not by its
+//! name, which is rarely 127.0.0.1, but by being the one in the file; and one that is only looked at may be anybody's.
 
 use std::sync::Arc;
 
@@ -15,8 +15,17 @@ use super::load::{Shown, provider};
 
 /// Connections to whoever has the key of one of these certificates.
 pub fn client(pinned: Vec<CertificateDer<'static>>, shown: Option<Shown>) -> anyhow::Result<ClientConfig> {
+    config(Whom::These(pinned), shown)
+}
+
+/// Connections to anybody, on which nothing may be sent: they are for looking at the certificate.
+pub fn onlooker() -> anyhow::Result<ClientConfig> {
+    config(Whom::Anybody, None)
+}
+
+fn config(whom: Whom, shown: Option<Shown>) -> anyhow::Result<ClientConfig> {
     let provider = provider();
-    let verifier = Arc::new(Pinned { pinned, provider: Arc::clone(&provider) });
+    let verifier = Arc::new(Verifier { whom, provider: Arc::clone(&provider) });
     let builder = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions()?;
     let builder = builder.dangerous().with_custom_certificate_verifier(verifier);
     Ok(match shown {
@@ -25,13 +34,21 @@ pub fn client(pinned: Vec<CertificateDer<'static>>, shown: Option<Shown>) -> any
     })
 }
 
+/// Who is believed.
 #[derive(Debug)]
-struct Pinned {
-    pinned: Vec<CertificateDer<'static>>,
+enum Whom {
+    These(Vec<CertificateDer<'static>>),
+    Anybody,
+}
+
+/// That what is signed is signed by who shows the certificate is verified in any case.
+#[derive(Debug)]
+struct Verifier {
+    whom: Whom,
     provider: Arc<CryptoProvider>,
 }
 
-impl ServerCertVerifier for Pinned {
+impl ServerCertVerifier for Verifier {
     fn verify_server_cert(
         &self,
         end_entity: &CertificateDer<'_>,
@@ -40,9 +57,10 @@ impl ServerCertVerifier for Pinned {
         _: &[u8],
         _: UnixTime,
     ) -> Result<ServerCertVerified, Error> {
-        match self.pinned.iter().any(|pinned| pinned == end_entity) {
-            true => Ok(ServerCertVerified::assertion()),
-            false => Err(Error::InvalidCertificate(CertificateError::ApplicationVerificationFailure)),
+        match &self.whom {
+            Whom::Anybody => Ok(ServerCertVerified::assertion()),
+            Whom::These(pinned) if pinned.contains(end_entity) => Ok(ServerCertVerified::assertion()),
+            Whom::These(_) => Err(Error::InvalidCertificate(CertificateError::ApplicationVerificationFailure)),
         }
     }
 

@@ -2,7 +2,7 @@ use std::{fs, net::Ipv4Addr, path::Path, time::Duration};
 
 use aegis_runtime::Shutdown;
 use axum::{Extension, Router, routing::get};
-use chrono::TimeDelta;
+use chrono::{TimeDelta, Utc};
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair, date_time_ymd};
 use tempfile::TempDir;
 use tokio::net::TcpListener;
@@ -88,11 +88,11 @@ fn a_certificate_that_ends_is_told_of_in_time() {
     let now = Utc::now();
     let validity =
         |from: i64, until: i64| Validity { from: now + TimeDelta::hours(from), until: now + TimeDelta::hours(until) };
-    assert!(!watch::ends_soon(validity(-24, 24 * 60), now));
-    assert!(watch::ends_soon(validity(-24 * 300, 24 * 20), now));
+    assert!(!validity(-24, 24 * 60).ends_soon(now));
+    assert!(validity(-24 * 300, 24 * 20).ends_soon(now));
     // One of a day is renewed within the day.
-    assert!(!watch::ends_soon(validity(-12, 12), now));
-    assert!(watch::ends_soon(validity(-20, 4), now));
+    assert!(!validity(-12, 12).ends_soon(now));
+    assert!(validity(-20, 4).ends_soon(now));
 }
 
 /// Says whether the client showed a certificate of the CA.
@@ -155,6 +155,25 @@ async fn a_new_pair_is_taken_and_a_broken_one_is_not() {
         let root = reqwest::Certificate::from_pem(ca.pem().as_bytes()).unwrap();
         let fresh = fresh.tls_certs_only([root]).build().unwrap();
         assert_eq!(fresh.get(&url).send().await.unwrap().status(), 200);
+    }
+    shutdown.cancel();
+}
+
+#[tokio::test]
+async fn a_pair_that_is_replaced_before_anybody_looks_is_taken() {
+    let (folder, ca) = folder();
+    let settings = settings(folder.path());
+    let tls = Tls::load(&settings, &Role::ALL).unwrap();
+    let (port, shutdown) = served(&tls).await;
+    // The process opens its databases meanwhile.
+    put(folder.path(), "own", &ca.issue("localhost", |_| ()));
+    tokio::spawn(watch(tls.clone(), shutdown.clone()));
+    let new = client(here(&settings).unwrap().unwrap());
+    let url = format!("https://localhost:{port}/");
+    let since = tokio::time::Instant::now();
+    while new.get(&url).send().await.is_err() {
+        assert!(since.elapsed() < Duration::from_secs(60), "the new pair is not taken");
+        tokio::time::sleep(Duration::from_millis(200)).await;
     }
     shutdown.cancel();
 }

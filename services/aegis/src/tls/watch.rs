@@ -5,7 +5,7 @@ use std::time::Duration;
 use aegis_runtime::Shutdown;
 use aegis_telemetry::{Counters, Gauges};
 use anyhow::{Result, bail};
-use chrono::{DateTime, TimeDelta, Utc};
+use chrono::{DateTime, Utc};
 use sha2::{Digest, Sha256};
 use tokio::{
     signal::unix::{Signal, SignalKind, signal},
@@ -22,8 +22,6 @@ use super::{
 const LOOK: Duration = if cfg!(test) { Duration::from_millis(200) } else { Duration::from_secs(3) };
 /// How often a certificate that ends is spoken of.
 const REMIND: Duration = Duration::from_secs(12 * 3600);
-/// A certificate that ends within this time is spoken of, or, if it holds for less, in the last quarter of it.
-const SOON: TimeDelta = TimeDelta::days(21);
 
 /// The certificate of the socket, in logs and metrics.
 pub const SOCKET: &str = "socket";
@@ -42,7 +40,7 @@ static LOADS: Counters = Counters::new(
 );
 
 /// A certificate is in use from now on.
-pub fn tell(certificate: &'static str, validity: Validity, now: DateTime<Utc>) {
+fn tell(certificate: &'static str, validity: Validity, now: DateTime<Utc>) {
     LOADS.inc(&[certificate, "taken"]);
     UNTIL.set(&[certificate], validity.until.timestamp() as f64);
     tracing::info!(certificate, until = %validity.until, "a certificate is in use");
@@ -55,18 +53,14 @@ fn remind(certificate: &'static str, validity: Validity, now: DateTime<Utc>) {
         tracing::error!(certificate, from = %validity.from, "the certificate does not hold yet: is the clock right?");
     } else if now >= validity.until {
         tracing::error!(certificate, until = %validity.until, "the certificate has ended: clients refuse it");
-    } else if ends_soon(validity, now) {
+    } else if validity.ends_soon(now) {
         tracing::warn!(certificate, until = %validity.until, "the certificate ends soon: put a new one into its file");
     }
 }
 
-pub(super) fn ends_soon(validity: Validity, now: DateTime<Utc>) -> bool {
-    let quarter = (validity.until - validity.from) / 4;
-    validity.until - now < SOON.min(quarter)
-}
-
 /// One use of certificates, and the files that it is made of.
-struct Part {
+#[derive(Clone)]
+pub struct Part {
     name: &'static str,
     sources: Vec<Source>,
     /// What was read last, good or not.
@@ -78,7 +72,7 @@ struct Part {
 
 /// Follows the files until the process is to stop. SIGHUP has them read at once.
 pub async fn watch(tls: Tls, shutdown: Shutdown) {
-    let mut parts = parts(&tls);
+    let mut parts = tls.parts.clone();
     if parts.is_empty() {
         return;
     }
@@ -125,29 +119,25 @@ async fn heard(hangup: &mut Option<Signal>) {
     }
 }
 
-fn parts(tls: &Tls) -> Vec<Part> {
-    let files = &tls.files;
-    let pair = |pair: &Option<super::Pair>| pair.iter().flat_map(|p| [p.certificate.clone(), p.key.clone()]).collect();
-    let mut socket: Vec<Source> = pair(&files.socket);
-    if !socket.is_empty() {
-        socket.extend(files.peer_ca.clone());
-    }
-    let mut peers: Vec<Source> = pair(&files.peer);
-    peers.extend(files.peer_ca.clone().or(files.ca.clone()));
-    let part =
-        |name, sources: Vec<Source>| Part { name, seen: digest(&sources), sources, changed: None, validity: None };
-    let parts = [part(SOCKET, socket), part(PEERS, peers)];
-    let mut parts: Vec<Part> = parts.into_iter().filter(|part| !part.sources.is_empty()).collect();
-    for part in &mut parts {
-        part.validity = match part.name {
-            SOCKET => files.server().ok().flatten().map(|(_, validity)| validity),
-            _ => files.client().ok().and_then(|(_, validity)| validity),
-        };
-    }
-    parts
-}
-
 impl Part {
+    /// To be made before its files are read: what is put into them from then on is found to be new.
+    pub fn new(name: &'static str, sources: Vec<Source>) -> Part {
+        Part { name, seen: digest(&sources), sources, changed: None, validity: None }
+    }
+
+    /// The files that are followed.
+    pub fn sources(&self) -> &[Source] {
+        &self.sources
+    }
+
+    /// What was read is in use from now on.
+    pub fn uses(&mut self, validity: Option<Validity>) {
+        self.validity = validity;
+        if let Some(validity) = validity {
+            tell(self.name, validity, Utc::now());
+        }
+    }
+
     /// Whether what is there now is to be taken.
     fn is_due(&mut self, now: [u8; 32], asked: bool) -> bool {
         if now == self.seen && !asked {
@@ -170,10 +160,9 @@ impl Part {
         };
         match taken {
             Ok(validity) => {
-                self.validity = validity;
-                match validity {
-                    Some(validity) => tell(self.name, validity, Utc::now()),
-                    None => tracing::info!(certificate = self.name, "other roots are believed from now on"),
+                self.uses(validity);
+                if validity.is_none() {
+                    tracing::info!(certificate = self.name, "other roots are believed from now on");
                 }
             }
             Err(error) => {

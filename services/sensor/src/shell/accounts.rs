@@ -79,77 +79,106 @@ fn system_users(family: Family) -> &'static [(&'static str, u32, &'static str, &
     }
 }
 
-/// An account that the system brings.
-pub fn system_user(family: Family, name: &str) -> Option<(u32, &'static str, &'static str)> {
-    system_users(family).iter().find(|user| user.0 == name).map(|user| (user.1, user.2, user.3))
+/// Where an account is from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Origin {
+    System,
+    Daemon,
+    Person,
 }
 
-/// The name of an account that the system brings.
-pub fn system_name(family: Family, uid: u32) -> Option<&'static str> {
-    system_users(family).iter().find(|user| user.1 == uid).map(|user| user.0)
+/// All accounts in the order of `/etc/passwd`: the superuser, those that the system and the daemons bring, people.
+/// Whatever tells of accounts asks here, so that all of it tells the same.
+fn all<'a>(machine: &'a Machine, people: &'a [User]) -> impl Iterator<Item = (Origin, User)> + 'a {
+    let family = machine.facts().family;
+    let system = system_users(family).iter().map(|(name, uid, home, shell)| {
+        let user = User {
+            name: (*name).to_owned(),
+            uid: *uid,
+            home: (*home).to_owned(),
+            shell: (*shell).to_owned(),
+            gecos: (*name).to_owned(),
+        };
+        (Origin::System, user)
+    });
+    // They are known only once one has come this far.
+    let daemons = std::iter::once_with(move || of_daemons(machine, people)).flatten();
+    let person = |user: &User| (Origin::Person, user.clone());
+    let superuser = people.iter().filter(|user| user.uid == 0).map(person);
+    superuser
+        .chain(system)
+        .chain(daemons.map(|user| (Origin::Daemon, user)))
+        .chain(people.iter().filter(|user| user.uid != 0).map(person))
+}
+
+/// Accounts that the daemons bring and neither the system nor a person has.
+pub(super) fn of_daemons(machine: &Machine, people: &[User]) -> Vec<User> {
+    let family = machine.facts().family;
+    if family == Family::Windows {
+        return Vec::new();
+    }
+    let nologin = if family == Family::RedHat { "/sbin/nologin" } else { "/usr/sbin/nologin" };
+    let known = |name: &str| {
+        system_users(family).iter().any(|user| user.0 == name) || people.iter().any(|user| user.name == name)
+    };
+    daemons::owners(machine)
+        .into_iter()
+        .filter(|(uid, name, _)| *uid != 0 && !known(name))
+        .map(|(uid, name, home)| User {
+            name: name.to_owned(),
+            uid,
+            home: home.to_owned(),
+            shell: if name == "postgres" { "/bin/bash" } else { nologin }.to_owned(),
+            gecos: String::new(),
+        })
+        .collect()
+}
+
+/// The account of this name.
+pub(super) fn by_name(machine: &Machine, people: &[User], name: &str) -> Option<User> {
+    all(machine, people).map(|(_, user)| user).find(|user| user.name == name)
+}
+
+/// The account with this user id.
+pub(super) fn by_uid(machine: &Machine, people: &[User], uid: u32) -> Option<User> {
+    all(machine, people).map(|(_, user)| user).find(|user| user.uid == uid)
 }
 
 pub(super) fn passwd(machine: &Machine, users: &[User]) -> String {
     let family = machine.facts().family;
-    let mut text = String::new();
-    let mut line = |name: &str, uid: u32, gecos: &str, home: &str, shell: &str| {
-        text.push_str(&format!(
-            "{name}:{}:{uid}:{uid}:{gecos}:{home}:{shell}\n",
-            if family == Family::Bsd { "*" } else { "x" }
-        ));
-    };
-    for user in users.iter().filter(|user| user.uid == 0) {
-        line(&user.name, 0, &user.gecos, &user.home, &user.shell);
-    }
-    for (name, uid, home, shell) in system_users(family) {
-        line(name, *uid, name, home, shell);
-    }
-    let shell = if matches!(family, Family::RedHat) { "/sbin/nologin" } else { "/usr/sbin/nologin" };
-    for (uid, name, home) in daemons::owners(machine) {
-        if uid != 0 && system_user(family, name).is_none() {
-            line(name, uid, "", home, if name == "postgres" { "/bin/bash" } else { shell });
-        }
-    }
-    for user in users.iter().filter(|user| user.uid != 0) {
-        let gecos = if family == Family::Debian && !user.gecos.is_empty() {
-            format!("{},,,", user.gecos)
-        } else {
-            user.gecos.clone()
-        };
-        line(&user.name, user.uid, &gecos, &user.home, &user.shell);
-    }
-    text
+    let password = if family == Family::Bsd { "*" } else { "x" };
+    all(machine, users)
+        .map(|(origin, User { name, uid, home, shell, gecos })| {
+            let more = match origin {
+                Origin::Person if family == Family::Debian && uid != 0 && !gecos.is_empty() => ",,,",
+                _ => "",
+            };
+            format!("{name}:{password}:{uid}:{uid}:{gecos}{more}:{home}:{shell}\n")
+        })
+        .collect()
 }
 
 pub(super) fn shadow(machine: &Machine, users: &[User]) -> String {
-    let family = machine.facts().family;
     let days = machine.installed_at().timestamp() / 86_400;
-    let mut text = String::new();
-    let mut people = users.to_vec();
-    people.sort_by_key(|user| user.uid);
-    for (n, user) in people.iter().enumerate() {
-        // What yescrypt or SHA-512 crypt would look like; it is the hash of nothing.
-        let secret = machine.persona().secret(&format!("shadow {}", user.name));
-        let more = machine.persona().secret(&format!("shadow more {}", user.name));
-        let hash =
-            if machine.facts().id == "centos" || family == Family::BusyBox || machine.facts().version_id == "20.04" {
-                format!("$6${}${}", crypt_text(&secret, 16), crypt_text(&[secret, more].concat(), 86))
-            } else {
-                format!("$y$j9T${}${}", crypt_text(&secret, 22), crypt_text(&more, 43))
-            };
-        text.push_str(&format!("{}:{hash}:{days}:0:99999:7:::\n", user.name));
-        if n == 0 {
-            for (name, ..) in system_users(family) {
-                text.push_str(&format!("{name}:*:{days}:0:99999:7:::\n"));
-            }
-            for (uid, name, _) in daemons::owners(machine) {
-                if uid != 0 && system_user(family, name).is_none() {
-                    text.push_str(&format!("{name}:!:{days}::::::\n"));
-                }
-            }
-        }
+    all(machine, users)
+        .map(|(origin, User { name, .. })| match origin {
+            Origin::System => format!("{name}:*:{days}:0:99999:7:::\n"),
+            Origin::Daemon => format!("{name}:!:{days}::::::\n"),
+            Origin::Person => format!("{name}:{}:{days}:0:99999:7:::\n", password(machine, &name)),
+        })
+        .collect()
+}
+
+/// What yescrypt or SHA-512 crypt would look like; it is the hash of nothing.
+fn password(machine: &Machine, name: &str) -> String {
+    let facts = machine.facts();
+    let secret = machine.persona().secret(&format!("shadow {name}"));
+    let more = machine.persona().secret(&format!("shadow more {name}"));
+    if facts.id == "centos" || facts.family == Family::BusyBox || facts.version_id == "20.04" {
+        format!("$6${}${}", crypt_text(&secret, 16), crypt_text(&[secret, more].concat(), 86))
+    } else {
+        format!("$y$j9T${}${}", crypt_text(&secret, 22), crypt_text(&more, 43))
     }
-    text
 }
 
 fn crypt_text(bytes: &[u8], length: usize) -> String {
@@ -166,20 +195,57 @@ fn crypt_text(bytes: &[u8], length: usize) -> String {
         .collect()
 }
 
+/// Groups that are no account's own: id, name, and whether the first of the people is in it.
+pub(super) fn more_groups(family: Family) -> &'static [(u32, &'static str, bool)] {
+    match family {
+        Family::Debian => &[(4, "adm", true), (27, "sudo", true), (106, "ssh", false)],
+        Family::RedHat => &[(10, "wheel", true), (999, "ssh_keys", false)],
+        _ => &[],
+    }
+}
+
+/// Id and name of all groups: each account has one of its own, but for those whose id another group has.
+fn groups(machine: &Machine, users: &[User]) -> Vec<(u32, String)> {
+    let family = machine.facts().family;
+    let more = more_groups(family);
+    let mut groups: Vec<(u32, String)> = all(machine, users)
+        .map(|(_, user)| (user.uid, own_group(family, user)))
+        .filter(|(gid, _)| !more.iter().any(|group| group.0 == *gid))
+        .collect();
+    // After those of the system, before those of people.
+    let at = groups.iter().rposition(|(gid, _)| *gid < 1000).map_or(0, |last| last + 1);
+    groups.splice(at..at, more.iter().map(|(gid, name, _)| (*gid, (*name).to_owned())));
+    groups
+}
+
+/// The name of a group id.
+pub(super) fn group_name(machine: &Machine, users: &[User], gid: u32) -> Option<String> {
+    let family = machine.facts().family;
+    if let Some((_, name, _)) = more_groups(family).iter().find(|group| group.0 == gid) {
+        return Some((*name).to_owned());
+    }
+    by_uid(machine, users, gid).map(|user| own_group(family, user))
+}
+
+/// The name of the group that has the same id as this account.
+fn own_group(family: Family, user: User) -> String {
+    if family == Family::Bsd && user.uid == 0 { "wheel".to_owned() } else { user.name }
+}
+
 pub(super) fn group(machine: &Machine, users: &[User]) -> String {
     let family = machine.facts().family;
-    let mut text = String::from(if family == Family::Bsd { "wheel:*:0:root\n" } else { "root:x:0:\n" });
-    for (name, gid, ..) in system_users(family) {
-        text.push_str(&format!("{name}:x:{gid}:\n"));
-    }
     let first = users.iter().find(|user| user.uid >= 1000).map(|user| user.name.as_str()).unwrap_or("");
-    match family {
-        Family::Debian => text.push_str(&format!("adm:x:4:syslog,{first}\nsudo:x:27:{first}\nssh:x:110:\n")),
-        Family::RedHat => text.push_str(&format!("wheel:x:10:{first}\nssh_keys:x:999:\n")),
-        _ => {}
-    }
-    for user in users.iter().filter(|user| user.uid >= 1000) {
-        text.push_str(&format!("{}:x:{}:\n", user.name, user.uid));
-    }
-    text
+    groups(machine, users)
+        .into_iter()
+        .map(|(gid, name)| {
+            let members = match (family, name.as_str()) {
+                (Family::Bsd, "wheel") => "root".to_owned(),
+                (Family::Debian, "adm") => format!("syslog,{first}"),
+                (_, name) if more_groups(family).iter().any(|group| group.1 == name && group.2) => first.to_owned(),
+                _ => String::new(),
+            };
+            let password = if family == Family::Bsd && gid == 0 { "*" } else { "x" };
+            format!("{name}:{password}:{gid}:{members}\n")
+        })
+        .collect()
 }

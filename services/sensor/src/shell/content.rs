@@ -8,6 +8,7 @@ use super::{
     daemons, processes,
     tree::Maker,
 };
+use crate::decoys::ssh::keys::HostKeys;
 
 fn hostname(machine: &Machine, _: &[User]) -> String {
     format!("{}\n", machine.persona().hostname)
@@ -57,9 +58,44 @@ fn sshd_config(machine: &Machine, _: &[User]) -> String {
     crate::decoys::ssh::build::sshd_config(machine.persona().os)
 }
 
+/// The RSA host key's file; its public half has `.pub` after it.
+const RSA_KEY: &str = "/etc/ssh/ssh_host_rsa_key";
+
+/// A host key's file; of an RSA key that is not made yet it is empty: who reads it waits before (`settle`).
 fn host_key(machine: &Machine, at: usize, public: bool) -> String {
-    let host = &machine.persona().hostname;
-    crate::decoys::ssh::keys::HostKeys::of(machine.persona()).text(at, public, &format!("root@{host}"))
+    let known = HostKeys::known(machine.persona());
+    match known.or_else(|| (at != 0).then(|| HostKeys::quick(machine.persona()))) {
+        Some(keys) => key_text(machine, &keys, at, public),
+        None => String::new(),
+    }
+}
+
+fn key_text(machine: &Machine, keys: &HostKeys, at: usize, public: bool) -> String {
+    keys.text(at, public, &format!("root@{}", machine.persona().hostname))
+}
+
+/// The size of a file whose text takes long to make: of the RSA key's, which has the size of what stands for it. One key
+/// in some hundreds is shorter than that, by a few bytes.
+pub fn known_size(machine: &Machine, path: &str) -> Option<u64> {
+    let public = match path.strip_prefix(RSA_KEY)? {
+        "" => false,
+        ".pub" => true,
+        _ => return None,
+    };
+    let keys = HostKeys::known(machine.persona()).unwrap_or_else(|| HostKeys::quick(machine.persona()));
+    u64::try_from(key_text(machine, &keys, 0, public).len()).ok()
+}
+
+/// Waits until what is at this path, or below it, can be read: the RSA host key may have to be made for that.
+pub async fn settle(machine: &Machine, path: &str) {
+    let leads_to_it = path == RSA_KEY
+        || path.strip_prefix(RSA_KEY) == Some(".pub")
+        || path != "/" && RSA_KEY.strip_prefix(path).is_some_and(|rest| rest.starts_with('/'));
+    let has_it = !matches!(machine.facts().family, Family::Windows | Family::Bsd);
+    if leads_to_it && has_it && HostKeys::known(machine.persona()).is_none() {
+        // When they cannot be made, the file is empty.
+        let _ = HostKeys::of(machine.persona()).await;
+    }
 }
 
 fn cpuinfo(machine: &Machine, _: &[User]) -> String {

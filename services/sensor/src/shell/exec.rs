@@ -241,6 +241,9 @@ impl Shell {
         let mut io = io.clone();
         for redirect in redirects {
             let target = self.expand_one(&redirect.target).await;
+            if redirect.way != Way::Here {
+                self.files.settle(&self.cwd, &target).await;
+            }
             let result = match redirect.way {
                 Way::Here => {
                     io.input = Source::bytes(to_bytes(&target));

@@ -63,7 +63,13 @@ pub struct Machine {
     persona: Arc<Persona>,
     users: Vec<User>,
     guests: Mutex<HashMap<IpAddr, Guest>>,
-    extra: OnceLock<tree::Own>,
+    own: Mutex<Option<Made>>,
+}
+
+/// The files of a machine's own, and of which version of its services they are.
+struct Made {
+    version: u64,
+    own: Arc<tree::Own>,
 }
 
 struct Guest {
@@ -85,6 +91,8 @@ impl Machine {
             && machine.persona.hostname == persona.hostname
             && machine.persona.os == persona.os
             && machine.persona.ip == persona.ip
+            // A decky that was gone and is back has others, and nobody tells the old ones any more.
+            && Arc::ptr_eq(&machine.persona.services, &persona.services)
         {
             return machine;
         }
@@ -95,7 +103,7 @@ impl Machine {
             users: users(persona),
             persona: persona.clone(),
             guests: Mutex::default(),
-            extra: OnceLock::new(),
+            own: Mutex::default(),
         });
         machines.insert(key, Arc::downgrade(&machine));
         machine
@@ -210,8 +218,19 @@ impl Machine {
         Vfs::new(self.clone(), entry.changes.clone())
     }
 
-    pub(super) fn own(self: &Arc<Self>) -> &tree::Own {
-        self.extra.get_or_init(|| tree::Own::new(self))
+    /// The files that only this machine has: made anew when its services have changed.
+    fn own(&self) -> Arc<tree::Own> {
+        let mut own = self.own.lock().unwrap_or_else(PoisonError::into_inner);
+        // Asked for first: a change while they are made has another one.
+        let version = self.persona.services.version();
+        match &*own {
+            Some(made) if made.version == version => made.own.clone(),
+            _ => {
+                let made = Arc::new(tree::Own::new(self));
+                *own = Some(Made { version, own: made.clone() });
+                made
+            }
+        }
     }
 }
 

@@ -1,19 +1,23 @@
 //! The machine and its shell's parts, without a client.
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::{
+    collections::BTreeSet,
+    net::{IpAddr, Ipv4Addr},
+    sync::Arc,
+};
 
 use proptest::prelude::*;
 
 use super::{
-    Machine, accounts, daemons,
+    Machine, User, accounts, daemons,
     expand::{escapes, fits, from_bytes, to_bytes},
     parse::{Fault, parse},
     processes,
     vfs::{Errno, Kind},
 };
 use crate::{
-    decoys::{self, Options},
-    persona::Os,
+    decoys::{self, Options, ssh::keys::HostKeys},
+    persona::{Os, Persona},
     testing,
 };
 
@@ -209,4 +213,103 @@ fn a_machine_runs_what_it_offers_and_nothing_else() {
             );
         }
     }
+}
+
+#[test]
+fn a_machine_that_comes_back_runs_what_it_is_told_now() {
+    let persona = testing::persona_of(Os::Debian12, 54);
+    let offer = |persona: &Persona, name: &str| {
+        persona.services.set([(name.to_owned(), Options::new())].into());
+    };
+    offer(&persona, "mysql");
+    // A session holds the machine while its decky is removed.
+    let before = Machine::of(&persona);
+    let back = testing::persona_of(Os::Debian12, 54);
+    offer(&back, "postgres");
+    let machine = Machine::of(&back);
+    let runs = |machine: &Machine, what: &str| processes::all(machine).iter().any(|one| one.command.contains(what));
+    assert!(runs(&machine, "postgres") && !runs(&machine, "mariadbd"));
+    assert!(runs(&before, "mariadbd"));
+    assert!(Arc::ptr_eq(&machine, &Machine::of(&back)));
+}
+
+#[test]
+fn the_processes_below_proc_are_those_that_run() {
+    let persona = testing::persona_of(Os::Debian12, 55);
+    let machine = Machine::of(&persona);
+    let files = machine.files(GUEST);
+    let commands = || {
+        let all = files.list("/", "/proc").unwrap();
+        let text = |(name, _)| files.read("/", &format!("/proc/{name}/cmdline"), 4096).unwrap_or_default();
+        all.into_iter().map(text).map(|bytes| from_bytes(&bytes)).collect::<String>()
+    };
+    for (name, command, other) in [("mysql", "mariadbd", "postgres"), ("postgres", "postgres", "mariadbd")] {
+        persona.services.set([(name.to_owned(), Options::new())].into());
+        let commands = commands();
+        assert!(commands.contains(command) && !commands.contains(other), "{commands}");
+    }
+}
+
+#[test]
+fn accounts_are_the_same_wherever_one_asks() {
+    for (system, os) in Os::ALL {
+        // Which programs a machine has is its own choice.
+        for seed in 60..66 {
+            let persona = testing::persona_of(os, seed);
+            let services = decoys::NAMES.map(|name| (name.to_owned(), Options::new()));
+            persona.services.set(services.into_iter().collect());
+            let machine = Machine::of(&persona);
+            let files = machine.files(GUEST);
+            files.login("admin");
+            files.login("guest");
+            let text = |made: fn(&Machine, &[User]) -> String| made(&machine, &files.users());
+            for made in [accounts::passwd as fn(&Machine, &[User]) -> String, accounts::group] {
+                let text = text(made);
+                let ids: Vec<&str> = text.lines().filter_map(|line| line.split(':').nth(2)).collect();
+                let names: BTreeSet<&str> = text.lines().filter_map(|line| line.split(':').next()).collect();
+                assert_eq!(ids.len(), ids.iter().collect::<BTreeSet<_>>().len(), "{system}: {text}");
+                assert_eq!(ids.len(), names.len(), "{system}: {text}");
+            }
+            if os == Os::Windows10 || os == Os::WindowsServer2019 {
+                continue;
+            }
+            for line in text(accounts::passwd).lines() {
+                let parts: Vec<&str> = line.split(':').collect();
+                let user = files.user(parts[0]).unwrap();
+                assert_eq!((user.uid.to_string().as_str(), user.home.as_str()), (parts[2], parts[5]), "{line}");
+                assert_eq!(files.user_name(user.uid), parts[0]);
+                // Who logs in with it has it, and no other one.
+                assert_eq!(files.login(parts[0]), user);
+            }
+            for line in text(accounts::group).lines() {
+                let parts: Vec<&str> = line.split(':').collect();
+                assert_eq!(files.group_name(parts[2].parse().unwrap()), parts[0]);
+            }
+            let postgres = files.user("postgres").unwrap();
+            assert!(postgres.uid < 1000 && files.stat("/", &postgres.home, true).unwrap().1.uid == postgres.uid);
+            let (passwd, shadow) = (text(accounts::passwd), text(accounts::shadow));
+            let names =
+                |text: &str| text.lines().map(|line| line.split(':').next().unwrap().to_owned()).collect::<Vec<_>>();
+            assert_eq!(names(&passwd), names(&shadow), "{system}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn an_rsa_key_is_made_for_who_reads_it_and_not_for_who_lists_it() {
+    let persona = testing::persona_of(Os::CentOs7, 56);
+    let machine = Machine::of(&persona);
+    let files = machine.files(GUEST);
+    let path = "/etc/ssh/ssh_host_rsa_key.pub";
+    let size = || files.stat("/", path, true).unwrap().1.size;
+    let before = size();
+    assert!(files.list("/", "/etc/ssh").unwrap().len() >= 7);
+    files.settle("/etc", "ssh/ssh_host_ed25519_key").await;
+    assert!(HostKeys::known(&persona).is_none());
+    files.settle("/etc", "ssh/ssh_host_rsa_key").await;
+    let text = files.read("/", path, 9999).unwrap();
+    assert!(text.starts_with(b"ssh-rsa AAAA"));
+    assert_eq!((u64::try_from(text.len()).unwrap(), before), (size(), size()));
+    let text = files.read("/", "/etc/ssh/ssh_host_rsa_key", 9999).unwrap();
+    assert!(text.starts_with(b"-----BEGIN OPENSSH PRIVATE KEY-----\n"));
 }

@@ -7,7 +7,7 @@ use std::{
 };
 
 use super::{
-    Facts, Family, Machine, User, content, processes,
+    Facts, Family, Machine, User, accounts, content, processes,
     vfs::{Kind, Meta, Vfs},
 };
 use crate::persona::Os;
@@ -122,11 +122,11 @@ impl Entry {
             Inside::Device(..) | Inside::Random | Inside::Zeros => 0,
             Inside::Text(text) => u64::try_from(text.len()).unwrap_or(0),
             Inside::Made(_) if self.age == Age::Booted => 0,
-            Inside::Made(maker) => {
+            Inside::Made(maker) => content::known_size(machine, path).unwrap_or_else(|| {
                 let mut all = machine.users().to_vec();
                 all.extend_from_slice(users);
                 u64::try_from(maker(machine, &all).len()).unwrap_or(0)
-            }
+            }),
         };
         Meta {
             kind: match &self.kind {
@@ -491,6 +491,11 @@ impl Own {
         }
         if family == Family::Windows {
             return Own(tree);
+        }
+        for user in accounts::of_daemons(machine, machine.users()) {
+            if user.home != "/nonexistent" {
+                tree.add(&user.home, 0o755, user.uid, Age::Used, Inside::Folder);
+            }
         }
         if family != Family::Bsd {
             for process in processes::all(machine) {

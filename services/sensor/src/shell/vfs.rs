@@ -10,7 +10,7 @@ use std::{
     },
 };
 
-use super::{Family, Machine, User, person, tree};
+use super::{Family, Machine, User, accounts, content, person, tree};
 
 /// Contents that one attacker can keep on one machine; of what is more only the size is known.
 const MAX_BYTES: usize = 8 << 20;
@@ -197,30 +197,21 @@ impl Vfs {
 
     /// The account of this name.
     pub fn user(&self, name: &str) -> Option<User> {
-        let windows = self.windows();
-        self.users()
-            .into_iter()
-            .find(|user| if windows { user.name.eq_ignore_ascii_case(name) } else { user.name == name })
-            .or_else(|| {
-                let (uid, home, shell) = super::accounts::system_user(self.machine.facts().family, name)?;
-                Some(User {
-                    name: name.to_owned(),
-                    uid,
-                    home: home.to_owned(),
-                    shell: shell.to_owned(),
-                    gecos: String::new(),
-                })
-            })
+        let users = self.users();
+        if self.windows() {
+            return users.into_iter().find(|user| user.name.eq_ignore_ascii_case(name));
+        }
+        accounts::by_name(&self.machine, &users, name)
     }
 
     /// The name of a user id.
     pub fn user_name(&self, uid: u32) -> String {
-        self.users()
-            .into_iter()
-            .find(|user| user.uid == uid)
-            .map(|user| user.name)
-            .or_else(|| super::accounts::system_name(self.machine.facts().family, uid).map(str::to_owned))
-            .unwrap_or_else(|| uid.to_string())
+        accounts::by_uid(&self.machine, &self.users(), uid).map_or_else(|| uid.to_string(), |user| user.name)
+    }
+
+    /// The name of a group id.
+    pub fn group_name(&self, gid: u32) -> String {
+        accounts::group_name(&self.machine, &self.users(), gid).unwrap_or_else(|| gid.to_string())
     }
 
     /// The account of somebody who logged in: one that was not known is there from now on.
@@ -234,8 +225,14 @@ impl Vfs {
         if name.is_empty() {
             name = "user".to_owned();
         }
-        let uid = self.users().iter().map(|user| user.uid).filter(|uid| *uid < 60_000).max().unwrap_or(0);
-        let user = person(facts, &name, "", (uid + 1).max(facts.first_uid));
+        let users = self.users();
+        let last = users.iter().map(|user| user.uid).filter(|uid| *uid < 60_000).max().unwrap_or(0);
+        let mut uid = (last + 1).max(facts.first_uid);
+        // What the system or a daemon brought may have it already.
+        while accounts::by_uid(&self.machine, &users, uid).is_some() {
+            uid += 1;
+        }
+        let user = person(facts, &name, "", uid);
         let mut overlay = self.changes();
         if overlay.users.len() < 32 && !overlay.users.iter().any(|known| known.name == user.name) {
             overlay.users.push(user.clone());
@@ -423,6 +420,13 @@ impl Vfs {
                 Some((name, meta))
             })
             .collect())
+    }
+
+    /// Waits until what is at this path can be read: to be called before it is read or copied, where that can wait.
+    pub async fn settle(&self, cwd: &str, path: &str) {
+        if let Ok(path) = self.resolve(cwd, path, true) {
+            content::settle(&self.machine, &path).await;
+        }
     }
 
     /// What is in a file, up to so many bytes.

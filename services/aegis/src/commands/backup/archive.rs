@@ -13,7 +13,10 @@ use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use crate::roles::Role;
+use crate::{
+    roles::Role,
+    stores::{self, SECRET},
+};
 
 /// Grows when an older program could not read it any more.
 pub const FORMAT: u32 = 1;
@@ -21,12 +24,10 @@ pub const FORMAT: u32 = 1;
 const HEAD: &str = "aegis-backup.json";
 /// The last file: all others, one a line.
 const LIST: &str = "files.jsonl";
-/// The secret that the processes share, and that this archive holds.
-pub const SECRET: &str = "service-secret";
 /// The folder of the databases in an archive.
 const DATABASES: &str = "databases";
 /// The folders of files, by the same names as in the data folder.
-pub const FOLDERS: [&str; 2] = ["blobs", "sensor"];
+const FOLDERS: [&str; 2] = ["blobs", "sensor"];
 
 /// Longest name, bytes.
 const MAX_NAME: usize = 700;
@@ -341,7 +342,7 @@ pub fn newer(head: &Head) -> Vec<String> {
 
 /// The versions of the migrations that this program has for a SQLite database.
 pub fn known_migrations(role: Role) -> Vec<i64> {
-    crate::stores::migrations(role).iter().flat_map(|set| set.sqlite.iter().map(|one| one.version)).collect()
+    stores::migrations(role).iter().flat_map(|set| set.sqlite.iter().map(|one| one.version)).collect()
 }
 
 /// Opens an archive.

@@ -14,8 +14,10 @@ use super::archive;
 /// The files below a folder, held or as they lie.
 pub struct Held {
     from: PathBuf,
-    /// Where the second names are; none where the file system has none.
-    held: Option<PathBuf>,
+    /// Where the second names are.
+    into: PathBuf,
+    /// Why there are none: they lie as they are, then.
+    refused: Option<io::Error>,
 }
 
 /// A file that is to be backed up.
@@ -29,38 +31,44 @@ pub struct Found {
 impl Held {
     /// Those below `from`; `into` is a folder of the backup's own.
     pub fn new(from: PathBuf, into: PathBuf) -> Held {
-        Held { from, held: Some(into) }
+        Held { from, into, refused: None }
     }
 
     /// Gives second names to all that have none yet. Called before the moment of the backup, this keeps what is removed
     /// after it; called again behind it, it finds what was added before.
     pub fn hold(&mut self) -> Result<()> {
-        let Some(into) = &self.held else { return Ok(()) };
-        let mut impossible = false;
+        if self.refused.is_some() {
+            return Ok(());
+        }
         walk(&self.from, &mut |found| {
-            let target = into.join(&found.name);
-            let linked = link(&found.path, &target);
-            match linked {
+            let target = self.into.join(&found.name);
+            match link(&found.path, &target) {
                 Ok(()) => Ok(true),
                 Err(error) if error.kind() == ErrorKind::AlreadyExists => Ok(true),
                 // Removed just now: nothing names it any more.
                 Err(error) if error.kind() == ErrorKind::NotFound && !found.path.exists() => Ok(true),
                 Err(error) if has_no_links(&error) => {
-                    impossible = true;
+                    self.refused = Some(error);
                     Ok(false)
                 }
                 Err(error) => Err(error).with_context(|| format!("cannot hold {}", found.path.display())),
             }
-        })?;
-        if impossible {
-            self.held = None;
-        }
-        Ok(())
+        })
+    }
+
+    /// What may be missing from the backup, where files cannot be held.
+    pub fn gap(&self) -> Option<String> {
+        let why = self.refused.as_ref()?;
+        Some(format!(
+            "files of {} that the product removed while this was made: they cannot be held there ({why}), and a row of \
+             the backup may name them",
+            self.from.display()
+        ))
     }
 
     /// Calls `each` for every file; false ends it.
     pub fn each(&self, each: &mut dyn FnMut(Found) -> Result<bool>) -> Result<()> {
-        walk(self.held.as_ref().unwrap_or(&self.from), each)
+        walk(if self.refused.is_none() { &self.into } else { &self.from }, each)
     }
 }
 
@@ -109,4 +117,50 @@ pub fn walk(root: &Path, each: &mut dyn FnMut(Found) -> Result<bool>) -> Result<
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::MetadataExt;
+
+    use super::*;
+
+    fn names(held: &Held) -> Vec<String> {
+        let mut names = Vec::new();
+        held.each(&mut |found| {
+            names.push(found.name);
+            Ok(true)
+        })
+        .unwrap();
+        names
+    }
+
+    #[test]
+    fn what_is_removed_is_held_and_told_where_it_cannot_be() {
+        let folder = tempfile::tempdir().unwrap();
+        let data = folder.path().join("blobs");
+        fs::create_dir_all(data.join("evidence")).unwrap();
+        let write = || fs::write(data.join("evidence/one"), b"proof").unwrap();
+        write();
+        let mut held = Held::new(data.clone(), folder.path().join("held"));
+        held.hold().unwrap();
+        fs::remove_file(data.join("evidence/one")).unwrap();
+        held.hold().unwrap();
+        assert_eq!(names(&held), ["evidence/one"]);
+        assert_eq!(held.gap(), None);
+
+        // Second names do not reach over to another file system.
+        write();
+        let Ok(other) = tempfile::tempdir_in("/dev/shm") else { return println!("skipped: there is no /dev/shm") };
+        let device = |path: &Path| fs::metadata(path).unwrap().dev();
+        if device(other.path()) == device(&data) {
+            return println!("skipped: /dev/shm is no file system of its own");
+        }
+        let mut held = Held::new(data.clone(), other.path().join("held"));
+        held.hold().unwrap();
+        held.hold().unwrap();
+        assert_eq!(names(&held), ["evidence/one"]);
+        let gap = held.gap().expect("it is told");
+        assert!(gap.contains(&data.display().to_string()), "{gap}");
+    }
 }

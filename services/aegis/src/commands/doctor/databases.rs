@@ -21,7 +21,7 @@ use super::{
 };
 use crate::{roles::Role, settings::Settings, stores, tls};
 
-/// Events of an outbox are counted up to this.
+/// Events that wait are counted up to this.
 const COUNTED: i64 = 100_000;
 /// An event waits for no longer where all is well, seconds.
 const WAITS: f64 = 60.0;
@@ -195,16 +195,10 @@ fn judge(applied: &[(i64, bool, Vec<u8>)], known: &BTreeMap<i64, Vec<u8>>, role:
 /// Events that wait to be passed on, and those that nobody could take in.
 async fn waiting(db: &Db, role: Role) -> aegis_db::Result<Findings> {
     let mut findings = Vec::new();
-    let waiting: i64 =
-        read!(db, |pool| sqlx::query_scalar("SELECT COUNT(*) FROM (SELECT 1 FROM outbox LIMIT 100000) AS waiting")
-            .fetch_one(pool)
-            .await)?;
-    let oldest: Option<DateTime<Utc>> =
-        read!(db, |pool| sqlx::query_scalar("SELECT at FROM outbox ORDER BY seq LIMIT 1").fetch_optional(pool).await)?;
-    if let Some(oldest) = oldest {
+    let waiting = aegis_events::waiting(db).await?;
+    if let Some(oldest) = waiting.oldest {
         let age = (now() - oldest).num_milliseconds() as f64 / 1e3;
-        let more = if waiting >= COUNTED { "more than " } else { "" };
-        let what = format!("{more}{waiting} events wait to be passed on, the first for {}", span(age));
+        let what = format!("{} events wait to be passed on, the first for {}", counted(waiting.unpublished), span(age));
         if age > WAITS {
             findings.push(
                 Finding::new(Level::Warning, what)
@@ -212,13 +206,13 @@ async fn waiting(db: &Db, role: Role) -> aegis_db::Result<Findings> {
             );
         }
     }
-    let dead: i64 = read!(db, |pool| sqlx::query_scalar("SELECT COUNT(*) FROM dead_letter").fetch_one(pool).await)?;
-    if dead > 0 {
+    if waiting.dead > 0 {
         let (kind, reason): (String, String) =
             read!(db, |pool| sqlx::query_as("SELECT kind, reason FROM dead_letter ORDER BY at DESC LIMIT 1")
                 .fetch_one(pool)
                 .await)?;
         let reason: String = reason.chars().filter(|c| !c.is_control()).take(160).collect();
+        let dead = counted(waiting.dead);
         findings.push(
             Finding::new(Level::Warning, format!("{dead} events could not be taken in; the newest ({kind}): {reason}"))
                 .advice(format!(
@@ -228,6 +222,11 @@ async fn waiting(db: &Db, role: Role) -> aegis_db::Result<Findings> {
         );
     }
     Ok(findings)
+}
+
+/// How many, for people.
+fn counted(events: i64) -> String {
+    if events >= COUNTED { format!("{COUNTED} or more") } else { events.to_string() }
 }
 
 /// Scheduled work whose newest run has failed.

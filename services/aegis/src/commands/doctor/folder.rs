@@ -56,7 +56,7 @@ fn look(path: &Path, needed: bool, own_secret: bool) -> Findings {
         );
     }
     private(path, &meta, "the data folder", 0o700, &mut findings);
-    let secret = path.join("service-secret");
+    let secret = path.join(stores::SECRET);
     if own_secret && let Ok(meta) = fs::metadata(&secret) {
         private(&secret, &meta, "the service secret", 0o600, &mut findings);
         if meta.len() < 32 {

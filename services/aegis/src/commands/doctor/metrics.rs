@@ -46,13 +46,13 @@ mod tests {
     fn samples_are_found_by_name_and_label() {
         let metrics = Metrics(
             "# HELP aegis_build_info Always 1.\n# TYPE aegis_build_info gauge\n\
-             aegis_build_info{service=\"aegis\",version=\"0.1.0\"} 1\n\
-             aegis_outbox_oldest_event_age_seconds{service=\"identity\"} 0\n\
-             aegis_outbox_oldest_event_age_seconds{service=\"testing\"} 71.5\n\
+             aegis_build_info{service_name=\"aegis\",version=\"0.1.0\"} 1\n\
+             aegis_outbox_oldest_event_age_seconds{service_name=\"identity\"} 0\n\
+             aegis_outbox_oldest_event_age_seconds{service_name=\"testing\"} 71.5\n\
              aegis_deception_sensors_attached 2\naegis_deception_sensors_attached_ever 9\n",
         );
         assert_eq!(metrics.version(), Some("0.1.0"));
-        assert_eq!(metrics.worst("aegis_outbox_oldest_event_age_seconds", "service"), Some(("testing", 71.5)));
+        assert_eq!(metrics.worst("aegis_outbox_oldest_event_age_seconds", "service_name"), Some(("testing", 71.5)));
         assert_eq!(metrics.highest("aegis_deception_sensors_attached"), Some(2.0));
         assert_eq!(metrics.highest("aegis_nothing"), None);
     }

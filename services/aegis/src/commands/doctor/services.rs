@@ -26,6 +26,11 @@ const WAITS: f64 = 30.0;
 /// Events of decoys that are stored and not derived from, from which on that is told.
 const FOLLOWS: f64 = 10_000.0;
 
+/// For how long the first event of an outbox has waited, and the label with its service.
+const OLDEST: (&str, &str) = ("aegis_outbox_oldest_event_age_seconds", "service_name");
+/// How late the newest event was taken in, and the label with who did.
+const LATE: (&str, &str) = ("aegis_consumer_last_lag_seconds", "consumer");
+
 /// What a process told.
 struct Told {
     url: String,
@@ -135,8 +140,15 @@ pub(super) async fn product(settings: &Settings) -> Findings {
         }
     };
     let mut findings = judge(&told);
-    let metrics = Metrics(&told.metrics);
-    if let Some((service, age)) = metrics.worst("aegis_outbox_oldest_event_age_seconds", "service")
+    findings.extend(figures(&Metrics(&told.metrics)));
+    findings.extend(parts.iter().flat_map(failing));
+    findings
+}
+
+/// What the figures of a product say.
+fn figures(metrics: &Metrics<'_>) -> Findings {
+    let mut findings = Findings::new();
+    if let Some((service, age)) = metrics.worst(OLDEST.0, OLDEST.1)
         && age > WAITS
     {
         findings.push(
@@ -144,7 +156,7 @@ pub(super) async fn product(settings: &Settings) -> Findings {
                 .advice("look at the broker, and into the log for `events wait in the outbox`"),
         );
     }
-    if let Some((consumer, lag)) = metrics.worst("aegis_consumer_last_lag_seconds", "consumer")
+    if let Some((consumer, lag)) = metrics.worst(LATE.0, LATE.1)
         && lag > WAITS
     {
         findings.push(
@@ -165,7 +177,6 @@ pub(super) async fn product(settings: &Settings) -> Findings {
             attached => Finding::ok(format!("sensors attached: {attached:.0}")),
         });
     }
-    findings.extend(parts.iter().flat_map(failing));
     findings
 }
 
@@ -218,8 +229,13 @@ fn judge(told: &Told) -> Findings {
         findings.push(Finding::ok(format!("ready at {}{shown}", told.url)));
     }
     for (name, state) in told.checks.as_object().into_iter().flatten().filter(|(_, state)| *state != "ok") {
-        let what = format!("is not ready: {name} {}", state.as_str().unwrap_or("fails"));
-        findings.push(Finding::new(Level::Problem, what).advice("see what this says of it, and look into the log"));
+        let state = state.as_str().unwrap_or("fails");
+        let finding = match told.ready {
+            // Something without which most works.
+            true => Finding::new(Level::Warning, format!("goes on without {name}: {state}")),
+            false => Finding::new(Level::Problem, format!("is not ready: {name} {state}")),
+        };
+        findings.push(finding.advice("see what this says of it, and look into the log"));
     }
     if let Some(version) = version.filter(|version| *version != own) {
         findings.push(Finding::new(Level::Note, format!("is version {version}, and this command is of {own}")));
@@ -244,16 +260,42 @@ pub(super) fn clock(apart: f64, whose: &str) -> Option<Finding> {
 mod tests {
     use super::*;
 
+    fn levels(told: &Value) -> Vec<&str> {
+        told.as_array().unwrap().iter().map(|one| one["level"].as_str().unwrap()).collect()
+    }
+
     #[test]
     fn what_is_not_ready_and_clocks_apart_are_told() {
         let checks = serde_json::json!({"cache": "does not answer", "broker": "ok"});
-        let metrics = "aegis_build_info{service=\"aegis\",version=\"9.9.9\"} 1\n".to_owned();
+        let metrics = "aegis_build_info{service_name=\"aegis\",version=\"9.9.9\"} 1\n".to_owned();
         let told = Told { url: "http://x".into(), ready: false, checks, clock: Some(-40.0), metrics };
-        let told = serde_json::to_value(judge(&told)).unwrap();
-        let levels: Vec<&str> = told.as_array().unwrap().iter().map(|one| one["level"].as_str().unwrap()).collect();
-        assert_eq!(levels, ["problem", "note", "problem"], "{told}");
-        assert!(told[0]["what"].as_str().unwrap().contains("cache"), "{told}");
-        assert!(told[2]["what"].as_str().unwrap().contains("40 s behind"), "{told}");
+        let not_ready = serde_json::to_value(judge(&told)).unwrap();
+        assert_eq!(levels(&not_ready), ["problem", "note", "problem"], "{not_ready}");
+        assert!(not_ready[0]["what"].as_str().unwrap().contains("cache"), "{not_ready}");
+        assert!(not_ready[2]["what"].as_str().unwrap().contains("40 s behind"), "{not_ready}");
+        // What it can do without makes nothing wrong.
+        let ready = serde_json::to_value(judge(&Told { ready: true, clock: None, ..told })).unwrap();
+        assert_eq!(levels(&ready), ["ok", "warning", "note"], "{ready}");
+        assert!(ready[1]["what"].as_str().unwrap().contains("goes on without cache"), "{ready}");
         assert!(clock(1.0, "it").is_none());
+    }
+
+    #[test]
+    fn events_that_wait_are_told_by_the_labels_that_figures_have() {
+        let metrics = "aegis_outbox_oldest_event_age_seconds{service_name=\"identity\"} 0\n\
+                       aegis_outbox_oldest_event_age_seconds{service_name=\"testing\"} 71.5\n\
+                       aegis_consumer_last_lag_seconds{consumer=\"audit\"} 90\n";
+        let told = serde_json::to_value(figures(&Metrics(metrics))).unwrap();
+        assert_eq!(levels(&told), ["problem", "warning"], "{told}");
+        assert!(told[0]["what"].as_str().unwrap().contains("testing"), "{told}");
+        assert!(told[1]["what"].as_str().unwrap().contains("audit"), "{told}");
+
+        // The table of all figures, which is held against the processes.
+        let table = include_str!("../../../../../deploy/observability/METRICS.md");
+        for (name, label) in [OLDEST, LATE] {
+            let row = table.lines().find(|line| line.starts_with(&format!("| `{name}` |"))).expect(name);
+            let labels = row.split('|').nth(3).unwrap();
+            assert!(labels.contains(&format!("`{label}`")), "{row}");
+        }
     }
 }

@@ -1,6 +1,10 @@
 //! A backup comes back as it was; one that is cut off, altered or made by somebody else changes nothing.
 
-use std::{collections::BTreeMap, io::Write, os::unix::fs::PermissionsExt};
+use std::{
+    collections::BTreeMap,
+    io::Write,
+    os::unix::{ffi::OsStringExt, fs::PermissionsExt},
+};
 
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
@@ -134,9 +138,9 @@ async fn a_backup_comes_back_as_it_was() {
     assert_eq!(fs::read(restored.join("blobs").join(BLOB)).unwrap(), b"proof");
     assert_eq!(fs::read(restored.join("sensor/buffer/0001")).unwrap(), b"event");
     assert!(!restored.join("blobs/half#1").exists() && !restored.join("sensor/lock").exists());
-    let secret = |folder: &Path| fs::read_to_string(folder.join(SECRET)).unwrap();
+    let secret = |folder: &Path| fs::read_to_string(folder.join(stores::SECRET)).unwrap();
     assert_eq!(secret(&restored), secret(&data.settings.data_dir));
-    assert_eq!(fs::metadata(restored.join(SECRET)).unwrap().permissions().mode() & 0o777, 0o600);
+    assert_eq!(fs::metadata(restored.join(stores::SECRET)).unwrap().permissions().mode() & 0o777, 0o600);
     let settings = Settings { data_dir: restored.clone(), ..Settings::default() };
     for role in Role::SERVICES {
         migrate::up_to_date(&settings, role).await.unwrap().close().await;
@@ -183,10 +187,55 @@ async fn a_folder_that_cannot_be_renamed_is_filled_in_place() {
 
     fs::write(volume.join("mine"), b"kept").unwrap();
     data.restore(&file, "volume", true).await.unwrap();
-    let names: Vec<String> =
-        fs::read_dir(&volume).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
-    let aside = names.iter().find(|name| name.starts_with("before-restore-")).expect("it was put aside");
-    assert_eq!(fs::read(volume.join(aside).join("mine")).unwrap(), b"kept");
+    assert_eq!(fs::read(aside(&volume).join("mine")).unwrap(), b"kept");
+}
+
+/// Where the last restore into a folder that cannot be renamed has put what was there.
+fn aside(volume: &Path) -> PathBuf {
+    let paths = fs::read_dir(volume).unwrap().map(|entry| entry.unwrap().path());
+    let mut found: Vec<PathBuf> =
+        paths.filter(|path| path.file_name().unwrap().to_string_lossy().starts_with("before-restore-")).collect();
+    assert_eq!(found.len(), 1, "{found:?}");
+    found.remove(0)
+}
+
+#[tokio::test]
+async fn what_a_restore_that_was_cut_off_had_not_put_aside_is_kept() {
+    let data = Data::new().await;
+    let file = data.backup("one.tar.zst").await;
+    let volume = data.path("real");
+    fs::create_dir(&volume).unwrap();
+    std::os::unix::fs::symlink(&volume, data.path("volume")).unwrap();
+    // Cut off while it put aside: one is aside, others are not, among them one whose name is no text.
+    let odd = OsString::from_vec(vec![b'o', 0xff]);
+    fs::write(volume.join(stores::RESTORING), b"").unwrap();
+    fs::create_dir_all(volume.join("before-restore-first")).unwrap();
+    fs::write(volume.join("before-restore-first/identity.db"), b"old users").unwrap();
+    fs::write(volume.join("catalog.db"), b"old techniques").unwrap();
+    fs::write(volume.join(stores::SECRET), b"old secret").unwrap();
+    fs::write(volume.join(&odd), b"odd").unwrap();
+    fs::create_dir_all(volume.join("blobs/evidence")).unwrap();
+    fs::write(volume.join("blobs/evidence/old"), b"old proof").unwrap();
+
+    // What was agreed to once is not asked again.
+    data.restore(&file, "volume", false).await.unwrap();
+    let old = aside(&volume);
+    let kept = |name: &str| fs::read(old.join(name)).unwrap();
+    assert_eq!(kept("before-restore-first/identity.db"), b"old users");
+    assert_eq!(kept("catalog.db"), b"old techniques");
+    assert_eq!(kept(stores::SECRET), b"old secret");
+    assert_eq!(kept("blobs/evidence/old"), b"old proof");
+    assert_eq!(fs::read(old.join(&odd)).unwrap(), b"odd");
+    assert!(!volume.join(stores::RESTORING).exists() && !volume.join("blobs/evidence/old").exists());
+    assert_eq!(fs::read(volume.join("blobs").join(BLOB)).unwrap(), b"proof");
+    let settings = Settings { data_dir: volume.clone(), ..Settings::default() };
+    migrate::up_to_date(&settings, Role::Catalog).await.unwrap().close().await;
+
+    // Two in one second do not share a folder.
+    for _ in 0..3 {
+        data.restore(&file, "volume", true).await.unwrap();
+    }
+    aside(&volume);
 }
 
 #[tokio::test]

@@ -482,13 +482,14 @@ impl Client {
                 "{} {links:>3} {:<8} {:<8} {:>8} {stamp} {name}",
                 meta.mode_text(),
                 self.files.user_name(meta.uid),
-                self.files.user_name(meta.gid),
+                self.files.group_name(meta.gid),
                 meta.size
             ),
         }
     }
 
     async fn retrieve(&mut self, rest: &str, path: &str) -> io::Result<String> {
+        self.files.settle("/", path).await;
         let read =
             self.files.resolve("/", path, true).and_then(|path| self.files.read_at(&path, self.restart, 8 << 20));
         let Ok(bytes) = read else { return Ok(self.build().no_file(rest, "Failed to open file.")) };

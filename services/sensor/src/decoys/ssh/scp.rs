@@ -213,6 +213,7 @@ async fn source(shell: &mut Shell, request: &Request) -> i32 {
             todo.extend(below.into_iter().rev().map(|(name, _)| Some(format!("{path}/{name}"))));
             continue;
         }
+        shell.files().settle("/", &path).await;
         let size = shell.files().read_at(&path, 0, 8 << 20).map(|bytes| bytes.len());
         let size = match size {
             Ok(size) => size,

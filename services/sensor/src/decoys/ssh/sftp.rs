@@ -176,7 +176,7 @@ fn long_name(files: &Vfs, name: &str, meta: &Meta) -> String {
         "{} {links:>4} {:<8} {:<8} {:>8} {stamp} {name}",
         meta.mode_text(),
         files.user_name(meta.uid),
-        files.user_name(meta.gid),
+        files.group_name(meta.gid),
         meta.size
     )
 }
@@ -210,6 +210,7 @@ impl Handler for Sftp {
         attrs: FileAttributes,
     ) -> Result<Handle, Self::Error> {
         let wanted = self.path(&filename);
+        self.files.settle(&self.home, &wanted).await;
         let found = self.files.stat(&self.home, &wanted, true);
         let writes = flags.contains(OpenFlags::WRITE) || flags.contains(OpenFlags::APPEND);
         let path = match found {

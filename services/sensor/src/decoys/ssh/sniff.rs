@@ -4,6 +4,7 @@ use std::{
     io,
     pin::Pin,
     task::{Context, Poll},
+    time::Duration,
 };
 
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
@@ -17,6 +18,8 @@ use crate::{
 const MAX_LINE: usize = 255;
 /// Longest key exchange that is looked at.
 const MAX_KEXINIT: usize = 32 << 10;
+/// How long a client's key exchange is waited for: nearly all send it with their first line.
+const GRACE: Duration = Duration::from_millis(150);
 
 /// A connection whose identification lines are exchanged already: the library's own is swallowed, the client's is read
 /// again.
@@ -29,6 +32,8 @@ pub struct Sniffed {
     swallow: usize,
     /// What the client said after its line, until its key exchange is whole.
     seen: Option<Vec<u8>>,
+    /// The host keys that it takes, in its order, as soon as it has said so.
+    host_keys: Vec<String>,
     session: Session,
 }
 
@@ -89,10 +94,37 @@ impl Sniffed {
             read: 0,
             swallow: line.len(),
             seen: Some(Vec::new()),
+            host_keys: Vec::new(),
             session: session.clone(),
         };
         sniffed.look(&rest);
         Ok(Some(sniffed))
+    }
+
+    /// Whether this client may come to have the RSA key among these host keys. It is read on until its key exchange is
+    /// whole; of one that waits for ours first it is not known, so it may.
+    pub async fn may_want_rsa(&mut self, ours: &[&str]) -> io::Result<bool> {
+        let reading = async {
+            let mut buffer = [0; 2048];
+            // No more than a key exchange and what comes with it: then it is seen, or is none.
+            while self.seen.is_some() {
+                let count = self.stream.read(&mut buffer).await?;
+                if count == 0 {
+                    self.seen = None;
+                }
+                let new = buffer.get(..count).unwrap_or_default();
+                self.ahead.extend_from_slice(new);
+                self.look(new);
+            }
+            io::Result::Ok(())
+        };
+        match tokio::time::timeout(GRACE, reading).await {
+            Ok(read) => read?,
+            Err(_) => return Ok(true),
+        }
+        // The first of the client's that is one of ours, as RFC 4253 has it.
+        let first = self.host_keys.iter().find(|name| ours.contains(&name.as_str()));
+        Ok(first.is_some_and(|name| name.contains("rsa")))
     }
 
     /// Looks for the client's key exchange in what it says after its line.
@@ -115,6 +147,7 @@ impl Sniffed {
         {
             self.session.learn("hassh", hassh);
             self.session.learn("hassh_algorithms", algorithms);
+            self.host_keys = fingerprint::host_keys_of(payload).unwrap_or_default();
         }
         self.seen = None;
     }

@@ -26,7 +26,7 @@ pub(super) fn stat(shell: &mut Shell, argv: &[String], io: &Io) -> i32 {
             continue;
         };
         let time = DateTime::<Utc>::from_timestamp(meta.mtime, 0).unwrap_or_default();
-        let (user, group) = (shell.files.user_name(meta.uid), shell.files.user_name(meta.gid));
+        let (user, group) = (shell.files.user_name(meta.uid), shell.files.group_name(meta.gid));
         if let Some((_, format)) = values.first() {
             let text = format
                 .replace("%n", path)

@@ -47,11 +47,7 @@ fn long_line(
     human_size: bool,
 ) -> String {
     let owner = shell.files.user_name(meta.uid);
-    let group = if meta.gid == 0 && shell.machine().facts().family == Family::Bsd {
-        "wheel".to_owned()
-    } else {
-        shell.files.user_name(meta.gid)
-    };
+    let group = shell.files.group_name(meta.gid);
     let size = match meta.kind {
         Kind::Device(major, minor) => format!("{major}, {minor:>3}"),
         _ if human_size => human(meta.size),
@@ -210,7 +206,8 @@ fn show(shell: &mut Shell, entries: &[(String, String, Meta)], args: &Args<'_>, 
             .collect();
         let width = |of: &dyn Fn(&(String, u64, &Meta)) -> usize| lines.iter().map(of).max().unwrap_or(1);
         let links = width(&|line| line.1.to_string().len());
-        let names = width(&|line| shell.files.user_name(line.2.uid).len().max(shell.files.user_name(line.2.gid).len()));
+        let names =
+            width(&|line| shell.files.user_name(line.2.uid).len().max(shell.files.group_name(line.2.gid).len()));
         let sizes = width(&|line| match line.2.kind {
             Kind::Device(major, _) => major.to_string().len() + 5,
             _ if args.has('h') => human(line.2.size).len(),

@@ -77,6 +77,11 @@ impl<'a> Args<'a> {
 pub(super) fn call<'a>(shell: &'a mut Shell, argv: &'a [String], io: &'a Io) -> BoxFuture<'a, i32> {
     Box::pin(async move {
         let Some(word) = argv.first() else { return 0 };
+        for path in argv.iter().skip(1) {
+            // Also `if=FILE` and `file=@FILE`.
+            let path = path.rsplit(['=', '@']).next().unwrap_or(path);
+            shell.files.settle(&shell.cwd, path).await;
+        }
         if let Some(status) = builtin::call(shell, word, argv, io).await {
             return status;
         }

@@ -7,6 +7,7 @@ use chrono::{DateTime, Utc};
 use super::{
     super::{
         Machine, User,
+        accounts::more_groups,
         expand::told,
         run::{Io, Shell},
         vfs::name,
@@ -61,16 +62,15 @@ pub(super) fn id(shell: &mut Shell, argv: &[String], io: &Io) -> i32 {
         },
     };
     let (uid, name) = (user.uid, &user.name);
-    let wheel = shell.machine().facts().family == super::Family::Bsd && uid == 0;
-    let group = if wheel { "wheel" } else { name };
+    let group = &shell.files.group_name(uid);
     let first = shell.machine().users().iter().find(|user| user.uid >= 1000).is_some_and(|first| first.uid == uid);
-    let more: &[(u32, &str)] = match (shell.machine().facts().family, first) {
-        (super::Family::Debian, true) => &[(4, "adm"), (27, "sudo")],
-        (super::Family::RedHat, true) => &[(10, "wheel")],
-        _ => &[],
-    };
+    let more: Vec<(u32, &str)> = more_groups(shell.machine().facts().family)
+        .iter()
+        .filter(|(.., has_first)| first && *has_first)
+        .map(|(gid, name, _)| (*gid, *name))
+        .collect();
     let text = if argv.first().is_some_and(|word| word.ends_with("groups")) || (args.has('G') && args.has('n')) {
-        std::iter::once(group).chain(more.iter().map(|(_, name)| *name)).collect::<Vec<_>>().join(" ")
+        std::iter::once(group.as_str()).chain(more.iter().map(|(_, name)| *name)).collect::<Vec<_>>().join(" ")
     } else if args.has('n') {
         if args.has('g') { group.to_owned() } else { name.clone() }
     } else if args.has('u') || args.has('g') {
