@@ -1,4 +1,4 @@
-//! `cargo xtask ci`: format, lints, dependency rules and tests, as the build server runs them.
+//! `cargo xtask ci`: format, lints, dependency rules and tests, the checks of what operators are given, and the contract.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};

@@ -193,7 +193,7 @@ impl Run {
 
     /// All operations; those whose requests could not be made are tried again, with other ones.
     fn schemathesis(&self, role: &str, results: &Path, address: SocketAddr) -> Result<(bool, String)> {
-        let mut operations = Vec::new();
+        let mut operations: Vec<String> = Vec::new();
         let mut told = None;
         for attempt in 0..ATTEMPTS {
             let report = results.join(format!("schemathesis-{attempt}.txt"));
@@ -263,4 +263,39 @@ fn not_asked(report: &str) -> Vec<String> {
     }
     let titles = errors.lines().filter(|line| line.starts_with("__") && line.ends_with("__"));
     titles.map(|line| line.trim_matches('_').trim().to_owned()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ERRORS: &str = "\
+==== ERRORS ====
+____ POST /api/v1/tests ____
+Runtime Error
+
+    Traceback (most recent call last):
+____ PATCH /api/v1/users/{user_id} ____
+Runtime Error
+
+Need more help?
+==== SUMMARY ====
+
+Errors:
+  🚫 Runtime Error: 2
+
+Test cases:
+  12 generated, 12 passed
+";
+
+    #[test]
+    fn only_what_the_generator_did_not_get_done_is_asked_again() {
+        assert_eq!(not_asked(ERRORS), ["POST /api/v1/tests", "PATCH /api/v1/users/{user_id}"]);
+        // An answer that never came is the product's own.
+        assert!(
+            not_asked(&ERRORS.replace("🚫 Runtime Error: 2", "🚫 Runtime Error: 1\n  🚫 Network Error: 1")).is_empty()
+        );
+        assert!(not_asked(&ERRORS.replace("==== SUMMARY", "==== FAILURES ====\n==== SUMMARY")).is_empty());
+        assert!(not_asked("").is_empty());
+    }
 }
