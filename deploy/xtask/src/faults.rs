@@ -35,7 +35,7 @@ const SETTLED: Duration = Duration::from_secs(60);
 /// What `cargo xtask faults` can be told.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// One of each kind, for the build server: at most four minutes.
+    /// One of each kind: at most four minutes.
     #[arg(long)]
     quick: bool,
     /// Only this target, or this target with this fault; may be given again.

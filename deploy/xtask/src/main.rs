@@ -94,7 +94,7 @@ Examples:
         command: Vec<OsString>,
     },
 
-    /// What the build server runs: format, lints, dependency rules, tests.
+    /// What the build server runs: format, lints, dependency rules, tests, the checks of Compose and Kubernetes.
     #[command(after_help = "\
 Examples:
   cargo xtask ci
@@ -165,7 +165,7 @@ Examples:
     #[command(after_help = "\
 Examples:
   cargo xtask faults                       all cases, about eight minutes
-  cargo xtask faults --quick               what the build server runs
+  cargo xtask faults --quick               one of each kind, in about three minutes
   cargo xtask faults --only redis --only testing:killed
   cargo xtask faults --json > faults.json
 

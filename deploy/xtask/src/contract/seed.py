@@ -301,7 +301,7 @@ def main():
     told = {
         "token": token,
         "spare": f"spare-{ROLE.replace('_', '-')}" if ROLE in ROLES else "",
-        "never": [accounts["asks", role] for role in ROLES] + [admin.get("/auth/me")["id"]],
+        "never": [accounts[use, role] for use in ["asks", "spare"] for role in ROLES] + [admin.get("/auth/me")["id"]],
         "fields": fields,
         "known": {path: {name: values for name, values in all.items() if values} for path, all in known.items()},
         "link": link.partition("?")[2] if link else "",
