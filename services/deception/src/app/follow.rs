@@ -172,7 +172,8 @@ impl Follower {
 
         let mut tx = app.db.begin().await?;
         let begun = Instant::now();
-        if !store::follow::advance(&mut tx, self.process, place, last).await? {
+        let new = batch.profiles.values().filter(|profile| profile.new).count();
+        if !store::follow::advance(&mut tx, self.process, place, last, new).await? {
             tx.rollback().await?;
             self.forget();
             return Ok(Step::Full);
@@ -433,7 +434,7 @@ impl App {
         let Some(place) = follower.lead(self).await? else { return Ok(()) };
         let Some(log) = store::logs::after(&self.db, place.position, 1).await?.pop() else { return Ok(()) };
         let mut tx = self.db.begin().await?;
-        store::follow::advance(&mut tx, follower.process, place, log.id).await?;
+        store::follow::advance(&mut tx, follower.process, place, log.id, 0).await?;
         tx.commit().await?;
         follower.forget();
         follower.batch = 2;

@@ -322,7 +322,7 @@ impl App {
         {
             return Ok(Stats { total_logs, ..stats });
         }
-        let unique_attackers = store::attackers::count(&self.db).await?;
+        let unique_attackers = store::follow::attackers(&self.db).await?;
         let (deployed_deckies, active_deckies) = store::fleet::counts(&self.db, now()).await?;
         let stats = Stats { total_logs, unique_attackers, active_deckies, deployed_deckies };
         *kept = Some((Instant::now(), stats));

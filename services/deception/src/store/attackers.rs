@@ -345,7 +345,10 @@ macro_rules! push {
 
 /// How many attackers a filter finds.
 async fn total(db: &Db, filter: &Filter, few: &Conditions) -> Result<i64> {
-    if filter.search.is_empty() && !filter.service.is_empty() {
+    if filter.search.is_empty() && filter.service.is_empty() {
+        return super::follow::attackers(db).await;
+    }
+    if filter.search.is_empty() {
         const SQL: &str = "SELECT COUNT(*) FROM attacker_service WHERE service = $1";
         let service = filter.service.as_str();
         return Ok(read!(db, |pool| sqlx::query_scalar(SQL).bind(service).fetch_one(pool).await)?);
@@ -426,11 +429,6 @@ pub(crate) async fn techniques(db: &Db, ids: &[Uuid], most: i64) -> Result<HashM
         }
     }
     Ok(all)
-}
-
-/// How many attackers there are.
-pub(crate) async fn count(db: &Db) -> Result<i64> {
-    Ok(read!(db, |pool| sqlx::query_scalar("SELECT COUNT(*) FROM attacker").fetch_one(pool).await)?)
 }
 
 /// How many commands an attacker gave on a service.

@@ -366,6 +366,34 @@ async fn what_is_derived_step_by_step_is_what_is_derived_anew() {
 }
 
 #[tokio::test]
+async fn attackers_are_counted_as_they_come() {
+    for test in stores().await {
+        let mut scene = Scene::new(&test.db);
+        let counted = async || store::follow::attackers(&test.db).await.unwrap();
+        for (number, ip) in ["203.0.113.9", "203.0.113.10", "203.0.113.9", "203.0.113.11"].into_iter().enumerate() {
+            scene.tell(intruder(ip)).await;
+            assert_eq!(counted().await, [1, 2, 2, 3][number], "{}", test.name);
+        }
+        assert_eq!(scene.list("", "", "").await.unwrap().len(), 3);
+        // An earlier version followed meanwhile, and did not count.
+        let mut tx = test.db.begin().await.unwrap();
+        aegis_db::on!(tx, |c| sqlx::query("UPDATE log_follower SET attackers = 1").execute(c).await.map(drop)).unwrap();
+        tx.commit().await.unwrap();
+        store::follow::end_lease(&test.db).await.unwrap();
+        scene.follower = Follower::new();
+        scene.tell(intruder("203.0.113.12")).await;
+        assert_eq!(counted().await, 4, "{}", test.name);
+        store::follow::rebuild(&test.db).await.unwrap();
+        assert_eq!(counted().await, 0, "{}", test.name);
+        store::follow::end_lease(&test.db).await.unwrap();
+        scene.follower = Follower::new();
+        scene.follow().await;
+        assert_eq!(counted().await, 4, "{}", test.name);
+        test.close().await;
+    }
+}
+
+#[tokio::test]
 async fn one_follows_at_a_time_and_each_log_counts_once() {
     for test in stores().await {
         let mut scene = Scene::new(&test.db);
