@@ -22,6 +22,8 @@ mod measure;
 #[cfg(feature = "bench")]
 mod product;
 #[cfg(feature = "bench")]
+mod roles;
+#[cfg(feature = "bench")]
 mod seed;
 #[cfg(feature = "bench")]
 mod tests;
@@ -103,6 +105,9 @@ enum Part {
     Identity,
     /// Events of decoys coming in and being found, streams, 500 deckies, SSH sessions.
     Deception,
+    /// What one operation costs each role as a process of its own, over PostgreSQL, RabbitMQ, Redis and S3. Only by
+    /// itself.
+    Roles,
 }
 
 /// Measures, or compares what was measured.
@@ -136,6 +141,9 @@ fn measured(args: &Args) -> Result<u8> {
     let files = workspace.root.join("../shared/data");
     let files = files.canonicalize().unwrap_or(files);
     deception::room_for_streams()?;
+    if args.only == Some(Part::Roles) {
+        return roles(args, &workspace.root, &bin);
+    }
     let server = args.postgres.then(|| crate::stores::Database::up(&workspace.root)).transpose()?;
     let admin = server.as_ref().map(|server| server.postgres.admin.clone());
     let tests = args.tests.unwrap_or(TESTS);
@@ -143,14 +151,32 @@ fn measured(args: &Args) -> Result<u8> {
     let ground = home::Ground { bin, server: admin, files, tests: usize::try_from(tests)?, events };
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let load = std::time::Duration::from_secs(args.seconds);
-    let figures = figures::Figures::new(figures::about(vec![
+    let mut figures = figures::Figures::new(figures::about(vec![
         ("store", if args.postgres { "PostgreSQL, with its defaults" } else { "SQLite" }.to_owned()),
         ("tests", figures::grouped(ground.tests)),
         ("events", figures::grouped(usize::try_from(events)?)),
         ("seconds of a load", args.seconds.to_string()),
     ]));
-    let mut figures = runtime.block_on(measure::all(&ground, load, args.only, figures))?;
+    runtime.block_on(measure::all(&ground, load, args.only, &mut figures))?;
     drop(server);
+    figures.tell(args.json.as_deref(), args.markdown.as_deref())?;
+    Ok(0)
+}
+
+#[cfg(feature = "bench")]
+fn roles(args: &Args, root: &std::path::Path, bin: &std::path::Path) -> Result<u8> {
+    let logs = root.join(".xtask/bench");
+    let gateway = crate::ports::local(crate::ports::free()?);
+    // All who ask are at one address here.
+    let system = crate::up::System::start(root, bin, gateway, &logs, &[("AEGIS_CONNECTIONS_PER_ADDRESS", "0")])?;
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    let load = std::time::Duration::from_secs(args.seconds);
+    let mut figures = figures::Figures::new(figures::about(vec![
+        ("store", "PostgreSQL, RabbitMQ, Redis and S3 on the same machine".to_owned()),
+        ("seconds of a load", args.seconds.to_string()),
+    ]));
+    runtime.block_on(roles::measure(&system, bin, &logs, load, &mut figures))?;
+    drop(system);
     figures.tell(args.json.as_deref(), args.markdown.as_deref())?;
     Ok(0)
 }

@@ -10,7 +10,6 @@ mod probes;
 mod proxy;
 mod report;
 mod site;
-mod tree;
 mod world;
 
 use std::path::PathBuf;

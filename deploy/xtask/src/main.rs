@@ -12,6 +12,7 @@ mod proc;
 mod sbom;
 mod stores;
 mod test;
+mod tree;
 mod ui;
 mod up;
 mod workspace;

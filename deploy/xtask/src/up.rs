@@ -38,28 +38,74 @@ pub fn run(args: &Args) -> Result<u8> {
     let logs = workspace.root.join(".xtask/logs");
 
     let since = Instant::now();
-    let mut stores = Stores::up(&Options { durable: true, kept: false, logs: Some(&logs), root: &workspace.root })?;
-    let settings = settings(&stores, gateway)?;
-    migrate(&binary, &settings, &logs)?;
-    let mut roles = Roles::start(&binary, &settings, gateway, &logs)?;
-    roles.wait_ready()?;
-    let file = EnvFile::write(workspace.root.join(".xtask/up.env"), &settings)?;
+    let mut system = System::start(&workspace.root, &binary, gateway, &logs, &[])?;
+    let file = EnvFile::write(workspace.root.join(".xtask/up.env"), &system.settings)?;
     ui::done("up", "everything is ready", since);
-    announce(&settings, &roles, &logs, &file);
+    announce(&system.settings, &system.roles, &logs, &file);
 
     let end = loop {
-        if let Err(end) = roles.check_alive().and_then(|()| stores.check_alive()).and_then(|()| proc::pause()) {
+        if let Err(end) = system.check_alive().and_then(|()| proc::pause()) {
             break end;
         }
     };
     let since = Instant::now();
     ui::step("down", "stopping the roles and the stores");
     drop(file);
-    drop(roles);
-    drop(stores);
+    drop(system);
     ui::done("down", "nothing is left running", since);
     // Ctrl-C is the ordinary end.
     if end.is::<proc::Interrupted>() { Ok(0) } else { Err(end) }
+}
+
+/// Every role as a process of its own over all four stores. Taken down when dropped, the stores last.
+pub struct System {
+    roles: Roles,
+    settings: Settings,
+    stores: Stores,
+}
+
+impl System {
+    /// Brings the stores up, migrates, starts the roles and waits until they are ready. `more` are settings of all of them.
+    pub fn start(
+        root: &Path,
+        binary: &Path,
+        gateway: SocketAddr,
+        logs: &Path,
+        more: &[(&str, &str)],
+    ) -> Result<System> {
+        let stores = Stores::up(&Options { durable: true, kept: false, logs: Some(logs), root })?;
+        let mut settings = settings(&stores, gateway)?;
+        settings.variables.extend(more.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())));
+        migrate(binary, &settings, logs)?;
+        let mut roles = Roles::start(binary, &settings, gateway, logs)?;
+        roles.wait_ready()?;
+        Ok(System { roles, settings, stores })
+    }
+
+    fn check_alive(&mut self) -> Result<()> {
+        self.roles.check_alive()?;
+        self.stores.check_alive()
+    }
+}
+
+#[cfg(feature = "bench")]
+impl System {
+    /// Where a role listens.
+    pub fn address(&self, role: &str) -> Result<SocketAddr> {
+        let found = self.settings.peers.iter().find(|(name, _)| *name == role);
+        found.map(|(_, address)| *address).with_context(|| format!("there is no {role}"))
+    }
+
+    /// Of `admin`.
+    pub fn admin_password(&self) -> &str {
+        &self.settings.admin_password
+    }
+
+    /// The roles, and the stores that are ours, and the first process of each.
+    pub fn pids(&self) -> Vec<(String, u32)> {
+        let roles = self.roles.running.iter().map(|(process, _)| (process.name().to_owned(), process.id()));
+        roles.chain(self.stores.pids().into_iter().map(|(name, pid)| (name.to_owned(), pid))).collect()
+    }
 }
 
 fn gateway_address() -> Result<SocketAddr> {

@@ -13,8 +13,13 @@ use std::time::Duration;
 use anyhow::Result;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
+pub use fleet::attached;
+pub use intake::key;
+pub use load::{Feed, Pace, open};
 pub use sample::{Event, event};
-pub use ssh::serve as serve_ssh;
+pub use ssh::{
+    PASSWORD as SSH_PASSWORD, USER as SSH_USER, many as ssh_sessions, serve as serve_ssh, session as ssh_session,
+};
 
 use super::{
     figures::Figures,

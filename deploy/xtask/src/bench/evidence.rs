@@ -155,7 +155,7 @@ async fn memory(product: &Product, admin: &Client, test: &str, figures: &mut Fig
     Ok(())
 }
 
-async fn make_test(admin: &Client) -> Result<String> {
+pub async fn make_test(admin: &Client) -> Result<String> {
     let mut client = admin.another().await?;
     let techniques = client.get("/api/v1/techniques?limit=1").await?;
     let technique = techniques[0]["id"].as_str().context("there is no technique")?;
@@ -174,7 +174,7 @@ async fn remove(admin: &Client, id: &str) -> Result<()> {
 
 /// A file that the product has taken.
 #[derive(Clone)]
-struct Sent {
+pub struct Sent {
     id: String,
     /// Of its signed link.
     path: String,
@@ -182,7 +182,7 @@ struct Sent {
 }
 
 /// Uploads a file of so many bytes; the seed makes it another than all others.
-async fn up(address: &str, admin: &Client, test: &str, size: u64, seed: u64) -> Result<Sent> {
+pub async fn up(address: &str, admin: &Client, test: &str, size: u64, seed: u64) -> Result<Sent> {
     let head = format!(
         "--{BOUNDARY}\r\nContent-Disposition: form-data; name=\"file\"; filename=\"bench-{seed}.bin\"\r\n\
          Content-Type: application/octet-stream\r\n\r\n"

@@ -17,7 +17,7 @@ use super::{
 };
 
 /// Measures the parts that are wanted, with a product of its own.
-pub async fn all(ground: &Ground, load: Duration, only: Option<Part>, mut figures: Figures) -> Result<Figures> {
+pub async fn all(ground: &Ground, load: Duration, only: Option<Part>, figures: &mut Figures) -> Result<()> {
     let home = Home::make(ground).await?;
     figures.begin("start");
     // The first start fills the catalogue; the second is what an operator sees every day.
@@ -33,45 +33,45 @@ pub async fn all(ground: &Ground, load: Duration, only: Option<Part>, mut figure
     let wanted = |part: Part| only.is_none_or(|only| only == part);
     if wanted(Part::Knowledge) {
         figures.begin("knowledge");
-        knowledge::measure(&product, &admin, &home, &mut figures).await?;
+        knowledge::measure(&product, &admin, &home, figures).await?;
     }
     if wanted(Part::Reads) {
         figures.begin("reads");
-        reads(&product, &admin, load, &mut figures).await?;
+        reads(&product, &admin, load, figures).await?;
     }
     if wanted(Part::Moves) {
         figures.begin("moves");
-        moves(&admin, &mut figures).await?;
+        moves(&admin, figures).await?;
     }
     if wanted(Part::Identity) {
         figures.begin("identity");
-        identity::measure(&product, &admin, &home, &mut figures).await?;
+        identity::measure(&product, &admin, &home, figures).await?;
     }
     // The others have products of their own; this one would be in their way.
     product.stop().await?;
     home.remove().await?;
     if wanted(Part::Evidence) {
         figures.begin("evidence");
-        evidence::measure(ground, &mut figures).await?;
+        evidence::measure(ground, figures).await?;
     }
     let mut seeded = None;
     if wanted(Part::Analytics) {
         figures.begin("analytics");
-        seeded = Some(analytics::measure(ground, &mut figures).await?);
+        seeded = Some(analytics::measure(ground, figures).await?);
     }
     if wanted(Part::Tests) {
         figures.begin("tests");
-        tests::measure(ground, seeded.take(), &mut figures).await?;
+        tests::measure(ground, seeded.take(), figures).await?;
     }
     if let Some(home) = seeded {
         home.remove().await?;
     }
     if wanted(Part::Deception) {
         figures.begin("deception");
-        deception::measure(ground, load, &mut figures).await?;
+        deception::measure(ground, load, figures).await?;
     }
     figures.end();
-    Ok(figures)
+    Ok(())
 }
 
 /// Requests a second of two hot routes, each against a bare axum route that answers the same bytes from memory.
@@ -145,17 +145,7 @@ async fn walk(
     times: &mut Vec<f64>,
     fresh: &mut Vec<f64>,
 ) -> Result<()> {
-    let test = json!({ "technique_id": technique_id, "name": "bench", "platform": "windows" });
-    let test = client.send("POST", "/api/v1/tests", Some(&test), 201).await?;
-    let base = format!("/api/v1/tests/{}", test["id"].as_str().context("a test has no id")?);
-    let validate = json!({ "result": "detected" });
-    for (step, body) in
-        [("start-execution", None), ("submit-red", None), ("submit-blue", None), ("validate", Some(&validate))]
-    {
-        let began = Instant::now();
-        client.send("POST", &format!("{base}/{step}"), body, 200).await?;
-        times.push(began.elapsed().as_secs_f64() * 1000.0);
-    }
+    times.extend(validated(client, technique_id).await?);
     let began = Instant::now();
     loop {
         let technique = client.get(&format!("/api/v1/techniques/{mitre_id}")).await?;
@@ -168,4 +158,24 @@ async fn walk(
         }
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
+}
+
+/// Makes a test and takes it from draft to validated; milliseconds of each move.
+pub async fn validated(client: &mut Client, technique_id: &str) -> Result<[f64; 4]> {
+    let test = json!({ "technique_id": technique_id, "name": "bench", "platform": "windows" });
+    let test = client.send("POST", "/api/v1/tests", Some(&test), 201).await?;
+    let base = format!("/api/v1/tests/{}", test["id"].as_str().context("a test has no id")?);
+    let validate = json!({ "result": "detected" });
+    let mut times = [0.0; 4];
+    for (time, (step, body)) in times.iter_mut().zip([
+        ("start-execution", None),
+        ("submit-red", None),
+        ("submit-blue", None),
+        ("validate", Some(&validate)),
+    ]) {
+        let began = Instant::now();
+        client.send("POST", &format!("{base}/{step}"), body, 200).await?;
+        *time = began.elapsed().as_secs_f64() * 1000.0;
+    }
+    Ok(times)
 }

@@ -15,11 +15,10 @@ use url::Url;
 use super::cases::{Case, Fault, Target};
 use super::proxy::Proxy;
 use super::site::{self, Site};
-use super::tree;
 use crate::proc::{self, Proc};
 use crate::stores::{Keeper, Stores};
 use crate::workspace::ROLES;
-use crate::{ports, ui};
+use crate::{ports, tree, ui};
 
 /// The gateway last, so that it goes first.
 /// What a slow one takes longer for each piece, either way.

@@ -142,6 +142,23 @@ impl Stores {
         }
     }
 
+    /// Those that are ours, and the first process of each.
+    #[cfg(feature = "bench")]
+    pub fn pids(&self) -> Vec<(&'static str, u32)> {
+        let (postgres, rabbitmq, redis) = (&self.postgres, &self.rabbitmq, &self.redis);
+        [
+            ("PostgreSQL", &postgres.keeper, &postgres.procs),
+            ("RabbitMQ", &rabbitmq.keeper, &rabbitmq.procs),
+            ("Redis", &redis.keeper, &redis.procs),
+        ]
+        .into_iter()
+        .filter_map(|(name, keeper, procs)| {
+            let pid = keeper.as_ref().and_then(Keeper::pid).or_else(|| procs.first().map(proc::Proc::id));
+            Some((name, pid?))
+        })
+        .collect()
+    }
+
     /// Fails if one of the servers has ended.
     pub fn check_alive(&mut self) -> Result<()> {
         for keeper in [&self.rabbitmq.keeper, &self.redis.keeper, &self.postgres.keeper, &self.s3.keeper] {

@@ -88,7 +88,7 @@ fn ini() -> String {
 }
 
 /// Waits until there is a sensor.
-async fn attached(admin: &Client) -> Result<()> {
+pub async fn attached(admin: &Client) -> Result<()> {
     let mut client = admin.another().await?;
     let began = Instant::now();
     while began.elapsed() < PATIENCE {

@@ -45,7 +45,7 @@ const PATIENCE: Duration = Duration::from_secs(300);
 
 /// Where events are handed in, and which come next.
 #[derive(Clone)]
-struct Feed {
+pub struct Feed {
     address: String,
     key: String,
     epoch: Instant,
@@ -57,7 +57,7 @@ struct Feed {
 
 /// How events come.
 #[derive(Clone, Copy)]
-enum Pace {
+pub enum Pace {
     /// So many of each sensor, so often a second.
     Steady { events: usize, ticks: u64 },
     /// As many as are taken.
@@ -65,8 +65,8 @@ enum Pace {
 }
 
 /// What was handed in, acknowledged, and how long that took.
-struct Handed {
-    events: u64,
+pub struct Handed {
+    pub events: u64,
     seconds: f64,
 }
 
@@ -77,10 +77,11 @@ impl Handed {
 }
 
 impl Feed {
-    async fn to(product: &Product, admin: &Client) -> Result<Feed> {
+    /// To who listens at this address.
+    pub async fn to(address: &str, admin: &Client) -> Result<Feed> {
         let began = SystemTime::now().duration_since(UNIX_EPOCH)?.as_micros();
         Ok(Feed {
-            address: product.address.clone(),
+            address: address.to_owned(),
             key: intake::key(admin).await?,
             epoch: Instant::now(),
             began: i64::try_from(began)?,
@@ -102,7 +103,7 @@ impl Feed {
     }
 
     /// Hands events in for some time.
-    async fn run(&self, pace: Pace, span: Duration) -> Result<Handed> {
+    pub async fn run(&self, pace: Pace, span: Duration) -> Result<Handed> {
         let mut sensors = JoinSet::new();
         let before = self.next.load(Ordering::Relaxed);
         let mut ready = Vec::new();
@@ -158,7 +159,7 @@ impl Feed {
 pub async fn measure(home: &Home, load: Duration, figures: &mut Figures) -> Result<()> {
     let (product, _) = Product::start(home).await?;
     let admin = product.login("admin", PASSWORD).await?;
-    let feed = Feed::to(&product, &admin).await?;
+    let feed = Feed::to(&product.address, &admin).await?;
     let asked = if home.is_postgres() { ASKED.1 } else { ASKED.0 };
     // Statements are made, pages are mapped.
     feed.run(Pace::Steady { events: 100, ticks: TICKS }, Duration::from_secs(2)).await?;
@@ -230,7 +231,7 @@ async fn profile(admin: &Client, feed: &Feed, ip: &str) -> Result<f64> {
 async fn crowd(product: &Product, admin: &Client, feed: &Feed, asked: u64, figures: &mut Figures) -> Result<()> {
     let many = grouped(READERS);
     let idle = product.memory_mb("RssAnon")?;
-    let readers = open(admin, feed, |_| String::new()).await?;
+    let readers = open(admin, feed, READERS, |_| String::new()).await?;
     let load = feed.run(Pace::Steady { events: 5, ticks: 10 }, Duration::from_secs(10));
     let (handed, peak) = product.peak_mb(load).await?;
     let full = got(&readers, handed.events).await.unwrap_or_default();
@@ -243,7 +244,7 @@ async fn crowd(product: &Product, admin: &Client, feed: &Feed, asked: u64, figur
     drop(readers);
     sleep(Duration::from_secs(2)).await;
 
-    let readers = open(admin, feed, |number| format!("?search=decky:decky-{:03}", number % 500)).await?;
+    let readers = open(admin, feed, READERS, |number| format!("?search=decky:decky-{:03}", number % 500)).await?;
     let pace = Pace::Steady { events: usize::try_from(asked / SENSORS / TICKS)?, ticks: TICKS };
     let (handed, peak) = product.peak_mb(feed.run(pace, Duration::from_secs(10))).await?;
     sleep(Duration::from_secs(1)).await;
@@ -264,11 +265,11 @@ async fn crowd(product: &Product, admin: &Client, feed: &Feed, asked: u64, figur
 }
 
 /// Opens many streams, and waits until each has begun.
-async fn open(admin: &Client, feed: &Feed, query: impl Fn(usize) -> String) -> Result<Vec<Reader>> {
+pub async fn open(admin: &Client, feed: &Feed, many: usize, query: impl Fn(usize) -> String) -> Result<Vec<Reader>> {
     let room = Arc::new(Semaphore::new(OPENING));
     let mut opening = JoinSet::new();
     let whose = Whose::of(admin)?;
-    for number in 0..READERS {
+    for number in 0..many {
         let (room, query, epoch) = (Arc::clone(&room).acquire_owned().await?, query(number), feed.epoch);
         let whose = whose.clone();
         opening.spawn(async move {
@@ -277,7 +278,7 @@ async fn open(admin: &Client, feed: &Feed, query: impl Fn(usize) -> String) -> R
             reader
         });
     }
-    let mut readers = Vec::with_capacity(READERS);
+    let mut readers = Vec::with_capacity(many);
     while let Some(reader) = opening.join_next().await {
         readers.push(reader??);
     }

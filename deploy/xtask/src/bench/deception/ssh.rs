@@ -52,6 +52,11 @@ impl Sessions {
         }
     }
 
+    /// How many.
+    pub fn count(&self) -> f64 {
+        self.milliseconds.len() as f64
+    }
+
     /// How many a second.
     pub fn rate(&self) -> f64 {
         self.milliseconds.len() as f64 / self.seconds
