@@ -31,8 +31,7 @@ macro_rules! columns {
             query
         }
 
-        // An array for each column: the statement is the same for any number of tests, and planned once. With a parameter
-        // for each value it took PostgreSQL twice as long.
+        // An array for each column: the statement is the same for any number of tests.
         fn of_arrays(tests: &[&Test], $heads: &HashSet<Uuid>, at: DateTime<Utc>) -> QueryBuilder<Postgres> {
             let mut query = QueryBuilder::new(INSERT);
             query.push("SELECT new.*, ").push_bind(at).push(" FROM UNNEST(");

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, HashSet};
 
-use aegis_db::{Result, Tx, on};
+use aegis_db::{Conn, Result, Tx, on};
 use chrono::{DateTime, Utc};
 use sqlx::QueryBuilder;
 use uuid::Uuid;
@@ -48,6 +48,14 @@ macro_rules! known {
         )
     };
 }
+
+/// Each chain by itself: of all of them at once PostgreSQL, where it has not counted the rows yet, believes that they are
+/// the whole table, and reads that.
+const IN_CHAINS: &str = concat!(
+    "SELECT f.* FROM UNNEST($1) AS asked (chain) CROSS JOIN LATERAL (",
+    known!("verdict IS NOT NULL AND chain_id = asked.chain OFFSET 0"),
+    ") AS f"
+);
 
 impl From<Row> for Known {
     fn from(row: Row) -> Known {
@@ -142,15 +150,18 @@ pub(super) async fn count_all(tx: &mut Tx, changes: &BTreeMap<Uuid, Delta>, at: 
 async fn in_chains(tx: &mut Tx, chains: &[Uuid]) -> Result<Vec<Counted>> {
     let mut others = Vec::new();
     for some in chains.chunks(CHUNK) {
-        let rows: Vec<Row> = on!(tx, |c| {
-            let mut query = QueryBuilder::new(known!("verdict IS NOT NULL AND chain_id IN ("));
-            let mut list = query.separated(", ");
-            for chain in some {
-                list.push_bind(*chain);
+        let rows: Vec<Row> = match tx.conn() {
+            Conn::Postgres(c) => sqlx::query_as(IN_CHAINS).bind(some).fetch_all(c).await?,
+            Conn::Sqlite(c) => {
+                let mut query = QueryBuilder::new(known!("verdict IS NOT NULL AND chain_id IN ("));
+                let mut list = query.separated(", ");
+                for chain in some {
+                    list.push_bind(*chain);
+                }
+                query.push(")");
+                query.build_query_as().persistent(some.len() == 1).fetch_all(c).await?
             }
-            query.push(")");
-            query.build_query_as().persistent(some.len() == 1).fetch_all(c).await
-        })?;
+        };
         others.extend(rows.into_iter().map(|row| Known::from(row).counted));
     }
     Ok(others)
