@@ -112,11 +112,11 @@ impl Watched {
     fn spent(&self) -> Result<Spent> {
         let mut all = Spent::new();
         for (name, pid) in &self.first {
-            // One that has ended meanwhile counts nothing: pools keep their connections for longer than a load.
-            let seconds: f64 = tree::members(*pid).into_iter().filter_map(|pid| cpu_seconds(pid).ok()).sum();
-            if seconds == 0.0 {
-                bail!("{name} has ended");
-            }
+            let own = cpu_seconds(*pid).with_context(|| format!("{name} has ended"))?;
+            // Of what it has started one may have ended meanwhile, which counts nothing: pools keep their connections
+            // for longer than a load.
+            let others: f64 = tree::members(*pid).into_iter().skip(1).filter_map(|pid| cpu_seconds(pid).ok()).sum();
+            let seconds = own + others;
             *all.entry(name.clone()).or_default() += seconds;
         }
         Ok(all)
