@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use aegis_db::{Tx, now};
 use aegis_error::Failure;
-use aegis_events::{Event, Handler, decode};
+use aegis_events::{Event, Handler, Taken, decode};
 use aegis_proto::events::v1::{
     Envelope, KnowledgeChanged, ObservedFacts, TechniqueFacts, TechniquesChanged, TechniquesObserved, TestChanged,
 };
@@ -44,16 +44,7 @@ impl Handler for Projector {
                 store::techniques::take_in(tx, &domain::newest(techniques), at).await?;
                 self.coverage.renew_on_commit(tx);
             }
-            TestChanged::KIND => {
-                let facts: TestChanged = decode(event)?;
-                if !knows_test(&facts) {
-                    return Ok(());
-                }
-                let test = test(facts)?;
-                let at = store::advance(tx, now()).await?;
-                store::tests::take_in(tx, &test, at).await?;
-                self.coverage.renew_on_commit(tx);
-            }
+            TestChanged::KIND => self.take_tests(tx, &[event]).await?,
             KnowledgeChanged::KIND => {
                 let changed: KnowledgeChanged = decode(event)?;
                 // Kinds that are not kept here are no fault: a newer catalogue may know more.
@@ -69,6 +60,41 @@ impl Handler for Projector {
                 self.coverage.renew_on_commit(tx);
             }
             other => tracing::debug!(kind = other, "an event that nobody here waits for"),
+        }
+        Ok(())
+    }
+
+    async fn handle_all(&self, tx: &mut Tx, events: &[Taken<'_>]) -> Result<(), Failure> {
+        let is_test = |taken: &Taken<'_>| taken.event.r#type == TestChanged::KIND;
+        for run in events.chunk_by(|one, next| is_test(one) && is_test(next)) {
+            let together: Vec<&Taken<'_>> = run.iter().collect();
+            let some: Vec<&Envelope> = run.iter().map(|taken| taken.event).collect();
+            let work = async {
+                match some.as_slice() {
+                    [event] => self.handle(tx, event).await,
+                    tests => self.take_tests(tx, tests).await,
+                }
+            };
+            Taken::together(&together, work).await?;
+        }
+        Ok(())
+    }
+}
+
+impl Projector {
+    /// Takes in what these events say of tests.
+    pub(crate) async fn take_tests(&self, tx: &mut Tx, events: &[&Envelope]) -> Result<(), Failure> {
+        let mut tests = Vec::new();
+        for event in events {
+            let facts: TestChanged = decode(event)?;
+            if knows_test(&facts) {
+                tests.push(test(facts)?);
+            }
+        }
+        if !tests.is_empty() {
+            let at = store::advance(tx, now()).await?;
+            store::tests::take_in(tx, &tests, at).await?;
+            self.coverage.renew_on_commit(tx);
         }
         Ok(())
     }

@@ -123,13 +123,20 @@ pub(crate) async fn take_in(app: &App, techniques: &[TechniqueFacts]) -> Result<
     Ok(())
 }
 
-/// Brings tests straight to the projector, several events in a transaction.
+/// Brings tests straight to the projector, several events in a transaction, some alone and some together.
 pub(crate) async fn hear(app: &App, tests: &[TestChanged]) -> Result<(), Failure> {
     let projector = projector(app);
     for some in tests.chunks(64) {
+        let events: Vec<Envelope> =
+            some.iter().map(|test| envelope(format!("{} {}", test.test_id, test.version), test)).collect();
         let mut tx = app.db.begin().await?;
-        for test in some {
-            projector.handle(&mut tx, &envelope(format!("{} {}", test.test_id, test.version), test)).await?;
+        let (mut rest, mut many) = (events.as_slice(), 1);
+        while let Some((first, others)) = rest.split_at_checked(many.min(rest.len())).filter(|_| !rest.is_empty()) {
+            match first {
+                [event] => projector.handle(&mut tx, event).await?,
+                events => projector.take_tests(&mut tx, &events.iter().collect::<Vec<_>>()).await?,
+            }
+            (rest, many) = (others, many * 3);
         }
         tx.commit_relaxed().await?;
     }

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashSet};
 
 use aegis_db::{Conn, Result, Tx, on};
 use chrono::{DateTime, Utc};
-use sqlx::QueryBuilder;
+use sqlx::{QueryBuilder, SqliteConnection};
 use uuid::Uuid;
 
 use super::{CHUNK, facts, pipeline};
@@ -74,17 +74,54 @@ impl From<Row> for Known {
     }
 }
 
-/// Takes one test in and counts it; one that is not newer than what is known changes nothing.
+/// Takes tests in and counts them, of each the newest; one that is not newer than what is known changes nothing.
 ///
 /// The caller holds the moment `at` from [`super::advance`], so nothing else changes what is read here.
-pub(crate) async fn take_in(tx: &mut Tx, test: &Test, at: DateTime<Utc>) -> Result<()> {
-    let known: Option<Row> = on!(tx, |c| sqlx::query_as(known!("test_id = $1")).bind(test.id).fetch_optional(c).await)?;
-    let known = known.map(Known::from);
-    if known.as_ref().is_some_and(|known| known.version >= test.version) {
+pub(crate) async fn take_in(tx: &mut Tx, tests: &[Test], at: DateTime<Utc>) -> Result<()> {
+    let mut newest: BTreeMap<Uuid, &Test> = BTreeMap::new();
+    for test in tests {
+        let kept = newest.entry(test.id).or_insert(test);
+        if test.version > kept.version {
+            *kept = test;
+        }
+    }
+    let ids: Vec<Uuid> = newest.keys().copied().collect();
+    let mut before = Vec::new();
+    for known in by_ids(tx, &ids).await? {
+        if newest.get(&known.counted.id).is_some_and(|test| test.version > known.version) {
+            before.push(known.counted);
+        } else {
+            newest.remove(&known.counted.id);
+        }
+    }
+    if newest.is_empty() {
         return Ok(());
     }
-    let before: Vec<Counted> = known.into_iter().map(|known| known.counted).collect();
-    change(tx, &before, &[test], &[], at).await
+    change(tx, &before, &newest.into_values().collect::<Vec<_>>(), &[], at).await
+}
+
+/// What is known of these tests.
+async fn by_ids(tx: &mut Tx, ids: &[Uuid]) -> Result<Vec<Known>> {
+    let mut known = Vec::new();
+    for some in ids.chunks(CHUNK) {
+        let rows: Vec<Row> = match tx.conn() {
+            Conn::Postgres(c) => sqlx::query_as(known!("test_id = ANY($1)")).bind(some).fetch_all(c).await?,
+            Conn::Sqlite(c) => fetch(c, known!("test_id IN ("), some).await?,
+        };
+        known.extend(rows.into_iter().map(Known::from));
+    }
+    Ok(known)
+}
+
+/// The rows of SQLite that a condition, of which the end is missing, finds with these ids.
+async fn fetch(c: &mut SqliteConnection, sql: &'static str, ids: &[Uuid]) -> Result<Vec<Row>> {
+    let mut query = QueryBuilder::new(sql);
+    let mut list = query.separated(", ");
+    for id in ids {
+        list.push_bind(*id);
+    }
+    query.push(")");
+    Ok(query.build_query_as().persistent(ids.len() == 1).fetch_all(c).await?)
 }
 
 /// What is known of the tests with ids above the first and up to the second, which may be left out.
@@ -152,15 +189,7 @@ async fn in_chains(tx: &mut Tx, chains: &[Uuid]) -> Result<Vec<Counted>> {
     for some in chains.chunks(CHUNK) {
         let rows: Vec<Row> = match tx.conn() {
             Conn::Postgres(c) => sqlx::query_as(IN_CHAINS).bind(some).fetch_all(c).await?,
-            Conn::Sqlite(c) => {
-                let mut query = QueryBuilder::new(known!("verdict IS NOT NULL AND chain_id IN ("));
-                let mut list = query.separated(", ");
-                for chain in some {
-                    list.push_bind(*chain);
-                }
-                query.push(")");
-                query.build_query_as().persistent(some.len() == 1).fetch_all(c).await?
-            }
+            Conn::Sqlite(c) => fetch(c, known!("verdict IS NOT NULL AND chain_id IN ("), some).await?,
         };
         others.extend(rows.into_iter().map(|row| Known::from(row).counted));
     }
