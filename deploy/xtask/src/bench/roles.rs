@@ -172,9 +172,10 @@ impl Watched {
             .collect();
         let all: f64 = each.iter().map(|(_, ms)| ms).sum();
         figures.add(name, count / took, "a second", None);
-        figures.add("  processor time of one, all", all, "ms", None);
+        let (unit, times) = if all < 1.0 { ("µs", 1e3) } else { ("ms", 1.0) };
+        figures.add("  processor time of one, all", all * times, unit, None);
         for (name, ms) in each.into_iter().filter(|(_, ms)| *ms >= all * WORTH_TELLING) {
-            figures.add(&format!("  {name}"), ms, "ms", None);
+            figures.add(&format!("  {name}"), ms * times, unit, None);
         }
         Ok(())
     }
