@@ -166,7 +166,7 @@ pub async fn make_test(admin: &Client) -> Result<String> {
 
 async fn remove(admin: &Client, id: &str) -> Result<()> {
     let path = format!("/api/v1/evidence/{id}?reason=bench");
-    let request = Request::delete(path).header(HOST, "bench").header(AUTHORIZATION, bearer(admin)?);
+    let request = Request::delete(path).header(HOST, admin.address()).header(AUTHORIZATION, bearer(admin)?);
     let answer = send(admin.address(), request.body(Source::empty())?).await?;
     ensure!(answer.status().as_u16() == 204, "a removal answered {}", answer.status());
     Ok(())
