@@ -31,19 +31,22 @@ pub async fn all(ground: &Ground, load: Duration, only: Option<Part>, figures: &
 
     let admin = product.login("admin", product::PASSWORD).await?;
     let wanted = |part: Part| only.is_none_or(|only| only == part);
-    if wanted(Part::Knowledge) {
-        figures.begin("knowledge");
-        knowledge::measure(&product, &admin, &home, figures).await?;
-    }
     if wanted(Part::Reads) {
+        product.quiet().await?;
         figures.begin("reads");
         reads(&product, &admin, load, figures).await?;
     }
     if wanted(Part::Moves) {
+        product.quiet().await?;
         figures.begin("moves");
         moves(&admin, figures).await?;
     }
+    if wanted(Part::Knowledge) {
+        figures.begin("knowledge");
+        knowledge::measure(&product, &admin, &home, figures).await?;
+    }
     if wanted(Part::Identity) {
+        product.quiet().await?;
         figures.begin("identity");
         identity::measure(&product, &admin, &home, figures).await?;
     }

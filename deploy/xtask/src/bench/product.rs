@@ -108,6 +108,20 @@ impl Product {
         memory_mb(self.pid()?, line)
     }
 
+    /// Waits until it does nothing of its own any more: what follows from an import, say, is no part of what comes next.
+    pub async fn quiet(&self) -> Result<()> {
+        const LOOK: Duration = Duration::from_secs(1);
+        let began = Instant::now();
+        while began.elapsed() < PATIENCE {
+            let before = cpu_seconds(self.pid()?)?;
+            tokio::time::sleep(LOOK).await;
+            if cpu_seconds(self.pid()?)? - before < 0.05 {
+                return Ok(());
+            }
+        }
+        bail!("the product is still busy with itself after {} s", PATIENCE.as_secs())
+    }
+
     /// Does `work`, and tells the most memory, in megabytes, that the product had allocated meanwhile; the pages of its
     /// program do not count.
     pub async fn peak_mb<T>(&self, work: impl Future<Output = Result<T>>) -> Result<(T, f64)> {
