@@ -30,6 +30,8 @@ const AT_ONCE: usize = 2;
 const ATTEMPTS: u64 = 3;
 /// Lines of a report's beginning that are told, and of its end.
 const SHOWN: usize = 40;
+/// Characters of such a line.
+const LONGEST: usize = 400;
 /// A product that is not up by then never is.
 const PATIENCE: Duration = Duration::from_secs(120);
 
@@ -212,7 +214,9 @@ impl Run {
                 // Some answers were wrong: they are told, and where the rest of it is.
                 Some(1) => {
                     let begun = text.find("= ERRORS =").or_else(|| text.find("= FAILURES ="));
-                    let lines: Vec<&str> = begun.map_or("", |at| &text[at..]).lines().collect();
+                    // A trace may quote whole modules in one line.
+                    let short = |line: &str| line.chars().take(LONGEST).collect::<String>();
+                    let lines: Vec<String> = begun.map_or("", |at| &text[at..]).lines().map(short).collect();
                     // A trace has what it is about at its beginning, and what went wrong at its end.
                     let shown = match lines.len() <= 2 * SHOWN {
                         true => lines.join("\n"),
@@ -257,6 +261,8 @@ fn not_asked(report: &str) -> Vec<String> {
         return Vec::new();
     };
     let (errors, summary) = errors.split_once("= SUMMARY =").unwrap_or((errors, ""));
+    // Before this, phases have the same sign.
+    let (_, summary) = summary.split_once("\nErrors:\n").unwrap_or_default();
     let mut kinds = summary.lines().filter_map(|line| line.trim().strip_prefix("🚫 ")).peekable();
     if kinds.peek().is_none() || !kinds.all(|kind| kind.starts_with("Runtime Error: ")) {
         return Vec::new();
@@ -280,6 +286,10 @@ Runtime Error
 
 Need more help?
 ==== SUMMARY ====
+
+Test Phases:
+  ✅ Examples
+  🚫 Fuzzing
 
 Errors:
   🚫 Runtime Error: 2
