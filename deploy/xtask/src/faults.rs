@@ -21,10 +21,11 @@ use crate::stores::{Options, Stores};
 use crate::workspace::Workspace;
 use crate::{proc, ui};
 use cases::{Case, Fault, Target};
+use journal::Journal;
 use load::Load;
 use report::Row;
 use site::Site;
-use world::World;
+use world::{Home, World};
 
 /// People work for so long before anything happens to them.
 const BEFORE: Duration = Duration::from_secs(1);
@@ -34,7 +35,7 @@ const SETTLED: Duration = Duration::from_secs(60);
 /// What `cargo xtask faults` can be told.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// One of each kind: at most four minutes.
+    /// One of each kind: at most three minutes.
     #[arg(long)]
     quick: bool,
     /// Only this target, or this target with this fault; may be given again.
@@ -43,6 +44,9 @@ pub struct Args {
     /// Seconds that each fault lasts.
     #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u64).range(1..=20))]
     seconds: u64,
+    /// What cannot be tried here is no failure; without this, a run that skips anything fails.
+    #[arg(long)]
+    allow_skips: bool,
     /// Print the table as JSON.
     #[arg(long)]
     json: bool,
@@ -71,17 +75,20 @@ pub fn run(args: &Args) -> Result<u8> {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(4).enable_all().build()?;
     let rows = runtime.block_on(async {
         let mut world = World::up(stores, &binary, &logs)?;
-        let site = site::settle(&mut world).await.context("the product cannot be prepared")?;
+        let site = site::settle(&mut world, cases.len()).await.context("the product cannot be prepared")?;
         ui::done("faults", &format!("ready for {} cases", cases.len()), since);
         let hold = Duration::from_secs(args.seconds);
-        let mut rows = Vec::new();
-        for case in cases {
+        let (mut rows, mut journals) = (Vec::new(), Vec::new());
+        for (number, case) in cases.into_iter().enumerate() {
             proc::check()?;
-            let row = one(&mut world, &site, case, hold).await?;
+            let (row, journal) = one(&mut world, &site.of_case(number), case, hold).await?;
             report::progress(&row);
             rows.push(row);
+            journals.extend(journal);
         }
-        rows.extend(report::last_row(&site, &world).await);
+        let last = report::last_row(&site, &world, &journals).await;
+        report::progress(&last);
+        rows.push(last);
         anyhow::Ok(rows)
     })?;
     report::print(&rows, args.json, since);
@@ -89,24 +96,39 @@ pub fn run(args: &Args) -> Result<u8> {
     if failed {
         ui::note(&format!("the logs are in {}", logs.display()));
     }
-    Ok(u8::from(failed))
+    let lacks = !args.allow_skips && rows.iter().any(Row::is_skipped);
+    if lacks {
+        ui::note("what was skipped was not tried, which is a failure without --allow-skips");
+    }
+    Ok(u8::from(failed || lacks))
 }
 
-/// One fault, from before it to when all is counted.
-async fn one(world: &mut World, site: &Site, case: Case, hold: Duration) -> Result<Row> {
+/// One fault, from before it to when all is counted; and what is to be counted again at the end of the run.
+async fn one(world: &mut World, site: &Site, case: Case, hold: Duration) -> Result<(Row, Option<Journal>)> {
     if let Some(why) = world.cannot(case) {
-        return Ok(Row::skipped(case, why));
+        return Ok((Row::skipped(case, why), None));
     }
     if case.target == Target::Embedded {
-        let (alone, home) = world.embedded().await?;
-        let row = through(world, &alone, case, hold).await;
-        world.end_embedded(home);
-        return row;
+        let (site, home) = world.embedded().await?;
+        return Ok((alone(world, &site, home, case, hold).await?, None));
     }
-    through(world, site, case, hold).await
+    let (row, journal) = through(world, site, case, hold).await?;
+    Ok((row, Some(journal)))
 }
 
-async fn through(world: &mut World, site: &Site, case: Case, hold: Duration) -> Result<Row> {
+/// The same of the product in one process. It is started again after the fault: what it has on its disk is what counts.
+async fn alone(world: &mut World, site: &Site, home: Home, case: Case, hold: Duration) -> Result<Row> {
+    let (mut row, journal) = through(world, site, case, hold).await?;
+    let home = tokio::task::block_in_place(|| world.embedded_again(home))?;
+    row.add(counted::compare(site, &[journal], SETTLED).await);
+    if let Err(error) = counted::chain(site).await {
+        row.wrong.push(format!("{error:#}"));
+    }
+    world.end_embedded(home);
+    Ok(row)
+}
+
+async fn through(world: &mut World, site: &Site, case: Case, hold: Duration) -> Result<(Row, Journal)> {
     let load = Load::start(site, case);
     tokio::time::sleep(BEFORE).await;
     load.tell_begin();
@@ -118,9 +140,9 @@ async fn through(world: &mut World, site: &Site, case: Case, hold: Duration) -> 
     let waiting = case.target == Target::Store("rabbitmq");
     let recovered = probes::recovery(site, waiting, over).await;
     let journal = load.stop().await;
-    let counts = counted::compare(site, &journal, SETTLED).await;
+    let counts = counted::compare(site, std::slice::from_ref(&journal), SETTLED).await;
     tokio::task::block_in_place(|| world.check())?;
-    Ok(Row::new(case, journal, recovered, counts))
+    Ok((Row::new(&journal, recovered, counts), journal))
 }
 
 /// Whether a fault of this kind may cost this target's users anything that they were told.

@@ -11,6 +11,10 @@ use super::client::Reply;
 /// The steps of a test after its creation, in their order.
 pub const STEPS: [&str; 4] = ["start-execution", "submit-red", "submit-blue", "validate"];
 
+/// What is said of the tests of each technique of a case once they are validated, and the status that it then has.
+pub const VERDICTS: [(&str, &str); 3] =
+    [("detected", "validated"), ("partially_detected", "partial"), ("not_detected", "not_covered")];
+
 /// A test that was confirmed.
 #[derive(Clone, Debug)]
 pub struct Test {
@@ -18,6 +22,10 @@ pub struct Test {
     pub id: String,
     /// Its name, which no other has.
     pub name: String,
+    /// The ATT&CK id of its technique.
+    pub technique: String,
+    /// One of [`VERDICTS`].
+    pub verdict: (&'static str, &'static str),
     /// How many of [`STEPS`] were confirmed.
     pub steps: usize,
     /// Comments that were confirmed.
@@ -46,14 +54,12 @@ pub struct Journal {
     pub case: Case,
     /// In the names of all that was made meanwhile.
     pub mark: String,
+    /// Of whom the lines are.
+    pub attacker: String,
     /// Tests.
     pub tests: Vec<Test>,
-    /// Sign-ins that were confirmed.
-    pub logins: u64,
-    /// Sign-ins that were asked for.
-    pub login_tries: u64,
-    /// In the audit trail before it all.
-    pub logins_before: u64,
+    /// The user agents of the sign-ins that were confirmed, each another one.
+    pub logins: Vec<String>,
     /// Lines that were taken in.
     pub lines: u64,
     /// What decoys were asked, and when they had answered.
@@ -70,20 +76,32 @@ pub struct Journal {
 
 impl Journal {
     /// An empty one.
-    pub fn new(case: Case, mark: String) -> Journal {
+    pub fn new(case: Case, mark: String, attacker: String) -> Journal {
         Journal {
             case,
             mark,
+            attacker,
             tests: Vec::new(),
-            logins: 0,
-            login_tries: 0,
-            logins_before: 0,
+            logins: Vec::new(),
             lines: 0,
             hits: Vec::new(),
             streamed: Vec::new(),
             kinds: BTreeMap::new(),
             wrong: BTreeMap::new(),
             begun: None,
+        }
+    }
+
+    /// What has to be confirmed before anything can be said of a case, and is not yet.
+    pub fn missing(&self) -> Option<&'static str> {
+        if !self.tests.iter().any(|test| test.steps == STEPS.len()) {
+            Some("no test was finished")
+        } else if self.tests.iter().all(|test| test.files.is_empty()) {
+            Some("no file was brought")
+        } else if self.lines == 0 {
+            Some("no line was taken in")
+        } else {
+            None
         }
     }
 
@@ -145,5 +163,35 @@ impl Journal {
     pub fn slowest(&self) -> (&'static str, Duration) {
         let slowest = self.kinds.iter().max_by_key(|(_, kind)| kind.slowest);
         slowest.map(|(what, kind)| (*what, kind.slowest)).unwrap_or_default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::faults::cases::Target;
+
+    #[test]
+    fn nothing_is_said_of_a_case_without_work() {
+        let case = Case { target: Target::Sensor, fault: Fault::Slow };
+        let mut journal = Journal::new(case, "m1".to_owned(), "2001:db8::1".to_owned());
+        assert_eq!(journal.missing(), Some("no test was finished"));
+        journal.tests.push(Test {
+            id: "1".to_owned(),
+            name: "m1 1".to_owned(),
+            technique: "T1012".to_owned(),
+            verdict: VERDICTS[0],
+            steps: STEPS.len(),
+            comments: 0,
+            files: Vec::new(),
+            created_at: String::new(),
+        });
+        assert_eq!(journal.missing(), Some("no file was brought"));
+        journal.tests[0].files.push(b"proof".to_vec());
+        assert_eq!(journal.missing(), Some("no line was taken in"));
+        journal.lines = 5;
+        assert_eq!(journal.missing(), None);
+        journal.tests[0].steps -= 1;
+        assert_eq!(journal.missing(), Some("no test was finished"));
     }
 }

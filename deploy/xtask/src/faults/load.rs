@@ -15,7 +15,7 @@ use tokio::task::JoinHandle;
 
 use super::cases::{Case, Target};
 use super::client::{Ask, Client, Reply};
-use super::journal::{Journal, STEPS, Test};
+use super::journal::{Journal, STEPS, Test, VERDICTS};
 use super::site::{PASSWORD, Site};
 use super::{counted, probes};
 use crate::ports;
@@ -61,7 +61,7 @@ impl Load {
             stop_listening: AtomicBool::new(false),
             listens: AtomicBool::new(false),
             numbers: AtomicUsize::new(0),
-            journal: Mutex::new(Journal::new(case, mark)),
+            journal: Mutex::new(Journal::new(case, mark, site.attacker.clone())),
         });
         let listener = tokio::spawn(listen(Arc::clone(&shared)));
         let mut workers: Vec<JoinHandle<()>> = Vec::new();
@@ -84,8 +84,16 @@ impl Load {
         self.shared.journal().begun = Some(Instant::now());
     }
 
-    /// Everybody ends what was begun, and the listener has heard all; gives what was confirmed.
+    /// Everybody ends what was begun, once enough was done, and the listener has heard all; gives what was confirmed.
     pub async fn stop(self) -> Journal {
+        let since = Instant::now();
+        while self.shared.journal().missing().is_some() && since.elapsed() < super::SETTLED {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        let missing = self.shared.journal().missing();
+        if let Some(missing) = missing {
+            self.shared.journal().wrong(format!("too little was done for this to say anything: {missing}"));
+        }
         self.shared.stop.store(true, Ordering::SeqCst);
         for worker in self.workers {
             if worker.await.is_err() {
@@ -93,7 +101,7 @@ impl Load {
             }
         }
         let since = Instant::now();
-        let expected = counted::told(&self.shared.journal().tests, counted::Who::Red).values().sum::<usize>();
+        let expected = counted::told(self.shared.journal().tests.iter(), counted::Who::Red).values().sum::<usize>();
         while self.shared.journal().streamed.len() < expected && since.elapsed() < super::SETTLED {
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
@@ -101,7 +109,7 @@ impl Load {
         tokio::time::sleep(Duration::from_millis(300)).await;
         self.shared.stop_listening.store(true, Ordering::SeqCst);
         let _ = self.listener.await;
-        let empty = Journal::new(self.shared.case, String::new());
+        let empty = Journal::new(self.shared.case, String::new(), String::new());
         std::mem::replace(&mut *self.shared.journal(), empty)
     }
 }
@@ -180,14 +188,17 @@ async fn walk(shared: Arc<Shared>) {
 
 async fn create(shared: &Shared, number: usize) -> Option<Test> {
     let site = &shared.site;
-    let name = format!("{} {number}", shared.mark);
-    let technique = &site.techniques[number % site.techniques.len()].1;
-    let body = json!({"technique_id": technique, "name": name, "platform": "linux"});
+    // What is found wrong with a test once all cases are through says which case it is of.
+    let name = format!("{} {}:{} {number}", shared.mark, shared.case.target, shared.case.fault);
+    let verdict = VERDICTS[number % VERDICTS.len()];
+    let (technique, technique_id) = &site.techniques[number % VERDICTS.len()];
+    let body = json!({"technique_id": technique_id, "name": name, "platform": "linux"});
     let reply = shared.confirmed("create", &site.red.client, Ask::post("/tests", &body), &[201]).await?;
     let body = reply.json();
     let id = body["id"].as_str().or_else(|| body["context"]["id"].as_str())?.to_owned();
     let created_at = body["created_at"].as_str().unwrap_or_default().to_owned();
-    Some(Test { id, name, steps: 0, comments: 0, files: Vec::new(), created_at })
+    let technique = technique.clone();
+    Some(Test { id, name, technique, verdict, steps: 0, comments: 0, files: Vec::new(), created_at })
 }
 
 async fn through(shared: &Shared, number: usize, test: &Test, at: usize) {
@@ -199,7 +210,7 @@ async fn through(shared: &Shared, number: usize, test: &Test, at: usize) {
         }
         let (who, body) = match *name {
             "submit-blue" => (&site.blue, json!({})),
-            "validate" => (&site.admin, json!({"result": "detected"})),
+            "validate" => (&site.admin, json!({"result": test.verdict.0})),
             _ => (&site.red, json!({})),
         };
         let ask = match *name {
@@ -253,20 +264,17 @@ async fn file(shared: &Shared, number: usize, path: &str, at: usize) {
 }
 
 async fn sign_in(shared: Arc<Shared>) {
-    let before = counted::logins(&shared.site).await;
-    match before {
-        Ok(count) => shared.journal().logins_before = count,
-        Err(error) => {
-            return shared.journal().wrong(format!("the audit trail cannot be read before it all: {error:#}"));
-        }
-    }
     let visitor = &shared.site.visitor;
     let nobody = Client { address: visitor.client.address, token: None };
     let body = json!({"username": visitor.username, "password": PASSWORD});
+    let mut number = 0;
     while shared.goes_on() {
-        shared.journal().login_tries += 1;
-        if let Some(reply) = shared.once("login", &nobody, &Ask::post("/auth/login", &body), &[200]).await {
-            shared.journal().logins += 1;
+        // The audit trail has it, so that each sign-in is known there.
+        let agent = format!("{} {number}", shared.mark);
+        number += 1;
+        let ask = Ask::post("/auth/login", &body).header("user-agent", agent.clone());
+        if let Some(reply) = shared.once("login", &nobody, &ask, &[200]).await {
+            shared.journal().logins.push(agent);
             if reply.json()["access_token"].as_str().is_none() {
                 shared.journal().wrong("a sign-in gave no token");
             }
@@ -282,7 +290,7 @@ async fn hand_in(shared: Arc<Shared>) {
             .map(|n| {
                 let line = json!({
                     "eventid": "cowrie.login.failed", "username": format!("u{n}"), "password": shared.mark,
-                    "src_ip": "198.51.100.9", "session": format!("s{n}"), "sensor": "trap", "message": "failed",
+                    "src_ip": shared.site.attacker, "session": format!("s{n}"), "sensor": "trap", "message": "failed",
                     "timestamp": format!("2026-03-01T10:00:00.{:06}Z", n % 1_000_000),
                 });
                 format!("{line}\n")

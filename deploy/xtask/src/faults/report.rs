@@ -7,6 +7,7 @@ use anstream::println;
 use owo_colors::OwoColorize as _;
 use serde_json::json;
 
+use super::SETTLED;
 use super::cases::Case;
 use super::counted::{self, Counts};
 use super::journal::Journal;
@@ -14,6 +15,11 @@ use super::probes::RECOVERY;
 use super::site::Site;
 use super::world::World;
 use crate::ui;
+
+/// One that happened a second time has come by then.
+const LATE: Duration = Duration::from_secs(2);
+/// What all cases together are called.
+const ALL: &str = "all";
 
 /// What came of one case.
 #[derive(Debug)]
@@ -33,7 +39,7 @@ pub struct Row {
 
 impl Row {
     /// Of a case that was gone through.
-    pub fn new(case: Case, journal: Journal, recovered: Result<Duration, String>, counts: Counts) -> Row {
+    pub fn new(journal: &Journal, recovered: Result<Duration, String>, counts: Counts) -> Row {
         let mut wrong: Vec<String> = Vec::new();
         for (what, times) in &journal.wrong {
             wrong.push(if *times > 1 { format!("{what} ({times} times)") } else { what.clone() });
@@ -45,21 +51,33 @@ impl Row {
             Ok(_) => {}
             Err(why) => wrong.push(format!("all is not well again: {why}")),
         }
-        let (lost, doubled) = (counts.lost.len(), counts.doubled.len());
-        wrong.extend(counts.lost.into_iter().map(|what| format!("lost: {what}")));
-        wrong.extend(counts.doubled.into_iter().map(|what| format!("doubled: {what}")));
-        Row {
-            what: (case.target.to_string(), case.fault.to_string()),
-            skipped: None,
+        let mut row = Row {
             confirmed: journal.kinds.values().map(|kind| kind.good).sum(),
             refused: journal.refused(),
             slowest: journal.slowest(),
             recovered: recovered.ok(),
-            settled: counts.settled,
-            lost,
-            doubled,
-            wrong,
-        }
+            ..Row::of((journal.case.target.to_string(), journal.case.fault.to_string()), wrong)
+        };
+        row.add(counts);
+        row
+    }
+
+    /// What was counted, maybe not for the first time.
+    pub fn add(&mut self, counts: Counts) {
+        self.settled = self.settled.max(counts.settled);
+        self.lost += counts.lost.len();
+        self.doubled += counts.doubled.len();
+        self.wrong.extend(counts.lost.into_iter().map(|what| format!("lost: {what}")));
+        self.wrong.extend(counts.doubled.into_iter().map(|what| format!("doubled: {what}")));
+    }
+
+    /// Whether it was not tried.
+    pub fn is_skipped(&self) -> bool {
+        self.skipped.is_some()
+    }
+
+    fn is_case(&self) -> bool {
+        self.what.0 != ALL
     }
 
     /// Of one that cannot be tried here.
@@ -91,20 +109,24 @@ impl Row {
     }
 }
 
-/// What is looked at once all cases are through: the chain of the audit trail, and panics in the logs.
-pub async fn last_row(site: &Site, world: &World) -> Option<Row> {
-    let mut wrong = Vec::new();
+/// What is looked at once all cases are through: all that was confirmed in any of them, which no later fault may have
+/// taken or doubled, the chain of the audit trail, and panics in the logs.
+pub async fn last_row(site: &Site, world: &World, journals: &[Journal]) -> Row {
+    tokio::time::sleep(LATE).await;
+    let mut row = Row::of((ALL.to_owned(), "again".to_owned()), Vec::new());
+    row.confirmed = journals.iter().flat_map(|journal| journal.kinds.values()).map(|kind| kind.good).sum();
+    row.add(counted::compare(site, journals, SETTLED).await);
     if let Err(error) = counted::chain(site).await {
-        wrong.push(format!("{error:#}"));
+        row.wrong.push(format!("{error:#}"));
     }
     for entry in fs::read_dir(&world.logs).into_iter().flatten().flatten() {
         let text = fs::read(entry.path()).unwrap_or_default();
         let text = String::from_utf8_lossy(&text);
         for line in text.lines().filter(|line| line.contains("panicked")).take(3) {
-            wrong.push(format!("{}: {line}", entry.file_name().to_string_lossy()));
+            row.wrong.push(format!("{}: {line}", entry.file_name().to_string_lossy()));
         }
     }
-    (!wrong.is_empty()).then(|| Row::of(("all".to_owned(), "in the end".to_owned()), wrong))
+    row
 }
 
 /// Said as soon as it is known.
@@ -114,7 +136,11 @@ pub fn progress(row: &Row) {
         return ui::note(&format!("{name} is skipped: {why}"));
     }
     let recovered = row.recovered.map_or("never".to_owned(), |took| format!("{:.1} s", took.as_secs_f64()));
-    let line = format!("{name:<22} {:>5} confirmed, {:>4} refused, well after {recovered}", row.confirmed, row.refused);
+    let line = if row.is_case() {
+        format!("{name:<22} {:>5} confirmed, {:>4} refused, well after {recovered}", row.confirmed, row.refused)
+    } else {
+        format!("{name:<22} {:>5} confirmed, counted in {:.1} s", row.confirmed, row.settled.as_secs_f64())
+    };
     if row.wrong.is_empty() {
         anstream::eprintln!("{} {line}", "✓".green().bold());
     } else {
@@ -170,7 +196,8 @@ pub fn print(rows: &[Row], as_json: bool, since: Instant) {
             other => println!("{line}  {other}: {}", row.skipped.unwrap_or_default()),
         }
     }
-    println!("{} cases in {} s", rows.len(), since.elapsed().as_secs());
+    let cases = rows.iter().filter(|row| row.is_case()).count();
+    println!("{cases} cases in {} s", since.elapsed().as_secs());
 }
 
 fn millis(took: Duration) -> u64 {

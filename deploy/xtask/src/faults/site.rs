@@ -3,17 +3,16 @@
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result, bail, ensure};
 use serde_json::{Value, json};
 
 use super::client::{Ask, Client};
+use super::journal::VERDICTS;
 use super::world::World;
 use crate::ports;
 
 /// Of everybody but the administrator.
 pub const PASSWORD: &str = "faults-9-Walrus-rides";
-/// Of whom the tests are.
-const TECHNIQUES: [&str; 3] = ["T1012", "T1018", "T1027"];
 
 /// One of them.
 #[derive(Clone, Debug)]
@@ -41,17 +40,28 @@ pub struct Site {
     pub blue_lead: Person,
     /// Signs in again and again.
     pub visitor: Person,
-    /// ATT&CK id and id.
-    pub techniques: Vec<(&'static str, String)>,
+    /// ATT&CK id and id of those that tests are of: as many for each case as there are verdicts.
+    pub techniques: Vec<(String, String)>,
+    /// Of whom the lines of other honeypots tell.
+    pub attacker: String,
     /// A file that is there from the beginning.
     pub evidence: String,
     /// Where a decoy of ours speaks HTTP.
     pub decoy: Option<SocketAddr>,
 }
 
-/// The people of the product of many processes, with a sensor and a decoy.
-pub async fn settle(world: &mut World) -> Result<Site> {
-    let mut site = people(world.gateway(), &world.password.clone()).await?;
+impl Site {
+    /// The same with techniques and an attacker that no other case has, so that what is known of them tells of this one.
+    pub fn of_case(&self, number: usize) -> Site {
+        let skipped = number * VERDICTS.len();
+        let techniques = self.techniques.iter().skip(skipped).take(VERDICTS.len()).cloned().collect();
+        Site { techniques, attacker: format!("2001:db8::{:x}", number + 1), ..self.clone() }
+    }
+}
+
+/// The people of the product of many processes, with a sensor and a decoy, and what so many cases need.
+pub async fn settle(world: &mut World, cases: usize) -> Result<Site> {
+    let mut site = people(world.gateway(), &world.password.clone(), cases).await?;
     let admin = site.admin.client.clone();
     let wish = json!({"name": "faults", "role": "sensor"});
     let key = admin.must(&Ask::post(format!("/users/{}/api-keys", site.admin.id), &wish)).await?;
@@ -77,8 +87,8 @@ pub async fn settle(world: &mut World) -> Result<Site> {
     Ok(site)
 }
 
-/// Signs everybody in, after making who is not there.
-pub async fn people(gateway: SocketAddr, password: &str) -> Result<Site> {
+/// Signs everybody in, after making who is not there, and finds what so many cases need.
+pub async fn people(gateway: SocketAddr, password: &str, cases: usize) -> Result<Site> {
     let nobody = Client { address: gateway, token: None };
     let admin = sign_in(&nobody, "admin", password).await?;
     let mut made = Vec::new();
@@ -95,17 +105,22 @@ pub async fn people(gateway: SocketAddr, password: &str) -> Result<Site> {
     }
     let [red, blue, red_lead, blue_lead, visitor] =
         <[Person; 5]>::try_from(made).map_err(|_| anyhow::anyhow!("five people"))?;
+    // One more for the test that is there from the beginning.
+    let wanted = cases * VERDICTS.len() + 1;
+    let unknown = format!("/techniques?status=not_evaluated&sort=mitre_id&limit={wanted}");
     let mut techniques = Vec::new();
-    for mitre_id in TECHNIQUES {
-        let technique = admin.client.must(&Ask::get(format!("/techniques/{mitre_id}"))).await?;
-        techniques.push((mitre_id, text(&technique, "id")?));
+    for row in rows(&admin.client.must(&Ask::get(unknown)).await?) {
+        techniques.push((text(&row, "mitre_id")?, text(&row, "id")?));
     }
-    let test = json!({"technique_id": techniques[0].1, "name": "there from the beginning", "platform": "linux"});
+    ensure!(techniques.len() == wanted, "{wanted} techniques are needed, the catalogue has {}", techniques.len());
+    let (_, technique) = techniques.pop().context("the catalogue is empty")?;
+    let test = json!({"technique_id": technique, "name": "there from the beginning", "platform": "linux"});
     let test = red.client.must(&Ask::post("/tests", &test)).await?;
     let path = format!("/tests/{}/evidence", text(&test, "id")?);
     let file = red.client.must(&Ask::upload(path, "first.txt", b"there from the beginning")).await?;
     let evidence = text(&file, "id")?;
-    Ok(Site { admin, red, blue, red_lead, blue_lead, visitor, techniques, evidence, decoy: None })
+    let attacker = String::new();
+    Ok(Site { admin, red, blue, red_lead, blue_lead, visitor, techniques, attacker, evidence, decoy: None })
 }
 
 async fn sign_in(nobody: &Client, username: &'static str, password: &str) -> Result<Person> {

@@ -20,7 +20,6 @@ use crate::stores::{Keeper, Stores};
 use crate::workspace::ROLES;
 use crate::{ports, tree, ui};
 
-/// The gateway last, so that it goes first.
 /// What a slow one takes longer for each piece, either way.
 const SLOW: Duration = Duration::from_millis(300);
 /// A process that is not ready by then never is.
@@ -45,9 +44,10 @@ pub struct World {
     stores: Stores,
 }
 
-/// The product in one process, and where its data is.
+/// The product in one process, and how it is started.
 pub struct Home {
     process: Proc,
+    command: Command,
     address: SocketAddr,
 }
 
@@ -331,11 +331,26 @@ impl World {
             .env("AEGIS_LISTEN", address.to_string())
             .env("AEGIS_SENSOR", "false")
             .env("AEGIS_LOG", "info");
-        let process = Proc::spawn("embedded", &mut command, &self.logs.join("embedded.log"), Signal::TERM)?;
-        let home = Home { process, address };
+        let process = Proc::spawn("embedded", &mut command, &self.embedded_log(), Signal::TERM)?;
+        let home = Home { process, command, address };
         wait_for("embedded", START, || ports::http_ok(address, "/readyz"))?;
-        let site = site::people(home.address, &self.password).await?;
-        Ok((site, home))
+        let site = site::people(home.address, &self.password, 1).await?;
+        Ok((site.of_case(0), home))
+    }
+
+    /// Ends it and starts it on the same data again. Fails if it has ended by itself.
+    pub fn embedded_again(&self, home: Home) -> Result<Home> {
+        let Home { mut process, mut command, address } = home;
+        process.check_alive()?;
+        // Waits for its end.
+        drop(process);
+        let process = Proc::spawn_again("embedded", &mut command, &self.embedded_log(), Signal::TERM)?;
+        wait_for("embedded", START, || ports::http_ok(address, "/readyz"))?;
+        Ok(Home { process, command, address })
+    }
+
+    fn embedded_log(&self) -> PathBuf {
+        self.logs.join("embedded.log")
     }
 
     /// Ends it.
