@@ -3,19 +3,20 @@
 pub mod archive;
 pub mod cut;
 mod hold;
+pub mod named;
 pub mod workplace;
 
 use std::{
-    fs::{self, File, OpenOptions},
+    fs::{self, File},
     io::{BufReader, ErrorKind, IsTerminal, Read},
-    os::unix::fs::OpenOptionsExt,
-    path::{Path, PathBuf},
+    path::Path,
     process::ExitCode,
     time::{Duration, Instant},
 };
 
 use anyhow::{Context, Result, bail, ensure};
 use indicatif::{HumanBytes, ProgressBar, ProgressStyle};
+use tempfile::NamedTempFile;
 
 use crate::{cli::BackupArgs, output::Output, settings::Settings, stores::SECRET};
 use archive::{FORMAT, Head, Sum, Taker, Writer};
@@ -23,7 +24,7 @@ use hold::{Found, Held};
 use workplace::Workplace;
 
 /// The folder of a backup that runs, in the data folder.
-const WORKPLACE: &str = ".backup";
+pub const WORKPLACE: &str = ".backup";
 /// What a sensor holds while it runs.
 const LOCK: &str = "lock";
 /// Largest file of a sensor that is copied, bytes: larger than any that it keeps.
@@ -35,7 +36,7 @@ struct Made {
     sum: Sum,
     /// How long nobody could write.
     held: Duration,
-    /// What may be missing because it could not be held.
+    /// What is missing, or may be because it could not be held.
     gaps: Vec<String>,
 }
 
@@ -83,8 +84,9 @@ fn make(settings: &Settings, path: &Path, output: Output) -> Result<()> {
     let made = (|| {
         let workplace = Workplace::open(&data.join(WORKPLACE), "another backup runs")?;
         // Under its name it is whole.
-        let part = Part::create(path)?;
-        let made = write(settings, &workplace, part, output)?;
+        let part = part_of(path)?;
+        let made = write(settings, &workplace, part.as_file(), output)?;
+        publish(part, path)?;
         workplace.remove();
         Ok::<_, anyhow::Error>(made)
     })();
@@ -130,58 +132,44 @@ pub fn contents(sum: &Sum) -> String {
     format!("{} {databases}, {} {files}", sum.databases, sum.files)
 }
 
-/// The file under its temporary name; removed unless it is finished.
-struct Part {
-    path: PathBuf,
-    to: PathBuf,
-    file: Option<File>,
+/// A file beside `to` that only its owner can read, under a name that nobody else has; removed unless it is published.
+fn part_of(to: &Path) -> Result<NamedTempFile> {
+    let mut prefix = to.file_name().with_context(|| format!("{} is no name of a file", to.display()))?.to_owned();
+    prefix.push(".");
+    let part = tempfile::Builder::new().prefix(&prefix).suffix(".part").tempfile_in(folder_of(to));
+    part.with_context(|| format!("cannot write beside {}", to.display()))
 }
 
-impl Part {
-    fn create(to: &Path) -> Result<Part> {
-        let mut name = to.as_os_str().to_owned();
-        name.push(".part");
-        let path = PathBuf::from(name);
-        // One that was left behind may be readable by others.
-        match fs::remove_file(&path) {
-            Err(error) if error.kind() != ErrorKind::NotFound => {
-                return Err(error).with_context(|| format!("cannot remove {}", path.display()));
-            }
-            _ => {}
+/// Gives the file its name, unless somebody has that meanwhile.
+fn publish(part: NamedTempFile, to: &Path) -> Result<()> {
+    match part.persist_noclobber(to) {
+        Ok(_) => {}
+        // A file system that can refuse no name: a look at it has to do.
+        Err(refused) if refused.error.kind() != ErrorKind::AlreadyExists && !to.exists() => {
+            refused.file.persist(to).map_err(|refused| refused.error)?;
         }
-        let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path);
-        let file = file.with_context(|| format!("cannot write {}", path.display()))?;
-        Ok(Part { path, to: to.to_owned(), file: Some(file) })
+        Err(refused) => return Err(refused.error).with_context(|| format!("cannot make {}", to.display())),
     }
-
-    fn finish(mut self) -> Result<()> {
-        fs::rename(&self.path, &self.to).with_context(|| format!("cannot make {}", self.to.display()))?;
-        self.path = PathBuf::new();
-        let folder = self.to.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-        File::open(folder)?.sync_all()?;
-        Ok(())
-    }
+    File::open(folder_of(to))?.sync_all()?;
+    Ok(())
 }
 
-impl Drop for Part {
-    fn drop(&mut self) {
-        if !self.path.as_os_str().is_empty() {
-            let _ = fs::remove_file(&self.path);
-        }
-    }
+fn folder_of(file: &Path) -> &Path {
+    file.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 
-fn write(settings: &Settings, workplace: &Workplace, mut part: Part, output: Output) -> Result<Made> {
+fn write(settings: &Settings, workplace: &Workplace, file: &File, output: Output) -> Result<Made> {
     let data = &settings.data_dir;
     // Files lie in the data folder only where the settings name no bucket.
     let blobs = settings.blob_url.is_none().then(|| data.join("blobs"));
     let mut blobs = blobs.map(|from| Held::new(from, workplace.path().join("blobs")));
     let mut sensor = Held::new(settings.sensor_folder(), workplace.path().join("held"));
-    let mut hold = || blobs.iter_mut().chain([&mut sensor]).try_for_each(Held::hold);
-    hold()?;
+    blobs.iter_mut().chain([&mut sensor]).try_for_each(Held::hold)?;
+    // Before the moment: events that are handed in behind it, and dropped then, would be in neither.
+    sensor.copy_refused(MAX_SENSOR_FILE)?;
     let cut = cut::take(data)?;
     // Rows of that moment name files that were there before it: those that came since the first look are held now.
-    hold()?;
+    blobs.iter_mut().chain([&mut sensor]).try_for_each(Held::hold)?;
 
     let mut total: u64 = cut.databases.iter().map(|snapshot| snapshot.bytes).sum();
     if let Some(blobs) = &blobs {
@@ -198,12 +186,19 @@ fn write(settings: &Settings, workplace: &Workplace, mut part: Part, output: Out
         created_at: cut.at,
         databases: cut.databases.iter().map(|one| (one.role.to_string(), one.migrations.clone())).collect(),
     };
-    let file = part.file.take().context("the file is open once")?;
+    archive::ensure_complete(&head)
+        .with_context(|| format!("{} is not whole (`aegis doctor` says what to do)", data.display()))?;
     let list = workplace.file("list")?;
-    let mut writer = Writer::new(file, list, &head)?;
+    let mut writer = Writer::new(file.try_clone()?, list, &head)?;
     let copy = workplace.path().join("copy.db");
+    let mut gaps = Vec::new();
     for snapshot in cut.databases {
         let role = snapshot.role;
+        if let Some(blobs) = &blobs {
+            // A file that came when its folder had been looked through, and was removed before the second look.
+            gaps.extend(named::lacking(role, snapshot.connection(), |name| blobs.has(name))?);
+        }
+        workplace::ensure_room(workplace.path(), snapshot.bytes)?;
         snapshot.copy(&copy)?;
         add(&mut writer, &archive::database_name(role), &copy, &bar)?;
         fs::remove_file(&copy)?;
@@ -224,9 +219,8 @@ fn write(settings: &Settings, workplace: &Workplace, mut part: Part, output: Out
     add_sensor(&mut writer, &sensor, workplace, &bar)?;
     bar.set_message("finishing");
     let (sum, _file) = writer.finish()?;
-    part.finish()?;
     bar.finish_and_clear();
-    let gaps = blobs.iter().chain([&sensor]).filter_map(Held::gap).collect();
+    gaps.extend(blobs.iter().chain([&sensor]).filter_map(Held::gap));
     Ok(Made { head, sum, held: cut.held, gaps })
 }
 
@@ -243,6 +237,7 @@ fn add_sensor(writer: &mut Writer, sensor: &Held, workplace: &Workplace, bar: &P
             Err(error) if error.kind() == ErrorKind::NotFound => return Ok(true),
             Err(error) => return Err(error).with_context(|| format!("cannot read {}", path.display())),
         };
+        workplace::ensure_room(workplace.path(), file.metadata()?.len().min(MAX_SENSOR_FILE))?;
         let mut copy = workplace.file("copy")?;
         let size = std::io::copy(&mut file.take(MAX_SENSOR_FILE), &mut copy)?;
         drop(copy);
@@ -320,4 +315,27 @@ fn verify(path: &Path, output: Output) -> Result<()> {
         );
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::*;
+
+    #[test]
+    fn two_backups_to_one_name_leave_each_other_alone() {
+        let folder = tempfile::tempdir().unwrap();
+        let to = folder.path().join("one.tar.zst");
+        let (first, second, third) = (part_of(&to).unwrap(), part_of(&to).unwrap(), part_of(&to).unwrap());
+        assert_ne!(first.path(), second.path());
+        assert_eq!(first.as_file().metadata().unwrap().permissions().mode() & 0o777, 0o600);
+        fs::write(first.path(), b"first").unwrap();
+        publish(first, &to).unwrap();
+        let refused = publish(second, &to).unwrap_err();
+        assert!(format!("{refused:#}").contains("cannot make"), "{refused:#}");
+        drop(third);
+        assert_eq!(fs::read(&to).unwrap(), b"first");
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1, "what was not published is gone");
+    }
 }

@@ -1,6 +1,7 @@
 //! `aegis doctor`: looks at an installation with the settings of its processes, and says what is wrong and what to do.
 //!
-//! Nothing is changed but for a file and a blob that come and go. Every check has its time, all run side by side.
+//! Nothing is changed but for a file and a blob that come and go. Every check has its time, and all run side by side but
+//! for the last, which reads whole databases.
 
 mod broker;
 mod cache;
@@ -44,7 +45,9 @@ pub async fn run(settings: &Settings, output: Output) -> Result<ExitCode> {
     };
     bar.enable_steady_tick(Duration::from_millis(100));
     let checks = checks(settings).into_iter().map(|(area, subject, check)| within(area, subject, check));
-    let findings = futures::future::join_all(checks).await.into_iter().flatten().collect();
+    let mut findings: Findings = futures::future::join_all(checks).await.into_iter().flatten().collect();
+    let pages = databases::pages(settings).await;
+    findings.extend(pages.into_iter().map(|finding| finding.of("pages", "SQLite files")));
     bar.finish_and_clear();
     let report = Report { findings, began };
     report.tell(settings, output);
@@ -70,6 +73,7 @@ fn checks(settings: &Settings) -> Vec<Check<'_>> {
         checks.push(("cache", "Redis".to_owned(), cache::check(settings, url).boxed()));
     }
     checks.push(("files", files::place(settings), files::check(settings).boxed()));
+    checks.push(("files", "of rows".to_owned(), files::of_rows(settings).boxed()));
     for role in Role::SERVICES {
         if let Some(url) = settings.peer(role) {
             checks.push(("service", role.to_string(), services::peer(settings, role, url).boxed()));

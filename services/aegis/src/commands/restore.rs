@@ -1,13 +1,15 @@
 //! `aegis restore`: a backup becomes a data folder.
 //!
-//! It is unpacked beside the folder, looked through, flushed, and only then takes its place, by one rename. Where that
-//! cannot be (the folder is the root of a file system, such as a container's volume) it is unpacked inside, and the few
-//! names are changed under a mark that keeps a product from starting in between.
+//! It is unpacked beside the folder, looked through, flushed, and only then takes its place: both folders exchange their
+//! names in one step. On a file system that cannot do so the old folder is renamed first and the new one then; in between
+//! there is none. Where the folder cannot be renamed (it is the root of a file system, such as a container's volume) the
+//! backup is unpacked inside, and the few names are changed one by one. All of it is done under a mark in the old folder
+//! that keeps a product from starting there.
 
 use std::{
     ffi::OsString,
     fs::{self, DirBuilder, File, OpenOptions, TryLockError},
-    io::ErrorKind,
+    io::{self, ErrorKind},
     os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt},
     path::{Path, PathBuf},
     process::ExitCode,
@@ -18,18 +20,20 @@ use anyhow::{Context, Result, bail, ensure};
 use chrono::Utc;
 use indicatif::HumanBytes;
 use rusqlite::Connection;
+use rustix::{
+    fs::{CWD, Mode, OFlags, RenameFlags, renameat_with},
+    io::Errno,
+};
 
 use super::backup::{
     archive::{self, Head, Sum, Taker},
     bar, contents, cut,
-    workplace::Workplace,
+    workplace::{RESERVE, Workplace, free},
 };
 use crate::{cli::RestoreArgs, output::Output, roles::Role, settings::Settings, stores};
 
 /// The folder in which a backup is unpacked.
 const WORKPLACE: &str = ".restore";
-/// What stays free on the disk.
-const RESERVE: u64 = 64 * 1024 * 1024;
 
 /// Restores a backup into the data folder of these settings.
 pub async fn run(settings: &Settings, args: RestoreArgs, output: Output) -> Result<ExitCode> {
@@ -140,17 +144,10 @@ fn refuse_newer(newer: &[String], version: &str) -> Result<()> {
     Ok(())
 }
 
-fn free(folder: &Path) -> Result<u64> {
-    let disk = rustix::fs::statvfs(folder).with_context(|| format!("cannot look at {}", folder.display()))?;
-    Ok(disk.f_bavail.saturating_mul(disk.f_frsize))
-}
-
-/// What was unpacked is what its head says, and can be started.
+/// What was unpacked can be started.
 fn check(folder: &Path, head: &Head) -> Result<()> {
-    ensure!(head.databases.contains_key(Role::Identity.as_str()), "the backup has no users");
-    for role in Role::SERVICES.into_iter().filter(|role| head.databases.contains_key(role.as_str())) {
+    for role in Role::SERVICES {
         let path = folder.join(format!("{role}.db"));
-        ensure!(path.is_file(), "the database of {role} is not in the backup");
         check_database(role, &path, &head.version).with_context(|| format!("the database of {role} is not good"))?;
     }
     let secret = folder.join(stores::SECRET);
@@ -276,32 +273,52 @@ impl Target {
             let aside = self.folder.join(format!("before-restore-{stamp}"));
             return self.swap_inside(staging, &aside).with_context(cannot);
         }
-        let aside = beside(&self.folder, &format!("before-{stamp}"));
-        let exists = self.folder.exists();
-        if exists {
-            fs::rename(&self.folder, &aside).with_context(cannot)?;
+        let parent = self.folder.parent().unwrap_or(&self.folder);
+        if !self.folder.exists() {
+            fs::rename(staging, &self.folder).with_context(cannot)?;
+            drop(workplace);
+            sync_folder(parent)?;
+            return Ok(None);
         }
-        if let Err(error) = fs::rename(staging, &self.folder) {
-            // As it was.
-            if exists {
-                fs::rename(&aside, &self.folder).with_context(cannot)?;
-            }
+        self.mark()?;
+        let aside = beside(&self.folder, &format!("before-{stamp}"));
+        if let Err(error) = exchange(staging, &self.folder, &aside) {
+            self.unmark(&self.folder);
             return Err(error).with_context(cannot);
         }
         drop(workplace);
-        sync_folder(self.folder.parent().unwrap_or(&self.folder))?;
-        if !exists {
-            return Ok(None);
-        }
+        self.unmark(&aside);
+        sync_folder(parent)?;
         // An empty folder is not worth keeping.
         Ok(fs::remove_dir(&aside).is_err().then_some(aside))
     }
 
+    /// Marks the folder, so that nothing starts in it from here on, and fails where something has started before.
+    fn mark(&self) -> Result<()> {
+        let mark = self.folder.join(stores::RESTORING);
+        // Whoever may write here must not choose what root opens.
+        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let file = rustix::fs::open(&mark, flags, Mode::RUSR | Mode::WUSR);
+        let file = file.with_context(|| format!("cannot write {}", mark.display()))?;
+        File::from(file).sync_all()?;
+        sync_folder(&self.folder)?;
+        // A product that had looked for the mark before it was there has its databases open by now, or very soon.
+        self.ensure_free().inspect_err(|_| self.unmark(&self.folder))
+    }
+
+    /// Takes the mark away again, unless it is of a restore that was cut off before: what that left is half.
+    fn unmark(&self, folder: &Path) {
+        if !self.unfinished
+            && let Err(error) = fs::remove_file(folder.join(stores::RESTORING))
+        {
+            tracing::warn!(%error, folder = %folder.display(), "the mark of a restore could not be removed");
+        }
+    }
+
     fn swap_inside(&self, staging: &Path, aside: &Path) -> Result<Option<PathBuf>> {
         let mark = self.folder.join(stores::RESTORING);
-        File::create(&mark)?.sync_all()?;
-        sync_folder(&self.folder)?;
-        // From here on nothing starts in it. What came since the first look is put aside, too.
+        self.mark()?;
+        // What came since the first look is put aside, too.
         let old = Target::look(&self.folder)?.old;
         if !old.is_empty() {
             DirBuilder::new().mode(0o700).create(aside)?;
@@ -319,6 +336,23 @@ impl Target {
         sync_folder(&self.folder)?;
         Ok((!old.is_empty()).then(|| aside.to_owned()))
     }
+}
+
+/// Puts the folder `new` in the place of `old`, which is `aside` then. When it fails, `old` is where it was.
+fn exchange(new: &Path, old: &Path, aside: &Path) -> io::Result<()> {
+    // First out of the workplace: what is in there when a command is killed is cleared away, and that must never be the old.
+    fs::rename(new, aside)?;
+    let Err(refused) = renameat_with(CWD, aside, CWD, old, RenameFlags::EXCHANGE) else { return Ok(()) };
+    fs::rename(aside, new)?;
+    if !matches!(refused, Errno::INVAL | Errno::NOSYS | Errno::NOTSUP) {
+        return Err(refused.into());
+    }
+    fs::rename(old, aside)?;
+    fs::rename(new, old).inspect_err(|_| {
+        if let Err(error) = fs::rename(aside, old) {
+            tracing::error!(%error, folder = %aside.display(), "the data folder could not be put back: it is here");
+        }
+    })
 }
 
 /// A hidden folder beside another, on the same file system.

@@ -19,7 +19,10 @@ use rand::RngExt;
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use crate::harness::{Api, Mode, Process, Product, eventually, form, free_port, send};
+use crate::{
+    doctor::Found,
+    harness::{Api, Mode, Process, Product, eventually, form, free_port, send},
+};
 
 /// Tests with evidence that are there before the backup begins, and that come while it is made.
 const BEFORE: usize = 12;
@@ -140,6 +143,17 @@ async fn embedded(product: &Product) -> Option<Command> {
     restore.env("AEGIS_DATA_DIR", &data);
     let restored = ended(restore).await;
     assert!(restored.status.success(), "{}", text(&restored));
+    // The doctor looks for the files of rows, and misses them.
+    let doctor = || {
+        let mut command = product.command(&[]);
+        command.env("AEGIS_DATA_DIR", &data).env("AEGIS_LISTEN", format!("127.0.0.1:{}", free_port()));
+        Found::of(command)
+    };
+    let files = "rows of evidence are";
+    doctor().await.says("files", "ok", files);
+    std::fs::rename(data.join("blobs"), data.join("elsewhere")).unwrap();
+    doctor().await.says("files", "problem", files);
+    std::fs::rename(data.join("elsewhere"), data.join("blobs")).unwrap();
     let mut command = product.command(&[]);
     command.env("AEGIS_DATA_DIR", &data);
     Some(command)

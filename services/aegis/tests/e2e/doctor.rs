@@ -10,13 +10,14 @@ use crate::{
 };
 
 /// What it found, and its exit code.
-struct Found {
+pub struct Found {
     code: Option<i32>,
     report: Value,
 }
 
 impl Found {
-    async fn of(mut command: Command) -> Found {
+    /// What it finds with the settings of this command.
+    pub async fn of(mut command: Command) -> Found {
         command.arg("--json").arg("doctor");
         let output = ended(command).await;
         let report = serde_json::from_slice(&output.stdout).unwrap_or_else(|e| panic!("{e}: {}", text(&output)));
@@ -33,8 +34,9 @@ impl Found {
         of_area.map(|check| check["level"].as_str().unwrap()).collect()
     }
 
+    /// Something of this level is told of an area, with these words.
     #[track_caller]
-    fn says(&self, area: &str, level: &str, words: &str) {
+    pub fn says(&self, area: &str, level: &str, words: &str) {
         let found = self.checks().iter().any(|check| {
             check["area"] == area
                 && check["level"] == level
@@ -59,7 +61,9 @@ pub async fn scenario(product: &mut Product) {
     })
     .await;
     let areas: &[&str] = match product.mode {
-        Mode::Embedded => &["settings", "system", "data folder", "database", "audit trail", "keys", "files", "product"],
+        Mode::Embedded => {
+            &["settings", "system", "data folder", "database", "audit trail", "keys", "files", "product", "pages"]
+        }
         Mode::Processes => &[
             "settings",
             "system",
@@ -120,6 +124,8 @@ async fn embedded(product: &Product, address: &str) {
 
     // Everything that can be wrong at once.
     std::fs::set_permissions(&data, std::fs::Permissions::from_mode(0o755)).unwrap();
+    std::fs::set_permissions(data.join("identity.db"), std::fs::Permissions::from_mode(0o644)).unwrap();
+    std::fs::create_dir(data.join(".backup")).unwrap();
     let change = |file: &str, sql: &'static str| {
         let url = format!("sqlite://{}", data.join(file).display());
         async move {
@@ -152,6 +158,9 @@ async fn embedded(product: &Product, address: &str) {
     let found = Found::of(with(&[])).await;
     assert_eq!(found.code, Some(1), "{:#}", found.report);
     found.says("data folder", "warning", "chmod 700");
+    found.says("data folder", "problem", "others may read the databases");
+    found.says("data folder", "warning", "a backup was cut off");
+    found.says("pages", "problem", "not sound");
     found.says("database", "warning", "are missing");
     found.says("database", "note", "990");
     found.says("database", "warning", "cannot be read");

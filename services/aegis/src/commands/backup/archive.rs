@@ -2,7 +2,7 @@
 //! list of its files with their sizes and hashes; one without its list was cut off.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     fs::File,
     io::{self, BufRead, BufReader, BufWriter, Read, Seek, Write},
     path::Path,
@@ -204,6 +204,8 @@ pub fn read(input: impl Read, taker: &mut dyn Taker) -> Result<(Head, Sum)> {
     decoder.window_log_max(WINDOW)?;
     let mut archive = tar::Archive::new(decoder);
     let (mut head, mut sum, mut listed) = (None, Sum::default(), false);
+    // Databases that are still to come.
+    let mut awaited: BTreeSet<String> = BTreeSet::new();
     // A few bytes of each file's line, in their order: names and hashes of a million files would be much to hold.
     let mut lines: Vec<[u8; 16]> = Vec::new();
     let mut long_name: Option<String> = None;
@@ -227,24 +229,24 @@ pub fn read(input: impl Read, taker: &mut dyn Taker) -> Result<(Head, Sum)> {
         };
         ensure!(kind.is_file(), "the archive has {name:?}, which is no plain file");
         ensure!(!listed, "the archive has {name:?} behind its end");
-        let Some(known) = &head else {
+        if head.is_none() {
             ensure!(name == HEAD && size <= MAX_HEAD, "this is no backup of Aegis");
             let mut text = Vec::new();
             entry.read_to_end(&mut text).context(CUT_OFF)?;
             let read = whole_head(&text)?;
             taker.begin(&read)?;
+            ensure_complete(&read)?;
+            awaited = Role::SERVICES.into_iter().map(database_name).collect();
             head = Some(read);
             continue;
-        };
+        }
         if name == LIST {
             check_list(entry, &lines)?;
             listed = true;
             continue;
         }
         ensure!(place(&name).is_some(), "the archive has {name:?}, which belongs to no backup");
-        if let Some(role) = name.strip_prefix(&format!("{DATABASES}/")).and_then(|file| file.strip_suffix(".db")) {
-            ensure!(known.databases.contains_key(role), "the archive has {name:?}, of which its head does not know");
-        }
+        awaited.remove(&name);
         let file = taker.file(&name, size)?;
         let sha256 = copy(&mut entry, size, file, &mut buffer)
             .with_context(|| format!("{name}: {CUT_OFF}, or cannot be written"))?;
@@ -254,6 +256,9 @@ pub fn read(input: impl Read, taker: &mut dyn Taker) -> Result<(Head, Sum)> {
     // To the end, where the checksum of the whole is.
     let behind = io::copy(&mut archive.into_inner().take(MAX_HEAD), &mut io::sink()).context(CUT_OFF)?;
     ensure!(listed && behind < MAX_HEAD, CUT_OFF);
+    if let Some(name) = awaited.first() {
+        bail!("{name} is not in the backup");
+    }
     match head {
         Some(head) => Ok((head, sum)),
         None => bail!("this is no backup of Aegis"),
@@ -328,6 +333,14 @@ fn digest(line: &Line) -> Result<[u8; 16]> {
     let mut short = [0; 16];
     short.copy_from_slice(&hash[..16]);
     Ok(short)
+}
+
+/// Fails unless there is a database of every service: a product without one is none. All versions so far have had all.
+pub fn ensure_complete(head: &Head) -> Result<()> {
+    let lacking = Role::SERVICES.into_iter().map(Role::as_str).filter(|role| !head.databases.contains_key(*role));
+    let lacking: Vec<&str> = lacking.collect();
+    ensure!(lacking.is_empty(), "there is no database of {}", lacking.join(", "));
+    Ok(())
 }
 
 /// The migrations of a backup that this program does not know, by service.

@@ -115,6 +115,11 @@ fn attempt(files: &[(Role, PathBuf)], wait: Duration) -> Result<Cut> {
 }
 
 impl Snapshot {
+    /// What sees the database as it was then.
+    pub fn connection(&self) -> &Connection {
+        &self.connection
+    }
+
     /// Copies it into a new file, and makes sure that the copy is a sound database. Blocks.
     pub fn copy(self, to: &Path) -> Result<()> {
         let mut copy = Connection::open(to)?;

@@ -2,22 +2,25 @@
 //! names (hard links) in a folder of the backup's own. They take no space. A file that is appended to grows under both.
 
 use std::{
-    fs,
-    io::{self, ErrorKind},
+    fs::{self, File, OpenOptions},
+    io::{self, ErrorKind, Read},
+    os::unix::fs::OpenOptionsExt,
     path::{Path, PathBuf},
 };
 
 use anyhow::{Context, Result};
 
-use super::archive;
+use super::{archive, workplace};
 
-/// The files below a folder, held or as they lie.
+/// The files below a folder: held, copied, or as they lie.
 pub struct Held {
     from: PathBuf,
-    /// Where the second names are.
+    /// Where the second names, or the copies, are.
     into: PathBuf,
     /// Why there are none: they lie as they are, then.
     refused: Option<io::Error>,
+    /// There are copies.
+    copied: bool,
 }
 
 /// A file that is to be backed up.
@@ -31,13 +34,13 @@ pub struct Found {
 impl Held {
     /// Those below `from`; `into` is a folder of the backup's own.
     pub fn new(from: PathBuf, into: PathBuf) -> Held {
-        Held { from, into, refused: None }
+        Held { from, into, refused: None, copied: false }
     }
 
     /// Gives second names to all that have none yet. Called before the moment of the backup, this keeps what is removed
     /// after it; called again behind it, it finds what was added before.
     pub fn hold(&mut self) -> Result<()> {
-        if self.refused.is_some() {
+        if self.refused.is_some() || self.copied {
             return Ok(());
         }
         walk(&self.from, &mut |found| {
@@ -56,6 +59,37 @@ impl Held {
         })
     }
 
+    /// Copies what cannot be held, up to `most` bytes of each: for a folder that is small. Called before the moment of the
+    /// backup; nothing is added behind it, as some of it would be newer than the rest of the backup.
+    pub fn copy_refused(&mut self, most: u64) -> Result<()> {
+        if self.refused.is_none() {
+            return Ok(());
+        }
+        // Some may have second names already: what is written there would be written into the files themselves.
+        match fs::remove_dir_all(&self.into) {
+            Err(error) if error.kind() != ErrorKind::NotFound => {
+                return Err(error).with_context(|| format!("cannot clear {}", self.into.display()));
+            }
+            _ => {}
+        }
+        walk(&self.from, &mut |found| {
+            let target = self.into.join(&found.name);
+            copy(&found.path, &target, most).with_context(|| format!("cannot copy {}", found.path.display()))?;
+            Ok(true)
+        })?;
+        (self.refused, self.copied) = (None, true);
+        Ok(())
+    }
+
+    /// Whether there is such a file for the backup.
+    pub fn has(&self, name: &str) -> bool {
+        self.root().join(name).is_file()
+    }
+
+    fn root(&self) -> &Path {
+        if self.refused.is_none() { &self.into } else { &self.from }
+    }
+
     /// What may be missing from the backup, where files cannot be held.
     pub fn gap(&self) -> Option<String> {
         let why = self.refused.as_ref()?;
@@ -68,7 +102,7 @@ impl Held {
 
     /// Calls `each` for every file; false ends it.
     pub fn each(&self, each: &mut dyn FnMut(Found) -> Result<bool>) -> Result<()> {
-        walk(if self.refused.is_none() { &self.into } else { &self.from }, each)
+        walk(self.root(), each)
     }
 }
 
@@ -78,6 +112,21 @@ fn has_no_links(error: &io::Error) -> bool {
         error.kind(),
         ErrorKind::CrossesDevices | ErrorKind::Unsupported | ErrorKind::PermissionDenied | ErrorKind::TooManyLinks
     )
+}
+
+fn copy(from: &Path, to: &Path, most: u64) -> Result<()> {
+    let file = match File::open(from) {
+        // Removed just now.
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
+        file => file?,
+    };
+    if let Some(folder) = to.parent() {
+        fs::create_dir_all(folder)?;
+        workplace::ensure_room(folder, file.metadata()?.len().min(most))?;
+    }
+    let mut copy = OpenOptions::new().write(true).create_new(true).mode(0o600).open(to)?;
+    io::copy(&mut file.take(most), &mut copy)?;
+    Ok(())
 }
 
 fn link(from: &Path, to: &Path) -> io::Result<()> {
@@ -162,5 +211,32 @@ mod tests {
         assert_eq!(names(&held), ["evidence/one"]);
         let gap = held.gap().expect("it is told");
         assert!(gap.contains(&data.display().to_string()), "{gap}");
+        assert!(held.has("evidence/one") && !held.has("evidence/two"));
+    }
+
+    #[test]
+    fn what_cannot_be_held_is_copied_before_it_is_removed() {
+        let folder = tempfile::tempdir().unwrap();
+        let data = folder.path().join("sensor");
+        fs::create_dir_all(data.join("buffer")).unwrap();
+        for name in ["1.events", "2.events"] {
+            fs::write(data.join("buffer").join(name), b"events").unwrap();
+        }
+        let mut held = Held::new(data.clone(), folder.path().join("held"));
+        held.hold().unwrap();
+        held.copy_refused(100).unwrap();
+        assert!(!held.copied, "what is held is not copied, too");
+        // Refused behind the first: its second name must not be written through.
+        held.refused = Some(ErrorKind::PermissionDenied.into());
+        held.copy_refused(4).unwrap();
+        assert_eq!(held.gap(), None);
+        assert_eq!(fs::read(data.join("buffer/1.events")).unwrap(), b"events");
+        fs::remove_file(data.join("buffer/1.events")).unwrap();
+        fs::write(data.join("buffer/3.events"), b"later").unwrap();
+        held.hold().unwrap();
+        let mut names = names(&held);
+        names.sort();
+        assert_eq!(names, ["buffer/1.events", "buffer/2.events"]);
+        assert_eq!(fs::read(folder.path().join("held/buffer/1.events")).unwrap(), b"even");
     }
 }

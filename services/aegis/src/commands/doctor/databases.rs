@@ -12,6 +12,7 @@ use aegis_error::{Code, Failure};
 use aegis_identity::admin;
 use chrono::{DateTime, Utc};
 use indicatif::HumanBytes;
+use rusqlite::ErrorCode;
 use secrecy::ExposeSecret;
 
 use super::{
@@ -19,7 +20,7 @@ use super::{
     report::{Finding, Level, sentence, span},
     services::clock,
 };
-use crate::{roles::Role, settings::Settings, stores, tls};
+use crate::{commands::backup::cut, roles::Role, settings::Settings, stores, tls};
 
 /// Events that wait are counted up to this.
 const COUNTED: i64 = 100_000;
@@ -29,6 +30,8 @@ const WAITS: f64 = 60.0;
 const LONG_LOG: u64 = 512 * 1024 * 1024;
 /// Records of the audit trail that are looked at.
 const TAIL: i64 = 10_000;
+/// For how long the pages of a database are looked at.
+const PAGES: Duration = Duration::from_secs(10);
 /// A key that signs for longer should be changed, days.
 const OLD_KEY: i64 = 400;
 
@@ -51,7 +54,7 @@ pub(super) async fn check(settings: &Settings, role: Role) -> Findings {
 }
 
 /// Opens it for reading, without making anything.
-async fn open(settings: &Settings, role: Role) -> Result<Db, Box<Finding>> {
+pub(super) async fn open(settings: &Settings, role: Role) -> Result<Db, Box<Finding>> {
     match &settings.database_url {
         Some(url) => {
             let url = url.expose_secret().replace("{service}", role.as_str());
@@ -338,6 +341,62 @@ fn log(folder: &Path, role: Role) -> Option<Finding> {
     })
 }
 
+/// Looks at the pages of the SQLite files: what is damaged where no query comes by shows here.
+pub(super) async fn pages(settings: &Settings) -> Findings {
+    if settings.database_url.is_some() {
+        return Findings::new();
+    }
+    let began = Instant::now();
+    let files = cut::files(&settings.data_dir);
+    let looks = files.iter().map(|(role, path)| async move {
+        let finding = pages_of(path, PAGES).await?;
+        Some(finding.about(role.as_str()))
+    });
+    let found: Findings = futures::future::join_all(looks).await.into_iter().flatten().collect();
+    if found.is_empty() && !files.is_empty() {
+        let took = span(began.elapsed().as_secs_f64());
+        return vec![Finding::ok(format!("the pages of {} databases are sound ({took})", files.len()))];
+    }
+    found
+}
+
+/// What is wrong with the pages of a database, looked at for no longer than `patience`.
+async fn pages_of(path: &Path, patience: Duration) -> Option<Finding> {
+    let opened = cut::open(path).and_then(|database| {
+        // Nothing that stands in the file is run.
+        database.execute_batch("PRAGMA query_only = ON; PRAGMA trusted_schema = OFF")?;
+        Ok(database)
+    });
+    let looked = match opened {
+        Ok(database) => {
+            let stop = database.get_interrupt_handle();
+            let mut look = tokio::task::spawn_blocking(move || cut::sound(&database));
+            let looked = match tokio::time::timeout(patience, &mut look).await {
+                Ok(looked) => looked,
+                // It closes its file in good order, too.
+                Err(_) => {
+                    stop.interrupt();
+                    look.await
+                }
+            };
+            looked.unwrap_or_else(|error| Err(error.into()))
+        }
+        Err(error) => Err(error),
+    };
+    let error = looked.err()?;
+    let code = error.downcast_ref::<rusqlite::Error>().and_then(rusqlite::Error::sqlite_error_code);
+    let finding = match code {
+        Some(ErrorCode::OperationInterrupted) => {
+            let what = format!("not all of its pages were looked at in {} s", patience.as_secs());
+            Finding::new(Level::Note, what).advice("`aegis backup` looks at all of them, however long that takes")
+        }
+        _ if cut::is_busy(&error) => Finding::new(Level::Note, "its pages were not looked at: it is busy"),
+        _ => Finding::new(Level::Problem, format!("its pages are not sound: {error:#}"))
+            .advice("stop Aegis, keep a copy of the data folder, and restore the newest backup with `aegis restore`"),
+    };
+    Some(finding)
+}
+
 /// The newest records of the audit trail.
 pub(super) async fn trail(settings: &Settings) -> Findings {
     let Ok(db) = open(settings, Role::Identity).await else { return unseen() };
@@ -424,5 +483,35 @@ mod tests {
         assert_eq!(levels(&[row(1, 1), row(100, 2), row(110, 3), row(120, 4)]), ["note"]);
         assert_eq!(levels(&[row(1, 1), row(100, 9), row(110, 3)]), ["problem"]);
         assert_eq!(levels(&[row(1, 1), row(100, 2), (110, false, vec![3])]), ["problem"]);
+    }
+
+    #[tokio::test]
+    async fn pages_that_are_damaged_are_found() {
+        let folder = tempfile::tempdir().unwrap();
+        let settings = Settings { data_dir: folder.path().to_owned(), ..Settings::default() };
+        assert!(pages(&settings).await.is_empty());
+        let path = folder.path().join("catalog.db");
+        let database = rusqlite::Connection::open(&path).unwrap();
+        database
+            .execute_batch(
+                "CREATE TABLE note (id INTEGER PRIMARY KEY, text TEXT NOT NULL);
+                 WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 5000)
+                 INSERT INTO note (id, text) SELECT i, hex(randomblob(100)) FROM n;",
+            )
+            .unwrap();
+        database.close().unwrap();
+        let told = serde_json::to_value(pages(&settings).await).unwrap();
+        assert_eq!(told[0]["level"], "ok", "{told}");
+
+        // In the middle, where opening and counting do not look.
+        let mut bytes = std::fs::read(&path).unwrap();
+        let middle = bytes.len() / 2;
+        bytes[middle..middle + 8192].fill(0xa5);
+        std::fs::write(&path, bytes).unwrap();
+        let told = serde_json::to_value(pages(&settings).await).unwrap();
+        assert_eq!((&told[0]["level"], &told[0]["subject"]), (&"problem".into(), &"catalog".into()), "{told}");
+        std::fs::write(&path, b"no database at all, but long enough to be looked at").unwrap();
+        let told = serde_json::to_value(pages(&settings).await).unwrap();
+        assert_eq!(told[0]["level"], "problem", "{told}");
     }
 }

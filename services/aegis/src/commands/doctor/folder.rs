@@ -13,7 +13,11 @@ use super::{
     Findings,
     report::{Finding, Level},
 };
-use crate::{settings::Settings, stores};
+use crate::{
+    commands::backup::{self, workplace},
+    settings::Settings,
+    stores,
+};
 
 /// Less room than this is a problem.
 const SCARCE: u64 = 128 * 1024 * 1024;
@@ -55,7 +59,18 @@ fn look(path: &Path, needed: bool, own_secret: bool) -> Findings {
                 .advice("run `aegis restore` with the same file again"),
         );
     }
+    let left = path.join(backup::WORKPLACE);
+    if workplace::is_left(&left) {
+        findings.push(
+            Finding::new(
+                Level::Warning,
+                "a backup was cut off; files that were removed since are kept by what it left",
+            )
+            .advice(format!("make the next backup, which clears it away, or remove {}", left.display())),
+        );
+    }
     private(path, &meta, "the data folder", 0o700, &mut findings);
+    findings.extend(readable(path, &meta));
     let secret = path.join(stores::SECRET);
     if own_secret && let Ok(meta) = fs::metadata(&secret) {
         private(&secret, &meta, "the service secret", 0o600, &mut findings);
@@ -103,6 +118,21 @@ fn private(path: &Path, meta: &fs::Metadata, what: &str, mode: u32, findings: &m
     }
 }
 
+/// Databases that others may read: keys that sign and hashes of passwords are in them.
+fn readable(folder: &Path, meta: &fs::Metadata) -> Option<Finding> {
+    // Who may pass through the folder, the group and all others, and read a file then.
+    let through = meta.permissions().mode();
+    let read = (if through & 0o010 != 0 { 0o040 } else { 0 }) | (if through & 0o001 != 0 { 0o004 } else { 0 });
+    let open = fs::read_dir(folder).ok()?.flatten().filter(|entry| {
+        let database = entry.file_name().to_string_lossy().contains(".db");
+        database && entry.metadata().is_ok_and(|meta| meta.permissions().mode() & read != 0)
+    });
+    let first = open.map(|entry| entry.file_name()).min()?;
+    let what = format!("others may read the databases ({} …): keys that sign are in them", first.display());
+    let advice = format!("chmod 700 {}; if others were on this machine, `aegis keys rotate`", folder.display());
+    Some(Finding::new(Level::Problem, what).advice(advice))
+}
+
 /// The files that variables name secrets by.
 fn secret_files() -> Findings {
     let named = std::env::vars_os().filter_map(|(name, value)| {
@@ -140,5 +170,44 @@ fn room(path: &Path) -> Finding {
         _ if no_names => Finding::new(Level::Problem, "the disk takes hardly any more files (inodes)").advice(advice),
         free if free < LITTLE => Finding::new(Level::Warning, format!("only {text}")).advice(advice),
         _ => Finding::ok(text),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn told(folder: &Path) -> String {
+        serde_json::to_string(&look(folder, true, true)).unwrap()
+    }
+
+    #[test]
+    fn databases_that_others_may_read_are_a_problem() {
+        let folder = tempfile::tempdir().unwrap();
+        let mode = |path: &Path, mode| fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+        let database = folder.path().join("identity.db");
+        fs::write(&database, b"").unwrap();
+        mode(&database, 0o644);
+        let found = |folder_mode, file_mode| {
+            mode(folder.path(), folder_mode);
+            mode(&database, file_mode);
+            told(folder.path()).contains("others may read the databases")
+        };
+        assert!(found(0o755, 0o644) && found(0o711, 0o604) && found(0o710, 0o640));
+        // Who can read it does not come so far, or who comes so far cannot read it.
+        assert!(!found(0o700, 0o644) && !found(0o710, 0o604) && !found(0o755, 0o600));
+    }
+
+    #[test]
+    fn what_a_killed_backup_has_left_is_told() {
+        let folder = tempfile::tempdir().unwrap();
+        let left = folder.path().join(backup::WORKPLACE);
+        assert!(!told(folder.path()).contains("a backup was cut off"));
+        fs::create_dir(&left).unwrap();
+        assert!(told(folder.path()).contains("a backup was cut off"));
+        // One that runs is none.
+        let running = workplace::Workplace::open(&left, "another runs").unwrap();
+        assert!(!told(folder.path()).contains("a backup was cut off"));
+        running.remove();
     }
 }

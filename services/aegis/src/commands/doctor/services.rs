@@ -3,9 +3,10 @@
 use std::time::{Duration, Instant};
 
 use aegis_rpc::ClientTls;
+use anyhow::{Context, Result};
 use axum::http::Uri;
 use chrono::{DateTime, Utc};
-use serde_json::Value;
+use serde_json::{Map, Value};
 use tonic_health::pb::{HealthCheckRequest, health_check_response::ServingStatus, health_client::HealthClient};
 
 use super::{
@@ -35,7 +36,7 @@ const LATE: (&str, &str) = ("aegis_consumer_last_lag_seconds", "consumer");
 struct Told {
     url: String,
     ready: bool,
-    checks: Value,
+    checks: Map<String, Value>,
     clock: Option<f64>,
     metrics: String,
 }
@@ -198,7 +199,7 @@ fn client() -> reqwest::Result<reqwest::Client> {
     reqwest::Client::builder().timeout(PATIENCE).no_proxy().tls_danger_accept_invalid_certs(true).build()
 }
 
-async fn ask(url: &str) -> reqwest::Result<Told> {
+async fn ask(url: &str) -> Result<Told> {
     let client = client()?;
     let began = Utc::now();
     let answer = client.get(format!("{url}/readyz")).send().await?;
@@ -208,15 +209,19 @@ async fn ask(url: &str) -> reqwest::Result<Told> {
 }
 
 /// What a process says with its answer to a request that began then.
-async fn read(url: String, began: DateTime<Utc>, answer: reqwest::Response, metrics: String) -> reqwest::Result<Told> {
+async fn read(url: String, began: DateTime<Utc>, answer: reqwest::Response, metrics: String) -> Result<Told> {
     let clock = answer.headers().get("date").and_then(|date| date.to_str().ok()).and_then(|date| {
         let theirs: DateTime<Utc> = DateTime::parse_from_rfc2822(date).ok()?.to_utc();
         // The header has whole seconds: on average half a one is lost.
         Some((theirs - began).num_milliseconds() as f64 / 1e3 + 0.5)
     });
-    let ready = answer.status().is_success();
-    let checks = answer.json::<Value>().await?["checks"].take();
+    let (ready, checks) = readiness(&answer.json().await?).context("this is no answer of Aegis")?;
     Ok(Told { url, ready, checks, clock, metrics })
+}
+
+/// What `/readyz` says, if it is ours: others answer in JSON, too.
+fn readiness(answer: &Value) -> Option<(bool, Map<String, Value>)> {
+    Some((answer.get("ready")?.as_bool()?, answer.get("checks")?.as_object()?.clone()))
 }
 
 /// What holds of every process.
@@ -228,7 +233,7 @@ fn judge(told: &Told) -> Findings {
     if told.ready {
         findings.push(Finding::ok(format!("ready at {}{shown}", told.url)));
     }
-    for (name, state) in told.checks.as_object().into_iter().flatten().filter(|(_, state)| *state != "ok") {
+    for (name, state) in told.checks.iter().filter(|(_, state)| *state != "ok") {
         let state = state.as_str().unwrap_or("fails");
         let finding = match told.ready {
             // Something without which most works.
@@ -266,9 +271,10 @@ mod tests {
 
     #[test]
     fn what_is_not_ready_and_clocks_apart_are_told() {
-        let checks = serde_json::json!({"cache": "does not answer", "broker": "ok"});
+        let answer = serde_json::json!({"ready": false, "checks": {"cache": "does not answer", "broker": "ok"}});
+        let (ready, checks) = readiness(&answer).unwrap();
         let metrics = "aegis_build_info{service_name=\"aegis\",version=\"9.9.9\"} 1\n".to_owned();
-        let told = Told { url: "http://x".into(), ready: false, checks, clock: Some(-40.0), metrics };
+        let told = Told { url: "http://x".into(), ready, checks, clock: Some(-40.0), metrics };
         let not_ready = serde_json::to_value(judge(&told)).unwrap();
         assert_eq!(levels(&not_ready), ["problem", "note", "problem"], "{not_ready}");
         assert!(not_ready[0]["what"].as_str().unwrap().contains("cache"), "{not_ready}");
@@ -278,6 +284,23 @@ mod tests {
         assert_eq!(levels(&ready), ["ok", "warning", "note"], "{ready}");
         assert!(ready[1]["what"].as_str().unwrap().contains("goes on without cache"), "{ready}");
         assert!(clock(1.0, "it").is_none());
+    }
+
+    #[test]
+    fn answers_of_others_are_not_believed() {
+        for answer in [
+            serde_json::json!({"detail": "Not Found"}),
+            serde_json::json!({"ready": true}),
+            serde_json::json!({"ready": "yes", "checks": {}}),
+            serde_json::json!({"ready": true, "checks": []}),
+            serde_json::json!({"status": "ok"}),
+            serde_json::json!([1, 2]),
+            serde_json::json!("ready"),
+            serde_json::json!(1),
+            Value::Null,
+        ] {
+            assert!(readiness(&answer).is_none(), "{answer}");
+        }
     }
 
     #[test]

@@ -155,6 +155,8 @@ async fn a_backup_comes_back_as_it_was() {
     let aside = fs::read_dir(data.path("deep/er")).unwrap().map(|entry| entry.unwrap().path());
     let aside = aside.filter(|path| path.to_string_lossy().contains("restored.before-")).collect::<Vec<_>>();
     assert_eq!(aside.len(), 1, "{aside:?}");
+    // What was put aside can be started as well.
+    assert!(!aside[0].join(stores::RESTORING).exists() && !restored.join(stores::RESTORING).exists());
     assert_eq!(fs::read(aside[0].join("mine")).unwrap(), b"kept");
 
     // Nor while somebody has it.
@@ -269,7 +271,7 @@ async fn an_archive_that_is_cut_off_or_altered_changes_nothing() {
 #[tokio::test]
 async fn a_hostile_archive_is_refused() {
     let data = Data::new().await;
-    let head = serde_json::to_vec(&whole_head(&[Role::Identity])).unwrap();
+    let head = serde_json::to_vec(&whole_head(&Role::SERVICES)).unwrap();
     let head = ("aegis-backup.json", EntryType::Regular, head.as_slice());
     let file = EntryType::Regular;
     let long = "x".repeat(5000);
@@ -284,7 +286,6 @@ async fn a_hostile_archive_is_refused() {
         (&[head, ("blobs/a\\..\\never", file, b"x")], "belongs to no backup"),
         (&[head, ("settings.toml", file, b"x")], "belongs to no backup"),
         (&[head, ("databases/other.db", file, b"x")], "belongs to no backup"),
-        (&[head, ("databases/catalog.db", file, b"x")], "head does not know"),
         (&[head, ("blobs/a", EntryType::Symlink, b"")], "no plain file"),
         (&[head, ("blobs/a", EntryType::Link, b"")], "no plain file"),
         (&[head, ("blobs/a", EntryType::Directory, b"")], "no plain file"),
@@ -306,12 +307,23 @@ async fn a_hostile_archive_is_refused() {
     let bytes = archive_of(&[head, ("blobs/a", file, b"x"), ("blobs/a", file, b"y"), ("files.jsonl", file, &names)]);
     data.refused(&bytes, "twice").await;
     // What is well named and no database.
-    let names = list(&[("databases/identity.db", b"no database at all")]);
-    let bytes =
-        archive_of(&[head, ("databases/identity.db", file, b"no database at all"), ("files.jsonl", file, &names)]);
-    data.refused(&bytes, "the database of identity is not good").await;
-    // Without the database that its head tells of.
-    data.refused(&archive_of(&[head, ("files.jsonl", file, b"")]), "database of identity is not in the backup").await;
+    let databases = Role::SERVICES.map(archive::database_name);
+    let databases = databases.each_ref().map(|name| (name.as_str(), b"no database at all".as_slice()));
+    let names = list(&databases);
+    let mut files = vec![head];
+    files.extend(databases.map(|(name, data)| (name, file, data)));
+    files.push(("files.jsonl", file, &names));
+    data.refused(&archive_of(&files), "the database of identity is not good").await;
+    // Without a database that its head tells of.
+    let names = list(&databases[..6]);
+    let mut files = vec![head];
+    files.extend(databases[..6].iter().map(|(name, data)| (*name, file, *data)));
+    files.push(("files.jsonl", file, &names));
+    data.refused(&archive_of(&files), "databases/deception.db is not in the backup").await;
+    // Whole, and of a product that lacks one.
+    let partial = serde_json::to_vec(&whole_head(&Role::SERVICES[1..])).unwrap();
+    let bytes = archive_of(&[("aegis-backup.json", file, &partial), ("files.jsonl", file, b"")]);
+    data.refused(&bytes, "no database of identity").await;
 
     // A file that says that it is larger than any disk.
     let mut encoder = zstd::Encoder::new(Vec::new(), 1).unwrap();
@@ -321,7 +333,7 @@ async fn a_hostile_archive_is_refused() {
     header.set_cksum();
     encoder.write_all(header.as_bytes()).unwrap();
     encoder.write_all(head.2).unwrap();
-    encoder.write_all(&vec![0; 512 - head.2.len() % 512]).unwrap();
+    encoder.write_all(&vec![0; head.2.len().next_multiple_of(512) - head.2.len()]).unwrap();
     let mut header = tar::Header::new_gnu();
     header.set_path("blobs/a").unwrap();
     header.set_size(1 << 60);
@@ -333,6 +345,63 @@ async fn a_hostile_archive_is_refused() {
     let future = serde_json::to_vec(&json!({"format": 2, "version": "9.0.0\u{1b}[31m", "new": true})).unwrap();
     let bytes = archive_of(&[("aegis-backup.json", file, &future)]);
     data.refused(&bytes, "in a form that this version").await;
+}
+
+#[tokio::test]
+async fn a_product_that_lacks_a_database_is_not_backed_up() {
+    let data = Data::new().await;
+    fs::remove_file(data.settings.data_dir.join("identity.db")).unwrap();
+    let file = data.path("one.tar.zst");
+    let refused = backup::run(&data.settings, BackupArgs { file: file.clone(), verify: false }, QUIET).await;
+    let refused = format!("{:#}", refused.unwrap_err());
+    assert!(refused.contains("no database of identity"), "{refused}");
+    assert!(!data.settings.data_dir.join(".backup").exists() && data.names() == ["data"], "{:?}", data.names());
+}
+
+#[tokio::test]
+async fn what_started_before_the_mark_keeps_its_folder() {
+    let data = Data::new().await;
+    let folder = &data.settings.data_dir;
+    let target = Target::look(folder).unwrap();
+    let db = migrate::up_to_date(&data.settings, Role::Catalog).await.unwrap();
+    let refused = target.mark().unwrap_err();
+    assert!(format!("{refused:#}").contains("stop it first"), "{refused:#}");
+    assert!(!folder.join(stores::RESTORING).exists());
+    db.close().await;
+    target.mark().unwrap();
+    let refused = migrate::up_to_date(&data.settings, Role::Catalog).await.unwrap_err();
+    assert!(format!("{refused:#}").contains("cut off"), "{refused:#}");
+    // A mark that was there before stays: what it stands for is half.
+    Target::look(folder).unwrap().unmark(folder);
+    assert!(folder.join(stores::RESTORING).exists());
+    target.unmark(folder);
+    assert!(!folder.join(stores::RESTORING).exists());
+
+    // What root opens is not chosen by others.
+    let theirs = data.path("theirs");
+    fs::write(&theirs, b"kept").unwrap();
+    std::os::unix::fs::symlink(&theirs, folder.join(stores::RESTORING)).unwrap();
+    target.mark().unwrap_err();
+    assert_eq!(fs::read(&theirs).unwrap(), b"kept");
+}
+
+#[test]
+fn folders_exchange_their_names() {
+    let home = tempfile::tempdir().unwrap();
+    let [new, old, aside] = ["new", "old", "aside"].map(|name| home.path().join(name));
+    for folder in [&new, &old] {
+        fs::create_dir(folder).unwrap();
+        fs::write(folder.join("was"), folder.as_os_str().as_encoded_bytes()).unwrap();
+    }
+    let was = |folder: &Path| fs::read(folder.join("was")).unwrap();
+    let of = |folder: &Path| folder.as_os_str().as_encoded_bytes().to_vec();
+    exchange(&new, &old, &aside).unwrap();
+    assert!(was(&old) == of(&new) && was(&aside) == of(&old) && !new.exists());
+    // What cannot be leaves all as it was.
+    fs::create_dir(&new).unwrap();
+    exchange(&new, &old, &aside).unwrap_err();
+    exchange(&new, &home.path().join("never"), &home.path().join("other")).unwrap_err();
+    assert!(new.exists() && was(&old) == of(&new) && was(&aside) == of(&old));
 }
 
 /// Opens a database of a data folder as anybody could.
