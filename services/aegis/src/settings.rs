@@ -139,7 +139,8 @@ pub struct Settings {
     pub sensor: bool,
     /// What a sensor is called in the list of sensors.
     pub sensor_name: String,
-    /// The API key of the role `sensor` that `aegis sensor`, and containers of decoys, hand events in with.
+    /// The API key of the role `sensor` that `aegis sensor`, and containers of decoys, hand events in with. From a file
+    /// it is read again when it changes; the sensor may read all of that file's folder, so the folder has nothing else.
     #[serde(serialize_with = "config::redact")]
     pub sensor_token: Option<SecretString>,
     /// Mebibytes on a sensor's disk that events may take while deception is away, 16 or more.

@@ -1,12 +1,20 @@
 //! `aegis sensor`: the process that faces attackers.
 
-use std::{io::BufRead, process::ExitCode, time::Duration};
+use std::{
+    io::BufRead,
+    path::{Path, PathBuf},
+    process::ExitCode,
+    time::Duration,
+};
 
-use aegis_runtime::{Shutdown, config::ConfigError};
+use aegis_runtime::{
+    Shutdown,
+    config::{self, ConfigError},
+};
 use aegis_sensor::contain;
 use aegis_telemetry::TelemetryConfig;
 use anyhow::{Context, Result};
-use secrecy::SecretString;
+use secrecy::{ExposeSecret, SecretString};
 use tokio::sync::watch;
 
 use crate::{
@@ -17,6 +25,8 @@ use crate::{
 
 /// Longest token, bytes.
 const MAX_TOKEN: u64 = 16 * 1024;
+/// Where the token comes from a file, it is looked at again this often: a key ends, and another takes its place.
+const AGAIN: Duration = Duration::from_secs(10);
 
 /// Gives up what it can, then hosts decoys until it is told to stop.
 pub fn run(settings: &Settings, args: &SensorArgs) -> Result<ExitCode> {
@@ -33,7 +43,11 @@ pub fn run(settings: &Settings, args: &SensorArgs) -> Result<ExitCode> {
     let ports = aegis_rpc::ports(&url).context("deception_url (AEGIS_DECEPTION_URL) cannot be read")?;
     let _ = rustls::crypto::ring::default_provider().install_default();
     let tls = Tls::of_caller(settings)?;
-    let contained = contain::contain(&folder, &ports, &tls.folders()).context("cannot give up privileges")?;
+    let token_file = token_file().filter(|_| !args.child);
+    let mut readable = tls.folders();
+    // The folder, not the file: who writes a new one puts it in the place of the old.
+    readable.extend(token_file.as_deref().and_then(Path::parent).map(Path::to_path_buf));
+    let contained = contain::contain(&folder, &ports, &readable).context("cannot give up privileges")?;
 
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("cannot start threads")?;
     let (token, tokens) = watch::channel(settings.sensor_token.clone());
@@ -54,8 +68,10 @@ pub fn run(settings: &Settings, args: &SensorArgs) -> Result<ExitCode> {
         let shutdown = Shutdown::new();
         let signals = tokio::spawn(aegis_runtime::signals(shutdown.clone()));
         tokio::spawn(tls::watch(tls.clone(), shutdown.clone()));
-        if args.child {
-            follow(token, shutdown.clone());
+        match token_file {
+            _ if args.child => follow(token, shutdown.clone()),
+            Some(file) => drop(tokio::spawn(renew(file, token, shutdown.clone()))),
+            None => {}
         }
         let config = aegis_sensor::Config {
             name: settings.sensor_name.clone(),
@@ -86,6 +102,47 @@ fn check(settings: &Settings, args: &SensorArgs) -> Result<(), ConfigError> {
         problems.push("sensor_token (AEGIS_SENSOR_TOKEN) is needed: an API key of the role sensor".to_owned());
     }
     if problems.is_empty() { Ok(()) } else { Err(ConfigError::new(problems)) }
+}
+
+/// The file that holds the token, where settings name one. Whole: containment is by whole paths.
+fn token_file() -> Option<PathBuf> {
+    let named = std::env::var_os("AEGIS_SENSOR_TOKEN_FILE").filter(|name| !name.is_empty())?;
+    std::path::absolute(named).ok()
+}
+
+/// Reads the token again and again. A file that cannot be read, or is empty, changes nothing.
+async fn renew(file: PathBuf, token: watch::Sender<Option<SecretString>>, shutdown: Shutdown) {
+    let mut told = false;
+    loop {
+        tokio::select! {
+            () = tokio::time::sleep(AGAIN) => {}
+            () = shutdown.cancelled() => return,
+        }
+        let path = file.clone();
+        let read = tokio::task::spawn_blocking(move || config::read_bounded(&path)).await;
+        match read.unwrap_or_else(|error| Err(std::io::Error::other(error))) {
+            Ok(text) if !text.trim().is_empty() => {
+                told = false;
+                let text = text.trim();
+                let renewed = token.send_if_modified(|known| {
+                    let same = known.as_ref().is_some_and(|known| known.expose_secret() == text);
+                    if !same {
+                        *known = Some(SecretString::from(text));
+                    }
+                    !same
+                });
+                if renewed {
+                    tracing::info!("there is a new token");
+                }
+            }
+            Ok(_) => {}
+            Err(error) if !told => {
+                tracing::warn!(%error, "the token's file cannot be read; the token that was there stays");
+                told = true;
+            }
+            Err(_) => {}
+        }
+    }
 }
 
 /// Tokens come on standard input, one a line; its end is the end of the product.

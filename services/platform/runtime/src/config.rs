@@ -268,7 +268,8 @@ fn to_dict(value: &impl Serialize) -> Result<Dict, ConfigError> {
     }
 }
 
-fn read_bounded(path: &Path) -> std::io::Result<String> {
+/// What a file of settings or of a secret holds; an error beyond 1 MiB.
+pub fn read_bounded(path: &Path) -> std::io::Result<String> {
     let mut text = String::new();
     let file = std::fs::File::open(path)?;
     file.take(MAX_FILE + 1).read_to_string(&mut text)?;

@@ -34,5 +34,8 @@ pub fn job_ended(job: &str, well: bool, took: Duration) {
     if well {
         let now = SystemTime::now().duration_since(UNIX_EPOCH);
         SUCCESS.set(&[job], now.map_or(0.0, |now| now.as_secs_f64()));
+    } else {
+        // One that never went well is there too, with 0: else nothing tells of a process that has come nowhere.
+        SUCCESS.add(&[job], 0.0);
     }
 }

@@ -182,16 +182,28 @@ impl Health<'_> {
     }
 }
 
-/// A sensor has a key and no certificate, and believes the CA.
+/// A sensor has a key and no certificate, and believes the CA. Its key comes from a file, and so does the one after it.
 async fn sensor(world: &World, admin: &Api) {
     let me = admin.get("/auth/me").await.json(200);
     let path = format!("/users/{}/api-keys", me["id"].as_str().unwrap());
     let key = admin.post(&path, &json!({"name": "sensor", "role": "sensor"})).await.json(201);
     let mut command = binary();
     command.arg("sensor").env("AEGIS_DECEPTION_URL", format!("https://{}", world.address("deception")));
-    command.env("AEGIS_CA_FILE", world.file("ca", "crt")).env("AEGIS_SENSOR_TOKEN", key["key"].as_str().unwrap());
+    let keys = world.folder.path().join("sensor-key");
+    std::fs::create_dir(&keys).unwrap();
+    let file = keys.join("token");
+    std::fs::write(&file, "aegis_one-that-has-ended\n").unwrap();
+    command.env("AEGIS_CA_FILE", world.file("ca", "crt")).env("AEGIS_SENSOR_TOKEN_FILE", &file);
     command.env("AEGIS_DATA_DIR", world.folder.path().join("sensor")).env("AEGIS_LOG", "info");
     let process = Process::spawn("sensor", command, world.folder.path());
+    eventually("the key that has ended is refused", SOON, || async {
+        let told = process.last_lines();
+        if told.contains("Unauthenticated") { Ok(()) } else { Err(told) }
+    })
+    .await;
+    // As whoever renews it does: the new one takes the place of the old.
+    std::fs::write(keys.join("new"), key["key"].as_str().unwrap()).unwrap();
+    std::fs::rename(keys.join("new"), &file).unwrap();
     eventually("the sensor is attached", SOON, || async {
         let sensors: Value = admin.get("/sensors").await.json(200);
         match rows(&sensors).iter().any(|sensor| sensor["attached"] == true) {
