@@ -18,6 +18,7 @@ use serde_json::{Value, json};
 use tokio::net::{TcpListener, TcpStream};
 
 use crate::{
+    carriers::Carriers,
     chaos::{
         client::{self, Game, Person},
         compare,
@@ -218,9 +219,13 @@ async fn one_less_of_each(product: &mut Product, admin: &Api) {
     let named = std::env::var("AEGIS_E2E_SEED").ok().and_then(|text| text.parse().ok());
     let seed: u64 = named.unwrap_or_else(rand::random);
     println!("AEGIS_E2E_SEED={seed} asks for the same again");
-    let since = Utc::now().to_rfc3339_opts(SecondsFormat::Micros, true);
     let gateways = ["gateway", "gateway-2"].map(|name| product.address_of(name).replace("http://", ""));
     let base = balancer(gateways.map(|address| address.parse().unwrap())).await;
+    // They are no part of the game, whose tests and records are all counted.
+    let (red, brings) = (product.user("red_tech", "replica-carrier").await.at(&base), admin.at(&base));
+    let elsewhere = admin.get("/techniques/T1190").await.json(200)["id"].as_str().unwrap().to_owned();
+    let carriers = Carriers::begin(&red, &brings, &elsewhere).await;
+    let since = Utc::now().to_rfc3339_opts(SecondsFormat::Micros, true);
     let mut people = Vec::new();
     for (role, username) in PEOPLE {
         let api = product.user(role.name(), username).await;
@@ -243,7 +248,7 @@ async fn one_less_of_each(product: &mut Product, admin: &Api) {
     let players = select_all(players);
     tokio::pin!(players);
     tokio::select! {
-        () = kills(product, &game) => {}
+        () = kills(product, &game, &carriers) => {}
         (ended, ..) = &mut players => panic!("a client gave up: {ended:?}"),
     }
     game.stop.store(true, Ordering::SeqCst);
@@ -257,6 +262,7 @@ async fn one_less_of_each(product: &mut Product, admin: &Api) {
         game.refused.load(Ordering::SeqCst),
         game.repeated.load(Ordering::SeqCst),
     );
+    carriers.all_is_there(&red, &brings).await;
     compare::all(admin, &game, &TECHNIQUES, &since).await;
     for person in &game.people {
         let gone = crate::harness::send(admin.request(Method::DELETE, &format!("/users/{}", person.id))).await;
@@ -266,14 +272,14 @@ async fn one_less_of_each(product: &mut Product, admin: &Api) {
 }
 
 /// Each role loses one process, and work goes on before it is back; the first of some, the second of others.
-async fn kills(product: &mut Product, game: &Game) {
+async fn kills(product: &mut Product, game: &Game, carriers: &Carriers) {
     for victims in
         [["testing", "catalog-2"], ["identity", "gateway-2"], ["analytics", "evidence-2"], ["deception", "intel-2"]]
     {
         goes_on(game, PACE).await;
         victims.into_iter().for_each(|victim| product.kill9(victim));
         let since = Instant::now();
-        goes_on(game, PACE).await;
+        tokio::join!(goes_on(game, PACE), carriers.go_on());
         println!("without {victims:?} {PACE} more were accepted within {:.1} s", since.elapsed().as_secs_f64());
         product.ensure_running().await;
     }
