@@ -157,6 +157,10 @@ pub struct Settings {
     pub decky_net: String,
     /// What is added to the ports of decoys on loopback addresses, so that trying out needs no root; 0: their own.
     pub decky_port_offset: u16,
+    /// Days that events of decoys are kept after they came in, 1 to 36,500; 0: for ever. They go 65,536 at a time at most.
+    pub event_retention_days: u32,
+    /// The newest events of decoys that are kept, 1,000,000 or more; 0: all. One takes 500 to 800 bytes.
+    pub events_kept: u64,
     /// Address and port where syslog (RFC 5424 over TCP) of other honeypots is taken in. Not set: nowhere.
     pub syslog_listen: Option<String>,
     /// The socket of a container engine, such as `/var/run/docker.sock`, that runs the decoys. Not set: sensors do.
@@ -245,6 +249,8 @@ impl Default for Settings {
             sensor_session_minutes: 120,
             decky_net: "127.0.0.0/8".into(),
             decky_port_offset: 20_000,
+            event_retention_days: 0,
+            events_kept: 100_000_000,
             syslog_listen: None,
             docker_socket: None,
             docker_image: None,
@@ -384,6 +390,14 @@ impl Settings {
             (1..=64).contains(&self.sensor_name.chars().count()),
             "sensor_name (AEGIS_SENSOR_NAME) must have 1 to 64 characters",
         );
+        check(
+            self.event_retention_days <= 36_500,
+            "event_retention_days (AEGIS_EVENT_RETENTION_DAYS) must be 0 (for ever) to 36500",
+        );
+        check(
+            self.events_kept == 0 || self.events_kept >= 1_000_000,
+            "events_kept (AEGIS_EVENTS_KEPT) must be 0 (all), or 1000000 or more",
+        );
         if let Some(address) = &self.syslog_listen {
             check(
                 address.parse::<SocketAddr>().is_ok(),
@@ -481,6 +495,8 @@ impl Settings {
         let mut config = aegis_deception::Config {
             loopback_port_offset: self.decky_port_offset,
             developer: self.developer,
+            event_retention_days: self.event_retention_days,
+            events_kept: self.events_kept,
             syslog_listen: self.syslog_listen.as_deref().and_then(|address| address.parse().ok()),
             docker: self.docker(),
             ..aegis_deception::Config::default()

@@ -18,6 +18,10 @@ pub struct Config {
     pub deploy_timeout: Duration,
     /// Whether what was collected may be purged.
     pub developer: bool,
+    /// Days that events are kept after they came in; 0: for ever.
+    pub event_retention_days: u32,
+    /// The newest events that are kept; 0: all.
+    pub events_kept: u64,
     /// Where syslog is taken in over TCP.
     pub syslog_listen: Option<SocketAddr>,
     /// Where decoys run in containers.
@@ -31,6 +35,8 @@ impl Default for Config {
             loopback_port_offset: 20_000,
             deploy_timeout: Duration::from_secs(20),
             developer: false,
+            event_retention_days: 0,
+            events_kept: 100_000_000,
             syslog_listen: None,
             docker: None,
         }

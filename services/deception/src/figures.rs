@@ -14,6 +14,9 @@ pub(crate) static FOLLOWED: Counters =
 /// Events that were new.
 pub(crate) static STORED: Counters =
     Counters::new("aegis_deception_stored_events_total", "Events that were taken in, each counted once.", &[]);
+/// Events that were removed because they were old or too many.
+pub(crate) static REMOVED: Counters =
+    Counters::new("aegis_deception_removed_events_total", "Events that were no longer kept.", &[]);
 /// Sensors whose stream is open here.
 pub(crate) static SENSORS: Gauges =
     Gauges::new("aegis_deception_sensors_attached", "Sensors that are attached to this process.", &[]);
@@ -29,7 +32,7 @@ pub(crate) static WATCHERS: Gauges =
 /// All of them, before there is anything to say.
 pub(crate) fn declare() {
     [&BEHIND, &SENSORS, &BUFFERED, &WATCHERS].iter().for_each(|gauge| gauge.add(&[], 0.0));
-    [&FOLLOWED, &STORED].iter().for_each(|counter| counter.add(&[], 0));
+    [&FOLLOWED, &STORED, &REMOVED].iter().for_each(|counter| counter.add(&[], 0));
 }
 
 /// What one sensor has on its disk; nothing once its stream has ended.

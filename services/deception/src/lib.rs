@@ -99,6 +99,7 @@ pub async fn build(deps: Deps) -> Result<Service, Failure> {
     let streams = app.stop.clone();
     let keeping = Arc::clone(&app);
     let follower = Arc::clone(&app);
+    let retention = Arc::clone(&app);
     let (live, committed) = (Arc::clone(&app.live), app.logs_committed.clone());
     let (syslog, listen) = (Arc::clone(&app), app.config.syslog_listen);
     let service = Service::new(NAME, routes.routes())
@@ -112,6 +113,7 @@ pub async fn build(deps: Deps) -> Result<Service, Failure> {
             }
         }))
         .task(Task::new("deception follower", move |stop| follower.follow(stop.token())))
+        .task(Task::new("deception retention", move |stop| retention.keep_events(stop.token())))
         .task(Task::new("deception streams", move |stop| async move {
             stop.cancelled().await;
             streams.cancel();

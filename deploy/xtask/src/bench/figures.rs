@@ -211,11 +211,31 @@ pub fn about(mut more: Vec<(&'static str, String)>) -> Vec<(&'static str, String
         ("when", said("date", &["-u", "+%Y-%m-%d %H:%M UTC"])),
         ("commit", said("git", &["describe", "--always", "--dirty"])),
         ("processors", format!("{processors} ({})", line(&file("/proc/cpuinfo"), "model name"))),
-        ("memory", line(&file("/proc/meminfo"), "MemTotal")),
+        (
+            "memory",
+            format!("{}{}", line(&file("/proc/meminfo"), "MemTotal"), if takes_back() { TAKEN_BACK } else { "" }),
+        ),
         ("kernel", file("/proc/sys/kernel/osrelease").trim().to_owned()),
     ];
     about.append(&mut more);
     about
+}
+
+/// Said where it is so: files that were not read for a moment come from the disk again.
+const TAKEN_BACK: &str = "; the kernel takes back what was not used for a while (DAMON pageout)";
+
+/// Whether a scheme of DAMON is on that pages out what is cold, however much memory is free.
+fn takes_back() -> bool {
+    let inside = |folder: &std::path::Path| -> Vec<std::path::PathBuf> {
+        let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
+        entries.map(|entry| entry.path()).filter(|path| path.is_dir()).collect()
+    };
+    let says =
+        |path: std::path::PathBuf, word: &str| std::fs::read_to_string(path).is_ok_and(|text| text.trim() == word);
+    let on = inside("/sys/kernel/mm/damon/admin/kdamonds".as_ref());
+    let on = on.into_iter().filter(|one| says(one.join("state"), "on"));
+    let schemes = on.flat_map(|one| inside(&one.join("contexts"))).flat_map(|context| inside(&context.join("schemes")));
+    schemes.into_iter().any(|scheme| says(scheme.join("action"), "pageout"))
 }
 
 /// A number as people read it: three digits or more, thousands apart.

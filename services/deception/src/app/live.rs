@@ -152,6 +152,9 @@ impl Live {
 
     /// Makes the state fit the database where there is none yet or events were purged; the last event that is in it.
     async fn begin(&self, head: Head) -> Result<i64, Error> {
+        if let Some(last_id) = self.let_go(head) {
+            return Ok(last_id);
+        }
         let told = {
             let state = self.state.read().unwrap_or_else(PoisonError::into_inner);
             match state.as_ref() {
@@ -173,6 +176,19 @@ impl Live {
         };
         *self.state.write().unwrap_or_else(PoisonError::into_inner) = Some(state);
         Ok(last_id)
+    }
+
+    /// Where nothing but stored runs went since, the oldest ones, these are forgotten; the last event that is in then.
+    fn let_go(&self, head: Head) -> Option<i64> {
+        let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
+        let state = state.as_mut()?;
+        let first_id = state.full.first().map_or(state.open.first_id(), |run| run.first_id());
+        if state.purged_id < 0 || head.purged_id <= state.purged_id || head.purged_id >= first_id {
+            return None;
+        }
+        state.purged_id = head.purged_id;
+        Arc::make_mut(&mut state.stored).retain(|run| run.first_id > head.purged_id);
+        Some(state.open.last_id())
     }
 
     /// What was handed over of the events after this one.
@@ -230,11 +246,11 @@ impl Live {
 
     async fn write_down(&self) -> Result<(), Error> {
         loop {
-            let (run, purged_id, newest) = {
+            let (run, newest) = {
                 let state = self.state.read().unwrap_or_else(PoisonError::into_inner);
                 let Some(state) = state.as_ref() else { return Ok(()) };
                 let Some(run) = state.full.first() else { return Ok(()) };
-                (Arc::clone(run), state.purged_id, state.stored.last().map_or(-1, |run| run.run))
+                (Arc::clone(run), state.stored.last().map_or(-1, |run| run.run))
             };
             let full = Arc::clone(&run);
             let sealed =
@@ -242,8 +258,8 @@ impl Live {
             let mut tx = self.db.begin().await?;
             let head = logs::lock_head(&mut tx).await?;
             let last = runs::last_in(&mut tx).await?;
-            let end = last.map_or(purged_id, |last| last.last_id);
-            let written = if head.purged_id != purged_id {
+            let end = last.map_or(head.purged_id, |last| last.last_id);
+            let written = if head.purged_id >= sealed.first_id {
                 tx.rollback().await?;
                 None
             } else if end + 1 == sealed.first_id {

@@ -16,6 +16,7 @@ pub(crate) mod logs;
 pub(crate) mod mutate;
 pub(crate) mod observations;
 pub(crate) mod purge;
+pub(crate) mod retention;
 pub(crate) mod sessions;
 pub(crate) mod settings;
 pub(crate) mod sigma;

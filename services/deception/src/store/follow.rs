@@ -58,7 +58,6 @@ pub(crate) async fn attackers(db: &Db) -> Result<i64> {
 }
 
 /// How far it has come.
-#[cfg(test)]
 pub(crate) async fn place(db: &Db) -> Result<Place> {
     const SQL: &str = "SELECT position, generation FROM log_follower WHERE name = 'logs'";
     Ok(read!(db, |pool| sqlx::query_as(SQL).fetch_one(pool).await)?)
@@ -101,5 +100,14 @@ pub(crate) async fn rebuild(db: &Db) -> Result<()> {
 pub(crate) async fn end_lease(db: &Db) -> Result<()> {
     let mut tx = db.begin().await?;
     on!(tx, |c| sqlx::query("UPDATE log_follower SET held_until = 0").execute(c).await.map(|_| ()))?;
+    tx.commit().await
+}
+
+/// Says that it has come so far.
+#[cfg(test)]
+pub(crate) async fn set_position(db: &Db, position: i64) -> Result<()> {
+    const SQL: &str = "UPDATE log_follower SET position = $1 WHERE name = 'logs'";
+    let mut tx = db.begin().await?;
+    on!(tx, |c| sqlx::query(SQL).bind(position).execute(c).await.map(|_| ()))?;
     tx.commit().await
 }

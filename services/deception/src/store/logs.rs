@@ -217,7 +217,11 @@ async fn count_minutes(tx: &mut Tx, events: &[&Event]) -> Result<()> {
     for event in events {
         *counts.entry(minute(event.at)).or_default() += 1;
     }
-    let counts: Vec<(i64, i64)> = counts.into_iter().collect();
+    add_to_minutes(tx, &counts.into_iter().collect::<Vec<_>>()).await
+}
+
+/// Adds to what is counted of minutes; less than nothing takes away.
+async fn add_to_minutes(tx: &mut Tx, counts: &[(i64, i64)]) -> Result<()> {
     for counts in counts.chunks(CHUNK) {
         on!(tx, |c| {
             let mut query = QueryBuilder::new("INSERT INTO log_minute (minute, count) ");
@@ -262,6 +266,49 @@ pub(crate) async fn set_mark(tx: &mut Tx, sensor: Uuid, sequence: i64) -> Result
     let at = now();
     on!(tx, |c| sqlx::query(SQL).bind(sensor).bind(sequence).bind(at).execute(c).await.map(|_| ()))?;
     Ok(())
+}
+
+/// How many events from one id to another happened in each minute since 1970.
+pub(crate) async fn minutes_between(db: &Db, from: i64, to: i64) -> Result<Vec<(i64, i64)>> {
+    // Down, also before 1970, as `div_euclid` does.
+    const SQL: &str = "SELECT (at - (at % 60000000 + 60000000) % 60000000) / 60000000 AS minute, COUNT(*) FROM log \
+                       WHERE id BETWEEN $1 AND $2 GROUP BY minute";
+    Ok(read!(db, |pool| sqlx::query_as(SQL).bind(from).bind(to).fetch_all(pool).await)?)
+}
+
+/// Takes the events up to one out of what is told: they are gone for everybody, and their rows can go. The head must be
+/// locked. `minutes` are those of the events, by how many each has less.
+pub(crate) async fn let_go(tx: &mut Tx, up_to: i64, minutes: &[(i64, i64)]) -> Result<()> {
+    const HEAD: &str = "UPDATE log_head SET purged_id = $1";
+    const EMPTY: &str = "DELETE FROM log_minute WHERE minute BETWEEN $1 AND $2 AND count <= 0";
+    let less: Vec<(i64, i64)> = minutes.iter().map(|(minute, count)| (*minute, -count)).collect();
+    add_to_minutes(tx, &less).await?;
+    let minutes = || minutes.iter().map(|(minute, _)| *minute);
+    if let (Some(first), Some(last)) = (minutes().min(), minutes().max()) {
+        on!(tx, |c| sqlx::query(EMPTY).bind(first).bind(last).execute(c).await.map(|_| ()))?;
+    }
+    on!(tx, |c| sqlx::query(HEAD).bind(up_to).execute(c).await.map(|_| ()))?;
+    Ok(())
+}
+
+/// Removes rows of events that were let go, the oldest ones, and where they are listed with their attackers; at most
+/// `limit`. False when there are none.
+pub(crate) async fn sweep(db: &Db, limit: i64) -> Result<bool> {
+    const FIRST: &str = "SELECT log.id FROM log, log_head WHERE log.id <= log_head.purged_id ORDER BY log.id LIMIT 1";
+    const LISTED: &str = "DELETE FROM attacker_log WHERE kind IN (1, 2) AND log_id BETWEEN $1 AND $2 AND attacker_id IN \
+                          (SELECT id FROM attacker WHERE ip IN \
+                          (SELECT attacker_ip FROM log WHERE id BETWEEN $1 AND $2))";
+    const ROWS: &str = "DELETE FROM log WHERE id BETWEEN $1 AND $2";
+    let first: Option<i64> = read!(db, |pool| sqlx::query_scalar(FIRST).fetch_optional(pool).await)?;
+    let Some(first) = first else { return Ok(false) };
+    let last = head(db).await?.purged_id.min(first.saturating_add(limit - 1));
+    let mut tx = db.begin().await?;
+    for sql in [LISTED, ROWS] {
+        on!(tx, |c| sqlx::query(sql).bind(first).bind(last).execute(c).await.map(|_| ()))?;
+    }
+    // After a power cut they are found again.
+    tx.commit_relaxed().await?;
+    Ok(true)
 }
 
 /// Removes all events and all that finds them; the head must be locked. Ids go on.

@@ -1,6 +1,6 @@
 //! Runs of events as they are stored, for searching.
 
-use aegis_db::{Db, Result, Tx, on, read};
+use aegis_db::{Db, Result, Tx, now, on, read};
 use sqlx::QueryBuilder;
 
 use crate::domain::index::{SHARDS, Sealed};
@@ -90,15 +90,44 @@ async fn blobs(db: &Db, sql: &'static str, runs: &[i64]) -> Result<Vec<(i64, Vec
     })?)
 }
 
+/// The oldest run, if there is a newer one: the newest stays, for the next to follow it. With the moment at which it was
+/// written, microseconds; of a run of an earlier version that of its newest event.
+pub(crate) async fn oldest(db: &Db) -> Result<Option<(Stored, i64)>> {
+    const SQL: &str = "SELECT run, first_id, last_id, min_at, max_at, COALESCE(written_at, max_at) FROM log_run \
+                       WHERE run < (SELECT MAX(run) FROM log_run) ORDER BY run LIMIT 1";
+    let row: Option<(i64, i64, i64, i64, i64, i64)> = read!(db, |pool| sqlx::query_as(SQL).fetch_optional(pool).await)?;
+    Ok(row.map(|(run, first_id, last_id, min_at, max_at, written_at)| {
+        (Stored { run, first_id, last_id, min_at, max_at }, written_at)
+    }))
+}
+
+/// Removes what finds the events of a run; false where it is gone already.
+pub(crate) async fn remove(tx: &mut Tx, run: i64) -> Result<bool> {
+    const RUN: &str = "DELETE FROM log_run WHERE run = $1";
+    const WORDS: &str = "DELETE FROM log_word WHERE run = $1";
+    let removed = on!(tx, |c| sqlx::query(RUN).bind(run).execute(c).await.map(|done| done.rows_affected()))?;
+    on!(tx, |c| sqlx::query(WORDS).bind(run).execute(c).await.map(|_| ()))?;
+    on!(tx, |c| {
+        let mut query = QueryBuilder::new("DELETE FROM log_term WHERE place IN (");
+        let mut list = query.separated(", ");
+        for shard in 0..SHARDS {
+            list.push_bind(place(shard, run));
+        }
+        query.push(")");
+        query.build().execute(c).await.map(|_| ())
+    })?;
+    Ok(removed == 1)
+}
+
 /// Stores a run.
 pub(crate) async fn insert(tx: &mut Tx, run: i64, sealed: &Sealed) -> Result<Stored> {
-    const RUN: &str =
-        "INSERT INTO log_run (run, first_id, last_id, min_at, max_at, times) VALUES ($1, $2, $3, $4, $5, $6)";
+    const RUN: &str = "INSERT INTO log_run (run, first_id, last_id, min_at, max_at, times, written_at) VALUES ($1, $2, $3, $4, $5, $6, $7)";
     const WORDS: &str = "INSERT INTO log_word (run, words) VALUES ($1, $2)";
     let Sealed { first_id, last_id, min_at, max_at, .. } = *sealed;
+    let written_at = now().timestamp_micros();
     on!(tx, |c| {
         let insert = sqlx::query(RUN).bind(run).bind(first_id).bind(last_id).bind(min_at).bind(max_at);
-        insert.bind(sealed.times.as_slice()).execute(c).await.map(|_| ())
+        insert.bind(sealed.times.as_slice()).bind(written_at).execute(c).await.map(|_| ())
     })?;
     on!(tx, |c| sqlx::query(WORDS).bind(run).bind(sealed.words.as_slice()).execute(c).await.map(|_| ()))?;
     on!(tx, |c| {

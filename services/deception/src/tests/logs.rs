@@ -72,7 +72,7 @@ fn event(n: i64) -> Raw {
     }
 }
 
-async fn fill(app: &App, count: i64) {
+pub(super) async fn fill(app: &App, count: i64) {
     for first in (0..count).step_by(5_000) {
         let events = sound((first..count.min(first + 5_000)).map(event).collect(), |_| Vec::new(), app.sigma.now())
             .await
@@ -82,11 +82,11 @@ async fn fill(app: &App, count: i64) {
     }
 }
 
-fn filter(search: &str) -> Filter {
+pub(super) fn filter(search: &str) -> Filter {
     Filter::new(search, None, None).unwrap()
 }
 
-async fn found(app: &App, filter: &Filter, size: i32, skip: i32) -> (Vec<i64>, i64) {
+pub(super) async fn found(app: &App, filter: &Filter, size: i32, skip: i32) -> (Vec<i64>, i64) {
     let page = app.list_logs(&admin(), filter, size, "", skip).await.unwrap();
     (page.logs.iter().map(|log| log.id).collect(), page.total)
 }

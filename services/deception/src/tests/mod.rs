@@ -4,6 +4,7 @@ mod alerts;
 mod attackers;
 pub(crate) mod fleet;
 mod logs;
+mod retention;
 pub(crate) mod sensor;
 mod settings;
 mod speed;
