@@ -128,7 +128,10 @@ impl Carriers {
             let row = rows.iter().find(|row| row["file_name"] == json!(name));
             let id = row.and_then(|row| row["id"].as_str()).unwrap_or_else(|| panic!("{name} is lost: {rows:?}"));
             let shown = red.get(&format!("/evidence/{id}")).await.json(200);
-            let read = red.get(&format!("/{}", shown["download_url"].as_str().unwrap_or_default())).await;
+            // To the gateway, or to the store itself.
+            let link =
+                url::Url::parse(&red.base).expect("an address").join(shown["download_url"].as_str().unwrap_or(""));
+            let read = Api::new(&red.base, None).get(link.expect("a link").as_str()).await;
             assert!(read.status == 200 && read.body == bytes, "{name}: {}", read.status);
         }
         // What others are told of a file: the test's history has each once.
