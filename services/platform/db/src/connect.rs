@@ -3,6 +3,7 @@
 use std::{path::Path, str::FromStr, sync::Arc, time::Duration};
 
 use sqlx::{
+    Connection,
     postgres::{PgConnectOptions, PgPoolOptions},
     sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous},
 };
@@ -50,6 +51,15 @@ impl Db {
             .acquire_timeout(options.acquire_timeout.max(Duration::from_secs(10)))
             .idle_timeout(None)
             .max_lifetime(None)
+            // Where the disk was full, SQLite has rolled back by itself, and the driver waits on that connection for the end
+            // of a transaction that is none: it would begin no other one for good.
+            .before_acquire(|connection, _| {
+                let broken = connection.is_in_transaction();
+                if broken {
+                    tracing::warn!("a connection of SQLite is opened anew after a transaction that broke off");
+                }
+                Box::pin(std::future::ready(Ok(!broken)))
+            })
             // Room for the pages that one large import touches: what does not fit is written and read again in between.
             // The log is carried over beside the writer: see `checkpoint`.
             .connect_with(base.clone().pragma("cache_size", "-32768").pragma("wal_autocheckpoint", "16000"))

@@ -11,7 +11,7 @@ pub mod page;
 use std::sync::Arc;
 
 use chrono::{DateTime, SubsecRound, Utc};
-use sqlx::{Connection, PgPool, Postgres, Sqlite, SqlitePool, Transaction, migrate::Migrator};
+use sqlx::{PgPool, Postgres, Sqlite, SqlitePool, Transaction, migrate::Migrator};
 use tracing::{Span, field::Empty};
 
 pub use connect::DbOptions;
@@ -125,7 +125,9 @@ impl Db {
         let span = self.span();
         let inner = match self {
             Db::Postgres(pool) => TxInner::Postgres(pool.begin().await?),
-            Db::Sqlite(sqlite) => TxInner::Sqlite(begin_immediate(&sqlite.write).await?, Arc::clone(&sqlite.sync)),
+            Db::Sqlite(sqlite) => {
+                TxInner::Sqlite(sqlite.write.begin_with("BEGIN IMMEDIATE").await?, Arc::clone(&sqlite.sync))
+            }
         };
         Ok(Tx { inner, on_commit: Vec::new(), span })
     }
@@ -190,26 +192,6 @@ impl Db {
                 sqlite.write.close().await;
             }
         }
-    }
-}
-
-/// Begins with the only writing connection. Where the disk was full, SQLite has rolled back by itself, and the driver
-/// waits on that connection for the end of a transaction that is none: it would begin no other one for good.
-async fn begin_immediate(pool: &SqlitePool) -> Result<Transaction<'static, Sqlite>> {
-    const BEGIN: &str = "BEGIN IMMEDIATE";
-    match pool.begin_with(BEGIN).await {
-        Err(sqlx::Error::InvalidSavePointStatement) => {
-            let connection = pool.acquire().await?;
-            // Somebody else may have replaced it meanwhile.
-            if connection.is_in_transaction() {
-                tracing::warn!("a connection of SQLite is opened anew after a transaction that broke off");
-                connection.close().await?;
-            } else {
-                drop(connection);
-            }
-            Ok(pool.begin_with(BEGIN).await?)
-        }
-        begun => Ok(begun?),
     }
 }
 
