@@ -165,8 +165,8 @@ Examples:
     /// on; and all has to be well within ten seconds. A full disk needs root, which mounts small ones.
     #[command(after_help = "\
 Examples:
-  cargo xtask faults                       all cases, about eight minutes
-  cargo xtask faults --quick               one of each kind, in about three minutes
+  cargo xtask faults                       all cases, about six minutes
+  cargo xtask faults --quick               one of each kind, in about two minutes
   cargo xtask faults --only redis --only testing:killed
   cargo xtask faults --json > faults.json
 
