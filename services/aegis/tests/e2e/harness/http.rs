@@ -92,18 +92,34 @@ impl Api {
         answer.total()
     }
 
-    /// All rows of a list, bare or in an envelope, read in pages of a hundred.
+    /// All rows of a list, bare or in an envelope, read in pages of a hundred. A list that grows on the way is read
+    /// again: a row that is put before the others moves one of them to the next page, where it would be seen twice.
     pub async fn all(&self, path: &str) -> Vec<Value> {
+        const TRIES: usize = 50;
+        for _ in 0..TRIES {
+            if let Some(all) = self.all_at_once(path).await {
+                return all;
+            }
+        }
+        panic!("{path} grew while it was read, {TRIES} times");
+    }
+
+    /// All rows, if there were as many at the last page as at the first.
+    async fn all_at_once(&self, path: &str) -> Option<Vec<Value>> {
         const PAGE: usize = 100;
         let sign = if path.contains('?') { '&' } else { '?' };
-        let mut all = Vec::new();
+        let (mut all, mut total) = (Vec::new(), None);
         loop {
-            let page = self.get(&format!("{path}{sign}limit={PAGE}&offset={}", all.len())).await.json(200);
-            let rows = rows(&page);
+            let page = self.get(&format!("{path}{sign}limit={PAGE}&offset={}", all.len())).await;
+            let body = page.json(200);
+            let (rows, counted) = (rows(&body), body["total"].as_u64().unwrap_or_else(|| page.total()));
+            if *total.get_or_insert(counted) != counted {
+                return None;
+            }
             let last = rows.len() < PAGE;
             all.extend(rows);
             if last {
-                return all;
+                return Some(all);
             }
         }
     }
