@@ -10,7 +10,7 @@ use tokio::{
     net::TcpSocket,
 };
 
-use crate::harness::{Api, Product, eventually, rows, send};
+use crate::harness::{Api, Product, eventually, plain, rows, send};
 
 const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -60,7 +60,7 @@ async fn deployed(admin: &Api, viewer: &Api, name: &str) -> Value {
 }
 
 async fn web(address: &str, from: Ipv4Addr) {
-    let client = reqwest::Client::builder().local_address(Some(from.into())).build().unwrap();
+    let client = plain().local_address(Some(from.into())).build().unwrap();
     for path in ["/", "/.env", "/index.php?s=/index/think/app/invokefunction"] {
         let request = client.get(format!("http://{address}{path}")).header("user-agent", "Mozilla/5.0 zgrab/0.x");
         let answer = request.send().await.unwrap();
@@ -160,7 +160,7 @@ async fn sigma(admin: &Api, viewer: &Api, uuid: &str, web: &str, from: Ipv4Addr)
     assert_eq!((&rule["source"], &rule["mitre_ids"]), (&json!("sigma"), &json!(["T1213"])), "{rule}");
     assert_eq!((&rule["author"], &rule["problem"]), (&json!("Ana"), &Value::Null), "{rule}");
 
-    let client = reqwest::Client::builder().local_address(Some(from.into())).build().unwrap();
+    let client = plain().local_address(Some(from.into())).build().unwrap();
     // Of several processes each has it in its own time.
     let shown = eventually("the event is tagged by the rule", PATIENCE, || async {
         client.get(format!("http://{web}{path}?x=1")).send().await.unwrap();

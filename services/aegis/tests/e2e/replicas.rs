@@ -24,7 +24,7 @@ use crate::{
         compare,
         model::Role,
     },
-    harness::{Api, Product, eventually},
+    harness::{Api, Product, eventually, plain},
     notifications,
 };
 
@@ -200,7 +200,7 @@ async fn sensors_and_decoys(product: &mut Product, both: &Both) {
         api.post("/deckies/deploy", &json!({"ini_content": ini})).await.json(200);
         let decky = both.each()[1 - number].get(&format!("/deckies/{name}")).await.json(200);
         let address = decky["ports"]["http"].as_str().unwrap_or_else(|| panic!("{decky}")).to_owned();
-        let request = reqwest::Client::builder().no_proxy().build().unwrap();
+        let request = plain().build().unwrap();
         request.get(format!("http://{address}/{name}")).send().await.unwrap();
         for api in both.each() {
             eventually("the request is logged once", PATIENCE, || async {

@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use super::certificates::Ca;
-use crate::harness::{Api, PASSWORD, Process, binary, eventually, free_port, rows};
+use crate::harness::{Api, PASSWORD, Process, binary, eventually, free_port, plain, rows};
 
 const SOON: Duration = Duration::from_secs(90);
 /// The gateway last: it needs the others.
@@ -135,8 +135,8 @@ async fn processes_know_each_other_by_their_certificates() {
     assert!(!told.message().contains("certificate"), "{told:?}");
     let (address, health) = (world.address("catalog"), Health(&world));
     assert_eq!(believer.get(format!("https://{address}/livez")).send().await.unwrap().status(), 200);
-    let plain = reqwest::Client::builder().no_proxy().build().unwrap();
-    assert!(plain.get(format!("http://{address}/livez")).send().await.is_err());
+    let plainly = plain().build().unwrap().get(format!("http://{address}/livez")).send().await;
+    assert!(plainly.is_err());
     // Who has a certificate of somebody else is not let in at all.
     let stranger = Ca::new();
     stranger.issue(&["gateway"], &world.file("stranger", "crt"), &world.file("stranger", "key"));

@@ -5,7 +5,7 @@ use std::{process::Command, time::Duration};
 use serde_json::{Value, json};
 
 use super::{certificates::Ca, embedded};
-use crate::harness::{PASSWORD, Process, eventually};
+use crate::harness::{PASSWORD, Process, eventually, plain};
 
 const SOON: Duration = Duration::from_secs(60);
 
@@ -37,8 +37,8 @@ async fn the_product_speaks_tls_and_takes_new_certificates() {
     let token: Value = answer.json().await.unwrap();
     let token = token["access_token"].as_str().unwrap();
     assert!(other.believer().get(&base).send().await.is_err(), "a certificate of another CA is believed");
-    let plain = reqwest::Client::builder().no_proxy().build().unwrap();
-    assert!(plain.get(format!("http://{address}/livez")).send().await.is_err(), "plain HTTP is answered");
+    let plainly = plain().build().unwrap().get(format!("http://{address}/livez")).send().await;
+    assert!(plainly.is_err(), "plain HTTP is answered");
 
     // Commands beside it, and its own sensor.
     let healthy = command(&["health"], &address).output().unwrap();

@@ -8,7 +8,7 @@ mod stores;
 mod watchdog;
 
 pub use collector::{Kind, Span, spans};
-pub use http::{Answer, Api, REQUEST_ID, form, head, rows, send, try_send};
+pub use http::{Answer, Api, REQUEST_ID, form, head, plain, rows, send, try_send};
 pub use process::{Process, binary, free_port};
 pub use product::{Mode, PASSWORD, Product};
 pub use stores::Stores;
