@@ -333,7 +333,9 @@ async fn newest(who: &Person, path: &str, size: usize, ours: impl Fn(&Value) -> 
         // One that comes while pages are read moves another to the next page, where it is seen again.
         for row in list.into_iter().filter(&ours) {
             any = true;
-            found.insert(text(&row, "id")?, row);
+            // A record that was taken in twice has one id and two places in the trail.
+            let place = row["seq"].as_i64().map(|seq| seq.to_string());
+            found.insert(place.map_or_else(|| text(&row, "id"), Ok)?, row);
         }
         if !full || !any {
             break;
